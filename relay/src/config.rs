@@ -1,0 +1,226 @@
+//! The configuration files of the two programs, `relay.yml` and `consumer.yml`.
+//!
+//! `aesop` renders them from the inventory and parses the result with these very types before any
+//! upload: two programs, one parser. Every struct denies unknown keys.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// `relay.yml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelayConfig {
+    /// The inventory's cluster name; the root of all znodes.
+    pub cluster: String,
+    /// This relay's name: its host's name in the inventory.
+    pub id: String,
+    /// `address:port` to accept consumers on.
+    pub listen: String,
+    /// `address:port` that consumers are told to connect to.
+    pub advertise: String,
+    /// `address:port` for `/metrics`, `/jolokia` and `/healthz`.
+    pub http_listen: String,
+    /// Directory of the event log.
+    pub data_dir: PathBuf,
+    /// How much of the past the event log keeps.
+    #[serde(default)]
+    pub retention: Retention,
+    /// Where consumers find this relay. Without it the relay registers nowhere (tests, `tail`).
+    #[serde(default)]
+    pub zookeeper: Option<ZooKeeper>,
+    /// The MySQL servers to read, by source name.
+    pub sources: BTreeMap<String, Source>,
+}
+
+/// Bounds of the event log, per source; whichever is reached first evicts whole segments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Age of the newest transaction in a segment, seconds.
+    pub age_secs: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { bytes: 4 << 30, age_secs: 24 * 3600 }
+    }
+}
+
+/// How to reach the ensemble.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZooKeeper {
+    /// `host:port` of each server.
+    pub servers: Vec<String>,
+    /// Session timeout in milliseconds.
+    #[serde(default = "default_session_timeout_ms")]
+    pub session_timeout_ms: u64,
+    /// A file with `user:password` for ZooKeeper's digest scheme. Nodes are then writable by this user only
+    /// and readable by everyone; without it they are open.
+    #[serde(default)]
+    pub auth_file: Option<PathBuf>,
+}
+
+fn default_session_timeout_ms() -> u64 {
+    10_000
+}
+
+/// One MySQL or MariaDB server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Connection.
+    pub mysql: Mysql,
+    /// Which tables: globs `database.table`, a leading `!` excludes; the last match wins; empty means all but
+    /// the system schemas.
+    #[serde(default)]
+    pub tables: Vec<String>,
+    /// Columns left out of every row: `database.table.column`, globs allowed.
+    #[serde(default)]
+    pub exclude_columns: Vec<String>,
+    /// Where an empty log begins when no group has a checkpoint yet: `earliest`, `latest`, an SCN or a GTID set.
+    #[serde(default = "default_start")]
+    pub start: String,
+}
+
+fn default_start() -> String {
+    "earliest".to_owned()
+}
+
+/// Connection to a MySQL or MariaDB server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mysql {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    #[serde(default = "default_mysql_port")]
+    pub port: u16,
+    /// User; needs REPLICATION SLAVE and REPLICATION CLIENT (MariaDB: BINLOG MONITOR).
+    pub user: String,
+    /// A file holding the password; a final newline is not part of it.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// TLS.
+    #[serde(default)]
+    pub tls: Tls,
+    /// The `server_id` this relay replicates with; must differ from every other replica's.
+    pub server_id: u32,
+}
+
+fn default_mysql_port() -> u16 {
+    3306
+}
+
+/// How a connection to MySQL is secured; the words of `--ssl-mode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tls {
+    /// Plain.
+    Disabled,
+    /// TLS when the server offers it.
+    #[default]
+    Preferred,
+    /// TLS, any certificate.
+    Required,
+    /// TLS, certificate signed by a known authority.
+    VerifyCa,
+    /// TLS, certificate signed by a known authority for this host name.
+    VerifyIdentity,
+}
+
+/// `consumer.yml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsumerConfig {
+    /// The inventory's cluster name; the root of all znodes.
+    pub cluster: String,
+    /// The consumer group.
+    pub group: String,
+    /// This member's name: its host's name in the inventory.
+    pub id: String,
+    /// `address:port` for `/metrics`, `/jolokia` and `/healthz`.
+    pub http_listen: String,
+    /// Members, owners, assignment, checkpoints, relays.
+    pub zookeeper: ZooKeeper,
+    /// Number of partitions of the group. Fixed for the group's life.
+    pub partitions: u32,
+    /// Which sources, and where the group begins in each, once.
+    pub sources: BTreeMap<String, ConsumedSource>,
+    /// Where rows go.
+    pub sink: Sink,
+}
+
+/// A source as a group reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsumedSource {
+    /// Where a group that never ran begins: `earliest`, `latest`, an SCN or a GTID set.
+    #[serde(default = "default_start")]
+    pub start: String,
+}
+
+/// Where rows go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sink {
+    /// The Kafka sink.
+    pub kafka: KafkaSink,
+}
+
+/// Rows to Kafka.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSink {
+    /// `host:port` of some brokers.
+    pub bootstrap: Vec<String>,
+    /// A minijinja template with `source`, `database`, `table`; one topic a result.
+    #[serde(default = "default_topic")]
+    pub topic: String,
+    /// JSON shape.
+    #[serde(default)]
+    pub format: Format,
+    /// Kafka partitions of a topic this sink creates.
+    #[serde(default = "default_topic_partitions")]
+    pub topic_partitions: i32,
+    /// Replication factor of a topic this sink creates; none takes the brokers' default.
+    #[serde(default)]
+    pub replication_factor: Option<i32>,
+    /// `cleanup.policy` of a topic this sink creates; a delete is followed by a tombstone where it compacts.
+    #[serde(default)]
+    pub cleanup_policy: CleanupPolicy,
+    /// Further producer settings, by librdkafka's names.
+    #[serde(default)]
+    pub config: BTreeMap<String, String>,
+}
+
+fn default_topic() -> String {
+    "{{ source }}.{{ database }}.{{ table }}".to_owned()
+}
+
+fn default_topic_partitions() -> i32 {
+    6
+}
+
+/// Kafka's `cleanup.policy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CleanupPolicy {
+    /// Old records go by age and size.
+    #[default]
+    Delete,
+    /// The last record of each key stays.
+    Compact,
+}
+
+/// The JSON shapes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// The native shape: one object a row with `before` and `after`.
+    #[default]
+    Aesop,
+}

@@ -1,0 +1,3 @@
+//! The only place that knows znode paths and payloads.
+
+pub mod types;

@@ -1,0 +1,91 @@
+//! The payloads of aesop's znodes, all JSON.
+//!
+//! Fields may be added; a reader ignores those it does not know.
+
+use crate::position::{Position, Scn};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// `/aesop/<cluster>/relays/<source>/<id>`, ephemeral: a relay that serves the source. Refreshed each second.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayNode {
+    /// `host:port` for consumers.
+    pub address: String,
+    /// First transaction still in the log.
+    pub lowest: Option<Position>,
+    /// Last whole transaction in the log.
+    pub highest: Option<Position>,
+    /// [`Position::scn`] of `highest`.
+    pub scn: Option<Scn>,
+    /// Name of the binlog file of `highest`.
+    pub file: String,
+    /// Offset just behind the last event read from that file (transactions that are filtered out count).
+    pub end_offset: u64,
+    /// Commit time of `highest`, microseconds since 1970 UTC.
+    pub commit_time_us: i64,
+    /// `server_uuid` (MariaDB: `server_id` in decimal) of the server it reads.
+    pub server_uuid: String,
+    /// When this was written, microseconds since 1970 UTC.
+    pub written_at_us: i64,
+}
+
+/// `/aesop/<cluster>/sources/<source>/epochs/<n>`, persistent: a run of one server's binlog.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochNode {
+    /// `server_uuid` of the server (MariaDB: `server_id` in decimal).
+    pub server_uuid: String,
+    /// GTIDs executed before the epoch.
+    pub start_gtids: String,
+    /// What binlog file names begin with: `mysql-bin`.
+    pub file_base: String,
+}
+
+/// `/aesop/<cluster>/groups/<group>/members/<id>`, ephemeral.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberNode {
+    /// Address of its HTTP endpoint.
+    pub http: String,
+    /// Version of the program.
+    pub version: String,
+    /// When it joined, microseconds since 1970 UTC.
+    pub joined_at_us: i64,
+}
+
+/// `/aesop/<cluster>/groups/<group>/assignment`, persistent, written by the leader by compare-and-set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Rises by one at each change.
+    pub generation: u64,
+    /// Number of partitions of the group, fixed for its life.
+    pub partitions: u32,
+    /// Partition to member id.
+    pub owners: BTreeMap<u32, String>,
+}
+
+/// `/aesop/<cluster>/groups/<group>/checkpoints/<generation>/<source>/<p>`, persistent: everything of the partition
+/// before `position`, and the first `rows` rows of the transaction at it, is acknowledged by the sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Start of the transaction.
+    pub position: Position,
+    /// Rows of that transaction done, counted before any filter.
+    pub rows: u64,
+    /// [`Position::scn`] of `position`.
+    pub scn: Scn,
+    /// Name of the binlog file.
+    pub file: String,
+    /// Offset up to which the source is done: the end of the transaction when all of its rows are, else its start.
+    pub end_offset: u64,
+    /// GTID of the transaction, if it has one.
+    pub gtid: Option<String>,
+    /// `server_uuid` (MariaDB: `server_id` in decimal).
+    pub server_uuid: String,
+    /// Commit time of that transaction, microseconds since 1970 UTC.
+    pub commit_time_us: i64,
+    /// Epoch of the partition's owner that wrote it.
+    pub owner_epoch: i32,
+    /// The member that wrote it.
+    pub member: String,
+    /// When it was written, microseconds since 1970 UTC.
+    pub written_at_us: i64,
+}
