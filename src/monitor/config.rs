@@ -16,6 +16,7 @@ pub struct MonitorConfig {
     /// `address:port` of the status page and API.
     pub listen: String,
     /// How often agents are polled, seconds.
+    #[serde(default = "default_interval_secs")]
     pub interval_secs: u64,
     /// Where alert state and the mail spool live.
     pub data_dir: PathBuf,
@@ -39,6 +40,44 @@ pub struct MonitorConfig {
     /// Rule file; none: built-in rules.
     #[serde(default)]
     pub rules: Option<PathBuf>,
+    /// Where people reach the status page, for links in mails: `http://10.0.0.41:9199`.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// When to send and how often.
+    #[serde(default)]
+    pub alerts: AlertConfig,
+}
+
+/// Timers of the alert mails. Every value is independent of the others and exact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlertConfig {
+    /// How long the first mail of an incident waits for its other symptoms, seconds.
+    pub group_wait_secs: u64,
+    /// Least time between two mails of one incident when new alerts join it, seconds.
+    pub group_interval_secs: u64,
+    /// An incident that goes on is mailed again after this many seconds.
+    pub repeat_secs: u64,
+    /// After the monitor's start nothing new is mailed for this many seconds: first readings settle.
+    pub settle_secs: u64,
+    /// Most alert mails an hour; what is above goes into one digest.
+    pub mails_per_hour: u32,
+}
+
+impl Default for AlertConfig {
+    fn default() -> Self {
+        Self {
+            group_wait_secs: 5,
+            group_interval_secs: 300,
+            repeat_secs: 4 * 3600,
+            settle_secs: 60,
+            mails_per_hour: 30,
+        }
+    }
+}
+
+fn default_interval_secs() -> u64 {
+    10
 }
 
 /// A host to poll.
@@ -105,6 +144,7 @@ pub struct LagReportConfig {
     pub high_secs: u64,
     /// Lag in seconds from which a partition is MEDIUM.
     pub medium_secs: u64,
-    /// Recipients.
+    /// Recipients; none: those of alerts.
+    #[serde(default)]
     pub to: Vec<String>,
 }
