@@ -1,1 +1,171 @@
-//! To be written.
+//! The command line: the only module that prints. One file a subcommand, data on stdout, the rest on stderr.
+//!
+//! To add a subcommand: a file `cli/<name>.rs` with `pub(super) struct Args` (derive `Clone, Debug, clap::Args`)
+//! and `pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit>`, then `mod <name>;` and one
+//! line in `subcommands!` below. Its doc comment there is its help. The inventory comes from `cx.inventory()`.
+
+mod completions;
+mod diagnostic;
+mod output;
+
+pub use output::{Closed, Output};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Moves every row change of MySQL to Kafka as JSON, and deploys and watches all it needs for that.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "aesop", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 changes pending (plan --exit-code).")]
+pub struct Cli {
+    /// What every subcommand takes.
+    #[command(flatten)]
+    pub globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags of every subcommand.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Globals {
+    /// The inventory; without it the only `inventory/*.yml` below the current directory
+    #[arg(short, long, global = true, value_name = "FILE", env = "AESOP_INVENTORY", hide_env_values = true)]
+    pub inventory: Option<PathBuf>,
+    /// Only these hosts: names, globs (`kafka-*`) and roles (`@kafka`), separated by commas
+    #[arg(long, alias = "limit", global = true, value_name = "HOSTS", value_delimiter = ',')]
+    pub on: Vec<String>,
+    /// How data on stdout looks
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// When to use colour; `NO_COLOR` turns `auto` off
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+    /// How many hosts to work on at once
+    #[arg(long, global = true, value_name = "N", default_value_t = DEFAULT_PARALLEL,
+          value_parser = clap::value_parser!(u16).range(1..=MAX_PARALLEL))]
+    pub parallel: u16,
+}
+
+/// Hosts worked on at once: enough for a usual cluster in one wave, few enough for sshd's `MaxStartups` on a
+/// shared jump host.
+const DEFAULT_PARALLEL: u16 = 20;
+/// More connections than this from one controller only fail.
+const MAX_PARALLEL: i64 = 200;
+
+/// How data looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Color {
+    fn enabled(self, terminal: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        }
+    }
+}
+
+/// How a subcommand ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// 0.
+    Done,
+    /// 1; what failed has been said.
+    Failed,
+    /// 2; the command line was wrong in a way that clap cannot see.
+    Usage,
+    /// 3, for `--exit-code`.
+    ChangesPending,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::ChangesPending => 3,
+        })
+    }
+}
+
+/// What a subcommand runs with.
+#[derive(Debug)]
+pub struct Context {
+    /// Global flags.
+    pub globals: Globals,
+    /// The only way to print.
+    pub out: Output,
+}
+
+/// Declares the enum of subcommands and calls the `run` of the one given: `/// help` `Variant => module`.
+macro_rules! subcommands {
+    ($($(#[$attribute:meta])* $variant:ident => $module:ident,)*) => {
+        #[derive(Clone, Debug, Subcommand)]
+        enum Command {
+            $($(#[$attribute])* $variant($module::Args),)*
+        }
+
+        /// Carries out the command line.
+        pub async fn run(cli: Cli) -> anyhow::Result<Exit> {
+            let out = Output::new(&cli.globals);
+            let cx = Context { globals: cli.globals, out };
+            match cli.command {
+                $(Command::$variant(args) => $module::run(args, &cx).await,)*
+            }
+        }
+    };
+}
+
+subcommands! {
+    /// Prints shell completions
+    Completions => completions,
+}
+
+/// Starts logging to stderr. `AESOP_LOG` or `RUST_LOG` choose what is logged; warnings without them.
+pub fn start_tracing(globals: &Globals) {
+    let filter = ["AESOP_LOG", "RUST_LOG"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok())
+        .unwrap_or_else(|| "warn".to_owned());
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_writer(std::io::stderr)
+        .with_ansi(globals.color.enabled(std::io::stderr().is_terminal()))
+        .init();
+}
+
+/// Says on stderr what went wrong and maps it to an exit code. A reader that closed our stdout (`| head`) is
+/// no failure.
+pub fn report(globals: &Globals, error: &anyhow::Error) -> ExitCode {
+    if error.is::<Closed>() {
+        return Exit::Done.into();
+    }
+    Output::new(globals).error(error);
+    Exit::Failed.into()
+}
+
+/// The whole command tree, for completions and for the tests that read every help text.
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
