@@ -1,0 +1,59 @@
+# `make demo` runs the whole thing on lab hosts on this machine; `make test` passes the tests. Both install the
+# Debian packages that they miss (scripts/setup says which) when run as root.
+
+AESOP_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/aesop
+# Outside the checkout, so that a fresh clone builds quickly.
+export CARGO_TARGET_DIR ?= $(AESOP_CACHE)/target
+DEMO = $(CARGO_TARGET_DIR)/release/aesop
+
+.PHONY: help demo demo-down build test check unit lab test-long bench clean-lab
+
+help:
+	@echo 'make demo       from nothing to rows in Kafka and a lag mail, on lab hosts on this machine (root)'
+	@echo 'make demo-down  removes the demo'
+	@echo 'make test       formatting, lints, all tests; without root all but the lab tests'
+	@echo 'make test-long  the longer lab stories'
+	@echo 'make bench      the benchmarks of bench/'
+
+demo: build
+	scripts/setup lab
+	$(DEMO) demo
+
+demo-down:
+	$(DEMO) demo down
+
+build:
+	scripts/setup build
+	cargo build --release --bins
+
+test: check unit lab
+
+check:
+	scripts/setup build
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check; \
+	else echo 'check: cargo-deny is not installed, so licences and advisories were not looked at'; fi
+
+unit:
+	cargo build --workspace --bins
+	cargo test --workspace --lib --bins
+	cargo test --test it
+
+ifeq ($(shell id -u),0)
+lab:
+	scripts/setup lab
+	cargo test --test lab -- --test-threads=1
+else
+lab:
+	@echo 'lab: not root, so the lab tests are left out: tests/lab (hosts, story, add a host, crash and compare)'
+endif
+
+test-long:
+	scripts/setup lab
+	cargo build --workspace --bins
+	AESOP_TEST_LONG=1 cargo test --test lab -- --test-threads=1
+
+bench: build
+	scripts/setup lab
+	bench/run
