@@ -32,8 +32,8 @@ check:
 	scripts/setup build
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check; \
-	else echo 'check: cargo-deny is not installed, so licences and advisories were not looked at'; fi
+	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check bans licenses sources; \
+	else echo 'check: cargo-deny is not installed, so licences and sources were not checked'; fi
 
 unit:
 	cargo build --workspace --bins
