@@ -1,1 +1,3 @@
-//! To be written.
+//! Kafka administration and reading: the only place in the control plane that uses rdkafka.
+
+pub mod read;

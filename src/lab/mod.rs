@@ -1,1 +1,3 @@
-//! To be written.
+//! Real hosts on one machine, for the demo and the tests.
+
+pub mod shop;
