@@ -1,1 +1,37 @@
-//! To be written.
+//! Binlog event bytes to row changes, without I/O and without allocation in the hot path.
+//!
+//! [`event`] cuts events and checks their checksum, [`table_map`] reads schemas, [`rows`] walks row images,
+//! [`value`] and [`json`] write values as text, [`query`] tells statements apart, [`key`] hashes keys, and
+//! [`stream`] puts it all together and drives an [`crate::event::TransactionSink`].
+//!
+//! No input may make these modules panic; bytes that mean nothing are a [`DecodeError`].
+
+pub mod key;
+
+/// Bytes that cannot be decoded. Always definite: the same bytes will fail again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The bytes end too early.
+    #[error("the event ends inside its {0}")]
+    Truncated(&'static str),
+    /// A value outside what the format allows.
+    #[error("{0} is not valid")]
+    Invalid(&'static str),
+    /// The CRC32 at the event's end does not match.
+    #[error("the checksum does not match: expected {expected:08x}, computed {computed:08x}")]
+    Checksum {
+        /// From the event.
+        expected: u32,
+        /// Over the event's bytes.
+        computed: u32,
+    },
+    /// An event this version cannot handle, and may not skip.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The table map names no columns.
+    #[error(
+        "the table map of {0} has no column names: SET GLOBAL binlog_row_metadata = 'FULL'; rows logged before \
+         that cannot be read"
+    )]
+    NoMetadata(String),
+}

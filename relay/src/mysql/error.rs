@@ -1,0 +1,103 @@
+//! What can go wrong with a source, sorted by whether trying again can help.
+
+use crate::decode::DecodeError;
+
+/// An error of a source.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Trying again may help; [`super::source::run`] does, for ever.
+    #[error("{0}")]
+    Transient(String),
+    /// Trying again cannot help: the source stops and says what to do.
+    #[error(transparent)]
+    Definite(#[from] Definite),
+    /// The sink refused; what that means is the caller's business.
+    #[error("writing transactions: {0}")]
+    Sink(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// An error that ends a source until somebody acts.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Definite {
+    /// The server is not set up for being read.
+    #[error("{address} is not ready to be read: {}", join(.findings))]
+    Preflight {
+        /// `host:port`.
+        address: String,
+        /// What is wrong, each with its remedy.
+        findings: Vec<Finding>,
+    },
+    /// User, password or TLS are refused.
+    #[error("{address} refuses the connection: {reason}; check user, password file and tls of the source")]
+    Access {
+        /// `host:port`.
+        address: String,
+        /// The server's words.
+        reason: String,
+    },
+    /// A local setting is wrong.
+    #[error("{0}")]
+    Config(String),
+    /// The binlog no longer has what comes next.
+    #[error(
+        "{address} no longer has the binlog from {wanted} on ({reason}); take a snapshot, or start elsewhere and accept the gap"
+    )]
+    Purged {
+        /// `host:port`.
+        address: String,
+        /// Position or GTID set asked for.
+        wanted: String,
+        /// The server's words.
+        reason: String,
+    },
+    /// Another server answers at the address.
+    #[error(
+        "{address} is another server than before: expected {expected}, found {found}; after a failover begin a new epoch"
+    )]
+    WrongServer {
+        /// `host:port`.
+        address: String,
+        /// Identity on record.
+        expected: String,
+        /// Identity found.
+        found: String,
+    },
+    /// The binlog at the known position holds something else.
+    #[error(
+        "{file} at {offset} does not hold the transaction read from there before: expected {expected}, found {found}; the binlog was \
+         reset or belongs to another server: begin a new epoch"
+    )]
+    Diverged {
+        /// Binlog file.
+        file: String,
+        /// Offset in it.
+        offset: u64,
+        /// GTID on record.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// An event that cannot be decoded.
+    #[error("{file} at {offset}: {error}")]
+    Decode {
+        /// Binlog file.
+        file: String,
+        /// Offset of the event.
+        offset: u64,
+        /// Why.
+        error: DecodeError,
+    },
+}
+
+/// One finding of a preflight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What is wrong.
+    pub problem: String,
+    /// The SQL, or the line of my.cnf, that mends it.
+    pub remedy: String,
+}
+
+fn join(findings: &[Finding]) -> String {
+    findings.iter().map(|f| format!("{}: {}", f.problem, f.remedy)).collect::<Vec<_>>().join("; ")
+}
