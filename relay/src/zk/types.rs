@@ -4,7 +4,7 @@
 
 use crate::position::{Position, Scn};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// `/aesop/<cluster>/relays/<source>/<id>`, ephemeral: a relay that serves the source. Refreshed each second.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,10 +62,51 @@ pub struct Assignment {
     pub owners: BTreeMap<u32, String>,
 }
 
+/// `/aesop/<cluster>/groups/<group>/leader`, ephemeral.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderNode {
+    /// The member that leads.
+    pub member: String,
+}
+
+/// `/aesop/<cluster>/groups/<group>/owners/<p>`, ephemeral: who may deliver the partition now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerNode {
+    /// The member.
+    pub member: String,
+    /// Its epoch: the version of `epochs/<p>` that it raised.
+    pub epoch: i32,
+}
+
+/// `/aesop/<cluster>/groups/<group>/epochs/<p>`, persistent. Its znode version is the epoch; each takeover raises it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionEpoch {
+    /// Who took over last.
+    pub member: String,
+    /// When, microseconds since 1970 UTC.
+    pub taken_at_us: i64,
+    /// `<generation>/<source>` that this partition has begun: each has a checkpoint, or somebody lost it.
+    #[serde(default)]
+    pub begun: BTreeSet<String>,
+}
+
+/// `/aesop/<cluster>/groups/<group>/checkpoints`, persistent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointsNode {
+    /// Which child holds the checkpoints in force; a rewind or an import begins a new one.
+    pub generation: u64,
+    /// Number of partitions of the group, fixed for its life.
+    pub partitions: u32,
+}
+
 /// `/aesop/<cluster>/groups/<group>/checkpoints/<generation>/<source>/<p>`, persistent: everything of the partition
 /// before `position`, and the first `rows` rows of the transaction at it, is acknowledged by the sink.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
+    /// Set until the first row or mark is done: the configured beginning (`earliest`, `latest`, an SCN or a GTID
+    /// set). The position means nothing then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
     /// Start of the transaction.
     pub position: Position,
     /// Rows of that transaction done, counted before any filter.

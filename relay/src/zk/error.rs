@@ -1,0 +1,92 @@
+//! What can go wrong with ZooKeeper, and whether trying again can help.
+
+use std::path::PathBuf;
+
+/// A failed operation.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No session at the moment; it comes by itself.
+    #[error("no session with zookeeper at {servers}")]
+    NoSession {
+        /// The servers as configured.
+        servers: String,
+    },
+    /// The server or the connection refused.
+    #[error("zookeeper {op} {path}: {source}{}", remedy(source))]
+    Request {
+        /// What was tried.
+        op: &'static str,
+        /// On which znode.
+        path: String,
+        /// Why not.
+        source: zookeeper::Error,
+    },
+    /// A znode holds something else than aesop writes there.
+    #[error("znode {path} does not hold what aesop writes there: {source}")]
+    Payload {
+        /// The znode.
+        path: String,
+        /// Where the JSON is wrong.
+        source: serde_json::Error,
+    },
+    /// The credentials cannot be read.
+    #[error("zookeeper auth_file {path}: {source}")]
+    AuthFile {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The group was created with another number of partitions.
+    #[error(
+        "group {group} has {stored} partitions, the configuration says {configured}; the number is fixed for a group's life: use a new group"
+    )]
+    Partitions {
+        /// The group.
+        group: String,
+        /// In ZooKeeper.
+        stored: u32,
+        /// In the configuration.
+        configured: u32,
+    },
+}
+
+fn remedy(source: &zookeeper::Error) -> &'static str {
+    if matches!(source, zookeeper::Error::NoAuth) {
+        " (the znode belongs to another user; check zookeeper.auth_file)"
+    } else {
+        ""
+    }
+}
+
+impl Error {
+    /// Whether the same request may succeed later without anybody's help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::NoSession { .. } => true,
+            Self::Request { source, .. } => !matches!(
+                source,
+                zookeeper::Error::NoAuth
+                    | zookeeper::Error::AuthFailed
+                    | zookeeper::Error::InvalidAcl
+                    | zookeeper::Error::BadArguments(_)
+                    | zookeeper::Error::QuotaExceeded
+            ),
+            Self::Payload { .. } | Self::AuthFile { .. } | Self::Partitions { .. } => false,
+        }
+    }
+
+    /// Whether the request may have been carried out although it failed: read back before going on.
+    pub fn is_unknown(&self) -> bool {
+        matches!(
+            self,
+            Self::Request {
+                source: zookeeper::Error::ConnectionLoss
+                    | zookeeper::Error::SessionExpired
+                    | zookeeper::Error::Timeout
+                    | zookeeper::Error::ClientClosed,
+                ..
+            }
+        )
+    }
+}
