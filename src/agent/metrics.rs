@@ -19,11 +19,10 @@ pub fn prometheus_text(samples: &[Sample]) -> String {
         for sample in samples {
             let labels: Vec<String> =
                 sample.labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escape(value))).collect();
-            match labels.is_empty() {
-                true => line(&mut text, format_args!("aesop_{name} {}", sample.value)),
-                false => {
-                    line(&mut text, format_args!("aesop_{name}{{{}}} {}", labels.join(","), sample.value))
-                }
+            if labels.is_empty() {
+                line(&mut text, format_args!("aesop_{name} {}", sample.value));
+            } else {
+                line(&mut text, format_args!("aesop_{name}{{{}}} {}", labels.join(","), sample.value));
             }
         }
     }

@@ -182,6 +182,18 @@ pub async fn run(
     server.handle(handle).serve(router(state).into_make_service()).await.map_err(listen_error)
 }
 
+/// Ends at SIGTERM or SIGINT.
+pub async fn shutdown_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    // Without a handler the signal's default, which ends the process, stays in force.
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    let Ok(mut interrupt) = signal(SignalKind::interrupt()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
 /// What requests share.
 #[derive(Debug)]
 struct Agent {

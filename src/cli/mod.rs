@@ -4,9 +4,11 @@
 //! and `pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit>`, then `mod <name>;` and one
 //! line in `subcommands!` below. Its doc comment there is its help. The inventory comes from `cx.inventory()`.
 
+mod agent;
 mod completions;
 mod diagnostic;
 mod output;
+mod probe;
 
 pub use output::{Closed, Output};
 
@@ -138,6 +140,10 @@ macro_rules! subcommands {
 }
 
 subcommands! {
+    /// Runs probes on this host when asked, over HTTPS (installed by `apply`)
+    Agent => agent,
+    /// Runs this host's probes now and prints the samples
+    Probe => probe,
     /// Prints shell completions
     Completions => completions,
 }

@@ -44,7 +44,7 @@ impl Probe for JvmProbe {
             let (jvm, rest) = answers.split_at(JVM.len().min(answers.len()));
             let mut samples = jvm_samples(jvm, now);
             for (reading, beans) in own.iter().zip(rest) {
-                samples.extend(beans.iter().flat_map(|bean| reading.samples(bean, now)));
+                samples.extend(beans.iter().filter_map(|bean| reading.samples(bean, now)));
             }
             if self.service == "kafka" {
                 raft_state(&mut samples);
@@ -131,7 +131,9 @@ impl Reading {
             serde_json::Value::Number(number) => Sample::new(self.name, number.as_f64()?, now),
             serde_json::Value::Bool(truth) => Sample::new(self.name, f64::from(u8::from(*truth)), now),
             serde_json::Value::String(text) => Sample::new(self.name, 1.0, now).note(text.clone()),
-            _ => return None,
+            serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => {
+                return None;
+            }
         };
         // Java writes an empty gauge as NaN, which JSON cannot carry; what is left must be a number.
         sample.value.is_finite().then(|| {

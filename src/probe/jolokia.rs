@@ -146,9 +146,9 @@ fn beans(mut answer: Value, read: &Read) -> Vec<Bean> {
     }
     value
         .into_iter()
-        .filter_map(|(name, attributes)| match attributes {
-            Value::Object(attributes) => Some(Bean { name, attributes }),
-            _ => None,
+        .filter_map(|(name, attributes)| {
+            let Value::Object(attributes) = attributes else { return None };
+            Some(Bean { name, attributes })
         })
         .collect()
 }

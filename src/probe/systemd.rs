@@ -141,7 +141,7 @@ mod tests {
             .flat_map(|unit| samples(unit, now))
             .map(|s| format!("{} {} {} {}", s.labels["service"], s.name, s.value, s.note.unwrap_or_default()))
             .collect();
-        expect![[r#"
+        expect![[r"
             kafka unit_active 1 active (running)
             kafka unit_failed 0 active (running)
             kafka unit_restarts_total 2 
@@ -156,7 +156,7 @@ mod tests {
             lag-report unit_failed 0 active (waiting)
             lag-report timer_last_trigger_age_seconds 600 
             consumer/orders unit_active 0 not installed
-            consumer/orders unit_failed 0 not installed"#]]
+            consumer/orders unit_failed 0 not installed"]]
         .assert_eq(&lines.join("\n"));
     }
 }
