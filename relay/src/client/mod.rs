@@ -1,1 +1,7 @@
-//! To be written.
+//! A consumer's stream from one relay.
+
+mod error;
+mod stream;
+
+pub use error::ClientError;
+pub use stream::{Stream, StreamEvent, Subscription, subscribe};

@@ -1,0 +1,142 @@
+//! What of a block a stream gets: by partition, and from where the stream began.
+
+use super::{BlockBuilder, BlockError, Entry, NewSchema, RowEntry, Sealed, TxnEntry};
+use crate::position::Position;
+use crate::schema::SchemaId;
+use crate::wire::PartitionSet;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// A transaction's entry, kept while its rows are in later blocks.
+#[derive(Clone, Debug)]
+struct OpenTxn {
+    offset: u64,
+    end_offset: u64,
+    rows: u64,
+    server_id: u32,
+    commit_time_us: i64,
+    gtid: Option<String>,
+    sent: bool,
+}
+
+/// The result of filtering one block.
+#[derive(Clone, Debug)]
+pub enum Filtered {
+    /// The stream gets the block as it is.
+    Whole,
+    /// The stream gets this instead.
+    Repacked(Sealed),
+    /// Nothing in it is for the stream.
+    Nothing,
+}
+
+/// The filter of one stream; sees each block of the log once, in order.
+#[derive(Debug)]
+pub struct Filter {
+    partitions: PartitionSet,
+    /// Transactions before this are not wanted, nor the first rows of the one at it. `None` once passed.
+    from: Option<(Position, u64)>,
+    open: Option<OpenTxn>,
+}
+
+impl Filter {
+    /// A filter that begins at a position, some rows of its transaction already done.
+    pub fn new(partitions: PartitionSet, from: Option<(Position, u64)>) -> Self {
+        Self { partitions, from, open: None }
+    }
+
+    /// Takes the stream's part out of the next block.
+    pub fn apply(&mut self, block: &Sealed) -> Result<Filtered, BlockError> {
+        if self.from.is_none() && self.partitions.is_all() {
+            return Ok(Filtered::Whole);
+        }
+        let header = *block.header();
+        let at = |offset| Position { offset, ..header.first };
+        let file_name: Arc<str> = block.file_name()?.into();
+        let slots = block.schemas()?;
+        let mut out = BlockBuilder::new(header.last, file_name);
+        if !header.begins_inside {
+            self.open = None;
+        }
+        let mut kept_any = false;
+        let mut entries = block.entries()?;
+        while let Some(entry) = entries.next()? {
+            match entry {
+                Entry::Txn(txn) => {
+                    if self.from.is_some_and(|(from, _)| at(txn.offset) > from) {
+                        self.from = None;
+                    }
+                    self.open = Some(OpenTxn::of(&txn));
+                }
+                Entry::Row(row) => {
+                    let open = self.open.as_mut().ok_or(BlockError::NoTransaction)?;
+                    if !wanted(&self.partitions, self.from, at(open.offset), &row) {
+                        continue;
+                    }
+                    if !open.sent {
+                        open.sent = true;
+                        out.begin_entry(&open.entry());
+                    } else if !kept_any {
+                        out.set_begins_inside();
+                    }
+                    kept_any = true;
+                    copy_row(&mut out, block.bytes(), &slots, &row)?;
+                }
+                Entry::Covered { .. } => {}
+            }
+        }
+        if self.from.is_some_and(|(from, _)| header.last > from) {
+            self.from = None;
+        }
+        out.set_end(&header);
+        Ok(if kept_any { Filtered::Repacked(out.seal(header.ends_inside)) } else { Filtered::Nothing })
+    }
+}
+
+fn wanted(set: &PartitionSet, from: Option<(Position, u64)>, txn: Position, row: &RowEntry) -> bool {
+    if from.is_some_and(|(from, rows)| txn < from || (txn == from && row.row < rows)) {
+        return false;
+    }
+    set.wants(row.op, row.key_hash_before, row.key_hash)
+}
+
+fn copy_row(
+    out: &mut BlockBuilder,
+    bytes: &[u8],
+    slots: &[(SchemaId, Option<Bytes>)],
+    row: &RowEntry,
+) -> Result<(), BlockError> {
+    let malformed = |what| BlockError::Malformed(crate::wire::Malformed { what });
+    let (id, _) = slots.get(usize::from(row.slot)).ok_or_else(|| malformed("row schema slot"))?;
+    let slot = out.slot(*id).or_else(|| out.add_schema(NewSchema { id: *id, definition: None }));
+    let slot = slot.ok_or_else(|| malformed("block schema count"))?;
+    let before = bytes.get(row.before.clone()).ok_or_else(|| malformed("row before image"))?;
+    let after = bytes.get(row.after.clone()).ok_or_else(|| malformed("row after image"))?;
+    out.copy_row(slot, row, before, after);
+    Ok(())
+}
+
+impl OpenTxn {
+    fn of(txn: &TxnEntry<'_>) -> Self {
+        Self {
+            offset: txn.offset,
+            end_offset: txn.end_offset,
+            rows: txn.rows,
+            server_id: txn.server_id,
+            commit_time_us: txn.commit_time_us,
+            gtid: txn.gtid.map(str::to_owned),
+            sent: false,
+        }
+    }
+
+    fn entry(&self) -> TxnEntry<'_> {
+        TxnEntry {
+            offset: self.offset,
+            end_offset: self.end_offset,
+            rows: self.rows,
+            server_id: self.server_id,
+            commit_time_us: self.commit_time_us,
+            gtid: self.gtid.as_deref(),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+use super::*;
+use proptest::prelude::*;
+
+fn frames() -> Vec<Frame> {
+    let at = Position::new(1, 3, 5_000_000_000);
+    vec![
+        Frame::Hello(Hello {
+            cluster: "shop".into(),
+            source: "shop".into(),
+            group: "kafka-json".into(),
+            member: "c1".into(),
+            from: StartFrom::Position { position: at, rows: 7 },
+            partitions: PartitionSet::of(70, [0, 63, 64, 69]),
+            credit_bytes: 1 << 20,
+        }),
+        Frame::Welcome(Welcome {
+            server_uuid: "u".into(),
+            epoch: 2,
+            lowest: None,
+            highest: Some(at),
+            file_base: "mysql-bin".into(),
+        }),
+        Frame::Error(ErrorFrame { code: ErrorCode::BelowLowest, definite: true, message: "gone".into() }),
+        Frame::Block(Bytes::from_static(b"not looked at here")),
+        Frame::Schema(SchemaId(9), Bytes::from_static(b"def")),
+        Frame::Covered(Covered {
+            position: at,
+            file_name: "mysql-bin.000003".into(),
+            commit_time_us: -1,
+            server_uuid: "u".into(),
+            head: SourceHead { file_name: "mysql-bin.000004".into(), end_offset: 4, commit_time_us: 5 },
+        }),
+        Frame::Credit(17),
+    ]
+}
+
+fn encoded() -> Vec<u8> {
+    let mut out = Vec::new();
+    for frame in frames() {
+        frame.encode(&mut out);
+    }
+    out
+}
+
+#[test]
+fn frames_come_back_however_they_are_cut() {
+    let bytes = encoded();
+    for step in [1, 7, bytes.len()] {
+        let mut buffer = BytesMut::new();
+        let mut got = Vec::new();
+        for piece in bytes.chunks(step) {
+            buffer.extend_from_slice(piece);
+            while let Some(frame) = Frame::decode(&mut buffer).unwrap() {
+                got.push(format!("{frame:?}"));
+            }
+        }
+        assert_eq!(got, frames().iter().map(|frame| format!("{frame:?}")).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_stranger_and_a_newer_peer_are_told_apart() {
+    let mut http = BytesMut::from(&b"GET / HTTP/1.1\r\n"[..]);
+    assert_eq!(Frame::decode(&mut http).unwrap_err(), FrameError::Magic);
+    let mut newer = BytesMut::from(&encoded()[..]);
+    newer[2] = 9;
+    assert_eq!(Frame::decode(&mut newer).unwrap_err(), FrameError::Version(9));
+}
+
+proptest! {
+    #[test]
+    fn a_flipped_bit_in_a_control_frame_is_refused(at in 0_usize..1000, bit in 0_u8..8) {
+        let mut bytes = Vec::new();
+        frames()[0].encode(&mut bytes);
+        let at = at % bytes.len();
+        bytes[at] ^= 1 << bit;
+        let mut buffer = BytesMut::from(&bytes[..]);
+        // A longer length only makes it wait for more.
+        prop_assert!(!matches!(Frame::decode(&mut buffer), Ok(Some(_))));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), valid in any::<bool>()) {
+        let mut buffer = BytesMut::new();
+        if valid {
+            let kind = bytes.first().copied().unwrap_or(1) % 8;
+            buffer.extend_from_slice(&header(kind, bytes.len(), &bytes));
+        }
+        buffer.extend_from_slice(&bytes);
+        while let Ok(Some(_)) = Frame::decode(&mut buffer) {}
+    }
+}
