@@ -7,7 +7,6 @@ pub mod block;
 mod codec;
 pub mod frame;
 mod partitions;
-pub mod schema;
 
 pub use block::{Block, BlockBuilder, BlockError, BlockItem, BlockReader, Sealed};
 pub use codec::Malformed;

@@ -26,7 +26,7 @@ pub use reader::{Block, BlockItem, BlockReader};
 use super::codec::{Input, Malformed, Output};
 use crate::event::Op;
 use crate::position::Position;
-use crate::schema::SchemaId;
+use crate::schema::{SchemaError, SchemaId};
 use bytes::Bytes;
 use std::ops::Range;
 
@@ -71,6 +71,9 @@ pub enum BlockError {
     /// The checksum is right and the content makes no sense.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// A schema definition makes no sense.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// A row refers to a schema that was not sent before it.
     #[error("schema {0:016x} is used before its definition")]
     UnknownSchema(u64),

@@ -50,7 +50,6 @@ pub struct Block {
     schemas: Vec<Arc<TableSchema>>,
     items: Vec<Item>,
     /// Dropped with the block: gives its credit back to the relay.
-    #[expect(dead_code, reason = "held only to be dropped")]
     credit: Option<Box<dyn Any + Send + Sync>>,
 }
 
@@ -82,7 +81,7 @@ impl Block {
 
     /// Attaches something that is to be dropped with the block.
     #[must_use]
-    pub fn withcredit(mut self, credit: Box<dyn Any + Send + Sync>) -> Self {
+    pub fn with_credit(mut self, credit: Box<dyn Any + Send + Sync>) -> Self {
         self.credit = Some(credit);
         self
     }
@@ -117,7 +116,7 @@ impl BlockReader {
         if self.schemas.len() >= MAX_SCHEMAS || definition.len() > MAX_SCHEMA_BYTES {
             return Err(Malformed { what: "schema definitions over the limit" }.into());
         }
-        let schema = crate::wire::schema::parse(id, definition)?;
+        let schema = TableSchema::parse(definition)?;
         self.schemas.insert(id, Arc::new(schema));
         Ok(())
     }

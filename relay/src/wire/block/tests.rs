@@ -1,7 +1,7 @@
 use super::*;
 use crate::event::{RowChange, TxnStart};
-use crate::schema::{Column, TableSchema};
-use crate::wire::{PartitionSet, partition_of, schema};
+use crate::schema::TableSchema;
+use crate::wire::{PartitionSet, partition_of};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -28,14 +28,7 @@ fn txns() -> impl Strategy<Value = Vec<Txn>> {
 }
 
 fn table(id: u64) -> Arc<TableSchema> {
-    let columns = vec![Column { name: "id".into() }];
-    Arc::new(TableSchema {
-        id: SchemaId(id),
-        database: "d".into(),
-        table: format!("t{id}"),
-        columns,
-        key: vec![0],
-    })
+    Arc::new(TableSchema::new("d".into(), format!("t{id}"), Vec::new(), Vec::new()))
 }
 
 fn start(at: usize) -> TxnStart {
@@ -70,7 +63,7 @@ fn pack(txns: &[Txn], large: &[bool]) -> Vec<Sealed> {
             }
             let schema = table(row.table);
             let slot = builder.slot(schema.id).unwrap_or_else(|| {
-                let definition = (!defined.contains(&schema.id)).then(|| schema::bytes(&schema).into());
+                let definition = (!defined.contains(&schema.id)).then(|| schema.serialize().into());
                 defined.push(schema.id);
                 builder.add_schema(NewSchema { id: schema.id, definition }).unwrap()
             });
@@ -114,7 +107,7 @@ fn read(blocks: &[Sealed], defined: &mut BlockReader) -> Vec<(u64, u64, u64, Row
                     row,
                     Row {
                         op: change.op,
-                        table: change.schema.id.0,
+                        table: change.schema.table.trim_start_matches('t').parse().unwrap(),
                         hashes: (change.key_hash_before, change.key_hash),
                         before: change.before.to_vec(),
                         after: change.after.to_vec(),
@@ -161,7 +154,7 @@ proptest! {
         let mut out = Vec::new();
         let mut reader = BlockReader::default();
         for id in 0..3 {
-            reader.define(SchemaId(id), &schema::bytes(&table(id))).unwrap();
+            reader.define(table(id).id, &table(id).serialize()).unwrap();
         }
         for block in pack(&txns, &large) {
             match filter.apply(&block).unwrap() {
