@@ -1,0 +1,128 @@
+//! `/metrics`, `/jolokia`, `/healthz/live` and `/healthz/ready`, for loopback.
+
+use super::jolokia::{self, Options};
+use super::prometheus;
+use super::registry::Registry;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// A bulk of a thousand requests fits.
+const MAX_BODY_BYTES: usize = 256 * 1024;
+
+/// The endpoint cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[error("http_listen {address}: {source}; choose a free address of this host")]
+pub struct HttpError {
+    address: String,
+    source: std::io::Error,
+}
+
+/// Whether the program is ready, and what it waits for if not. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Health {
+    waiting_for: Arc<Mutex<Option<String>>>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { waiting_for: Arc::new(Mutex::new(Some("starting".to_owned()))) }
+    }
+}
+
+impl Health {
+    /// It does its work.
+    pub fn ready(&self) {
+        *self.waiting_for.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// It waits.
+    pub fn waiting(&self, what: impl Into<String>) {
+        *self.waiting_for.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.into());
+    }
+
+    fn get(&self) -> Option<String> {
+        self.waiting_for.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Shared {
+    registry: Registry,
+    health: Health,
+}
+
+/// Listens; [`serve`] takes the listener.
+pub async fn bind(address: &str) -> Result<TcpListener, HttpError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|source| HttpError { address: address.to_owned(), source })
+}
+
+/// Serves until `shutdown`.
+pub async fn serve(listener: TcpListener, registry: Registry, health: Health, shutdown: CancellationToken) {
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/jolokia", get(jolokia_version).post(jolokia_post))
+        .route("/jolokia/", get(jolokia_version).post(jolokia_post))
+        .route("/jolokia/{*path}", get(jolokia_get))
+        .route("/healthz/live", get(async || "live\n"))
+        .route("/healthz/ready", get(ready))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(Shared { registry, health });
+    let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "http endpoint ended");
+    }
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, prometheus::render(&shared.registry)).into_response()
+}
+
+async fn ready(State(shared): State<Shared>) -> Response {
+    match shared.health.get() {
+        None => "ready\n".into_response(),
+        Some(what) => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting: {what}\n")).into_response(),
+    }
+}
+
+async fn jolokia_version(
+    State(shared): State<Shared>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    Json(jolokia::get(&shared.registry, "version", options(&query))).into_response()
+}
+
+async fn jolokia_get(
+    State(shared): State<Shared>,
+    Path(path): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    Json(jolokia::get(&shared.registry, &path, options(&query))).into_response()
+}
+
+async fn jolokia_post(
+    State(shared): State<Shared>,
+    Query(query): Query<HashMap<String, String>>,
+    body: Bytes,
+) -> Response {
+    Json(jolokia::post(&shared.registry, &body, options(&query))).into_response()
+}
+
+fn options(query: &HashMap<String, String>) -> Options {
+    Options {
+        timestamp: jiff::Timestamp::now().as_second(),
+        include_request: query.get("includeRequest").is_none_or(|value| value != "false"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
