@@ -7,6 +7,7 @@
 mod agent;
 mod completions;
 mod diagnostic;
+mod lab;
 mod output;
 mod probe;
 
@@ -144,6 +145,9 @@ subcommands! {
     Agent => agent,
     /// Runs this host's probes now and prints the samples
     Probe => probe,
+    /// Makes, uses and removes lab hosts on this machine
+    #[command(hide = true)]
+    Lab => lab,
     /// Prints shell completions
     Completions => completions,
 }
