@@ -1,0 +1,157 @@
+//! What must be true of Kafka, judged without expected values: the last `after` of every key equals the database's own
+//! `SELECT`, and every `before` equals the previous `after` of that key.
+
+use aesop::kafka::read::{Reader, Record};
+use aesop::lab::shop::{Server, TABLES};
+use mysql_async::prelude::Queryable;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Column name → value as text; how both sides are compared.
+pub type Row = BTreeMap<String, Option<String>>;
+/// Table → key as text → row.
+pub type Tables = BTreeMap<String, BTreeMap<Vec<String>, Row>>;
+
+/// The shop's tables as the database says, each value in the text form of the JSON.
+pub async fn select(server: &Server) -> Tables {
+    let queries = [
+        (
+            "customers",
+            "SELECT id, name, email, CAST(vip AS UNSIGNED) AS vip, REPLACE(CAST(created AS CHAR), ' ', 'T') AS created
+             FROM shop.customers",
+        ),
+        (
+            "orders",
+            "SELECT id, customer_id, status, amount, notes, CONCAT(REPLACE(CAST(updated AS CHAR), ' ', 'T'), 'Z') AS updated
+             FROM shop.orders",
+        ),
+        ("order_lines", "SELECT order_id, line, sku, quantity, price FROM shop.order_lines"),
+    ];
+    let mut conn = server.connect().await.expect("the database answers");
+    let mut tables = Tables::new();
+    for (table, query) in queries {
+        let rows: Vec<mysql_async::Row> = conn.query(query).await.expect(query);
+        let key = key_columns(table);
+        let rows = rows.into_iter().map(|row| {
+            let names: Vec<String> = row.columns_ref().iter().map(|c| c.name_str().into_owned()).collect();
+            let row: Row = names
+                .into_iter()
+                .zip(row.unwrap())
+                .map(|(name, value)| (name, mysql_async::from_value::<Option<String>>(value)))
+                .collect();
+            (key_of(&row, key), row)
+        });
+        tables.insert(table.to_owned(), rows.collect());
+    }
+    conn.disconnect().await.expect("the database says good-bye");
+    tables
+}
+
+fn key_columns(table: &str) -> &'static [&'static str] {
+    TABLES.iter().find(|(name, _)| *name == table).unwrap_or_else(|| panic!("unknown table {table}")).1
+}
+
+fn key_of(row: &Row, columns: &[&str]) -> Vec<String> {
+    columns.iter().map(|column| row[*column].clone().unwrap_or_default()).collect()
+}
+
+/// Folds records into tables, and checks each against the row it changes.
+#[derive(Debug, Default)]
+pub struct Fold {
+    /// What the topics say now.
+    pub tables: Tables,
+    /// Rows seen, repeats included.
+    pub records: usize,
+    /// Rows that had been seen before: at-least-once delivery repeats after a crash.
+    pub repeats: usize,
+    /// What was wrong.
+    pub faults: Vec<String>,
+    /// Table and key → (scn, row) of the last event applied.
+    last: BTreeMap<(String, Vec<String>), (u64, u64)>,
+}
+
+impl Fold {
+    /// Takes in one record of a topic `<source>.shop.<table>`.
+    pub fn apply(&mut self, record: &Record) {
+        let Some(bytes) = &record.value else { return };
+        let event: Value = serde_json::from_slice(bytes).unwrap_or_else(|error| panic!("{record:?}: {error}"));
+        let op = event["op"].as_str().unwrap_or_default().to_owned();
+        if op == "ddl" || op == "truncate" {
+            return;
+        }
+        self.records += 1;
+        let table = event["table"].as_str().expect("table").to_owned();
+        let before = event["before"].as_object().map(text);
+        let after = event["after"].as_object().map(text);
+        let image = after.as_ref().or(before.as_ref()).expect("an image");
+        let key = key_of(image, key_columns(&table));
+        let at = (event["scn"].as_u64().expect("scn"), event["row"].as_u64().expect("row"));
+        let last = self.last.entry((table.clone(), key.clone())).or_default();
+        if at <= *last {
+            self.repeats += 1;
+            return;
+        }
+        *last = at;
+        let rows = self.tables.entry(table.clone()).or_default();
+        let known = rows.get(&key);
+        if known != before.as_ref() {
+            self.faults.push(format!("{op} of {table} {key:?} at {at:?}: before {before:?}, but it was {known:?}"));
+        }
+        match after {
+            Some(after) => rows.insert(key, after),
+            None => rows.remove(&key),
+        };
+    }
+}
+
+fn text(object: &Map<String, Value>) -> Row {
+    let text = |value: &Value| match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    };
+    object.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+}
+
+/// Reads the topics of `source` until they fold to what the database says, or says after `patience` what differs.
+pub async fn kafka_equals_select(bootstrap: &str, source: &str, server: &Server, patience: Duration) -> Fold {
+    let expected = select(server).await;
+    let (bootstrap, prefix) = (bootstrap.to_owned(), format!("{source}.shop."));
+    tokio::task::spawn_blocking(move || {
+        let mut reader = Reader::new(&bootstrap, &prefix).expect("a Kafka reader");
+        let mut fold = Fold::default();
+        let deadline = Instant::now() + patience;
+        loop {
+            reader.refresh().unwrap_or_else(|error| panic!("metadata of {bootstrap}: {error}"));
+            while let Some(record) = reader.next(Duration::from_secs(1)).expect("Kafka answers") {
+                fold.apply(&record);
+            }
+            assert!(fold.faults.is_empty(), "{:#?}", fold.faults);
+            if fold.tables == expected {
+                return fold;
+            }
+            assert!(Instant::now() < deadline, "Kafka and SELECT differ:\n{}", difference(&fold.tables, &expected));
+        }
+    })
+    .await
+    .expect("the fold ends")
+}
+
+fn difference(kafka: &Tables, select: &Tables) -> String {
+    let mut lines = Vec::new();
+    for (table, rows) in select {
+        let none = BTreeMap::new();
+        let folded = kafka.get(table).unwrap_or(&none);
+        let missing: Vec<_> = rows.keys().filter(|key| !folded.contains_key(*key)).collect();
+        let extra: Vec<_> = folded.keys().filter(|key| !rows.contains_key(*key)).collect();
+        let differing = rows.iter().filter(|(key, row)| folded.get(*key).is_some_and(|other| other != *row));
+        lines.push(format!(
+            "{table}: {} rows by SELECT, {} by Kafka; missing {missing:?}; too many {extra:?}",
+            rows.len(),
+            folded.len()
+        ));
+        lines.extend(differing.take(5).map(|(key, row)| format!("  {key:?}: SELECT {row:?}, Kafka {:?}", folded[key])));
+    }
+    lines.join("\n")
+}
