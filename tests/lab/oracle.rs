@@ -1,11 +1,11 @@
 //! What must be true of Kafka, judged without expected values: the last `after` of every key equals the database's own
 //! `SELECT`, and every `before` equals the previous `after` of that key.
 
-use aesop::kafka::read::{Reader, Record};
 use aesop::lab::shop::{Server, TABLES};
 use mysql_async::prelude::Queryable;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Column name → value as text; how both sides are compared.
@@ -75,7 +75,7 @@ impl Fold {
     /// Takes in one record of a topic `<source>.shop.<table>`.
     pub fn apply(&mut self, record: &Record) {
         let Some(bytes) = &record.value else { return };
-        let event: Value = serde_json::from_slice(bytes).unwrap_or_else(|error| panic!("{record:?}: {error}"));
+        let event: Value = serde_json::from_str(bytes).unwrap_or_else(|error| panic!("{record:?}: {error}"));
         let op = event["op"].as_str().unwrap_or_default().to_owned();
         if op == "ddl" || op == "truncate" {
             return;
@@ -114,28 +114,50 @@ fn text(object: &Map<String, Value>) -> Row {
     object.iter().map(|(name, value)| (name.clone(), text(value))).collect()
 }
 
-/// Reads the topics of `source` until they fold to what the database says, or says after `patience` what differs.
-pub async fn kafka_equals_select(bootstrap: &str, source: &str, server: &Server, patience: Duration) -> Fold {
-    let expected = select(server).await;
-    let (bootstrap, prefix) = (bootstrap.to_owned(), format!("{source}.shop."));
-    tokio::task::spawn_blocking(move || {
-        let mut reader = Reader::new(&bootstrap, &prefix).expect("a Kafka reader");
+/// Reads the topics of `source` with kcat until they fold to what the database says, or says after `patience` what
+/// differs.
+pub fn kafka_equals_select(bootstrap: &str, source: &str, expected: &Tables, patience: Duration) -> Fold {
+    let deadline = Instant::now() + patience;
+    loop {
         let mut fold = Fold::default();
-        let deadline = Instant::now() + patience;
-        loop {
-            reader.refresh().unwrap_or_else(|error| panic!("metadata of {bootstrap}: {error}"));
-            while let Some(record) = reader.next(Duration::from_secs(1)).expect("Kafka answers") {
-                fold.apply(&record);
-            }
-            assert!(fold.faults.is_empty(), "{:#?}", fold.faults);
-            if fold.tables == expected {
-                return fold;
-            }
-            assert!(Instant::now() < deadline, "Kafka and SELECT differ:\n{}", difference(&fold.tables, &expected));
+        for (table, _) in TABLES {
+            kcat(bootstrap, &format!("{source}.shop.{table}")).iter().for_each(|record| fold.apply(record));
         }
-    })
-    .await
-    .expect("the fold ends")
+        assert!(fold.faults.is_empty(), "{:#?}", fold.faults);
+        if fold.tables == *expected {
+            return fold;
+        }
+        assert!(Instant::now() < deadline, "Kafka and SELECT differ:\n{}", difference(&fold.tables, expected));
+    }
+}
+
+/// A record as kcat prints it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Key as text; none for tables without one.
+    pub key: Option<String>,
+    /// Value as text; none is a tombstone.
+    pub value: Option<String>,
+}
+
+/// All records of a topic, partition by partition; none while the topic does not exist.
+pub fn kcat(bootstrap: &str, topic: &str) -> Vec<Record> {
+    // Lengths before contents: -1 tells null from empty. Neither holds a tab or a newline: both are JSON.
+    let format = r"%K\t%k\t%S\t%s\n";
+    let output = Command::new("kcat")
+        .args(["-C", "-q", "-e", "-o", "beginning", "-b", bootstrap, "-t", topic, "-f", format])
+        .output()
+        .expect("kcat runs");
+    let text = String::from_utf8(output.stdout).expect("kcat prints UTF-8");
+    let field = |length: &str, text: &str| (length != "-1").then(|| text.to_owned());
+    text.lines()
+        .map(|line| match line.split('\t').collect::<Vec<_>>()[..] {
+            [key_length, key, length, value] => {
+                Record { key: field(key_length, key), value: field(length, value) }
+            }
+            _ => panic!("kcat printed {line:?}"),
+        })
+        .collect()
 }
 
 fn difference(kafka: &Tables, select: &Tables) -> String {

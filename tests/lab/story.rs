@@ -1,0 +1,115 @@
+//! From clean hosts to a resolved mail, each step checked with tools that are not aesop's.
+
+use crate::cluster::{Cluster, Mail, SOURCES, cluster, wait};
+use std::process::Command;
+use std::time::Duration;
+
+/// Deploys, sells, reads Kafka with kcat, znodes with a plain client, mails as files.
+pub fn from_nothing_to_a_resolved_mail() {
+    let cluster = cluster();
+    a_second_plan_is_empty_and_a_second_apply_restarts_nothing(&cluster);
+    rows_arrive_with_before_and_after(&cluster);
+    checkpoints_are_in_zookeeper(&cluster);
+    tail_prints_the_same_rows(&cluster);
+    the_lag_mail_names_every_partition(&cluster);
+    a_stopped_broker_gives_one_mail_and_one_resolved_mail(&cluster);
+}
+
+fn a_second_plan_is_empty_and_a_second_apply_restarts_nothing(cluster: &Cluster) {
+    let pids = |host: &str| cluster.host(host).run(&["systemctl", "show", "-P", "MainPID", "aesop-*"]).expect("pids");
+    let hosts = ["kafka1", "kafka2", "kafka3", "relay1", "consumer1", "consumer2", "monitor1"];
+    let before = hosts.map(pids);
+    let plan = cluster.aesop(&["plan", "--exit-code"]);
+    assert_eq!(plan.status.code(), Some(0), "{}", String::from_utf8_lossy(&plan.stdout));
+    cluster.aesop_ok(&["apply", "--yes"]);
+    assert_eq!(hosts.map(pids), before, "processes of the units");
+}
+
+fn rows_arrive_with_before_and_after(cluster: &Cluster) {
+    cluster.sell(150);
+    for (fold, (source, _)) in cluster.kafka_equals_select().iter().zip(SOURCES) {
+        assert!(fold.records > 150, "{source}: {} records", fold.records);
+        assert_eq!(fold.repeats, 0, "{source}: nothing has crashed yet");
+    }
+}
+
+fn checkpoints_are_in_zookeeper(cluster: &Cluster) {
+    let checkpoints = "/aesop/story/groups/kafka-json/checkpoints";
+    let generation = cluster.znode_children(checkpoints).pop().expect("a generation of checkpoints");
+    for (source, _) in SOURCES {
+        let relay = format!("/aesop/story/relays/{source}/relay1");
+        // Idle partitions advance too, so all of them reach the relay's last position.
+        for partition in 0..8 {
+            let path = format!("{checkpoints}/{generation}/{source}/{partition}");
+            wait(&format!("{path} to reach the relay's position"), || {
+                let (checkpoint, relay) = (cluster.znode_json(&path)?, cluster.znode_json(&relay)?);
+                (checkpoint["position"] == relay["highest"]).then_some(())
+            });
+        }
+    }
+}
+
+fn tail_prints_the_same_rows(cluster: &Cluster) {
+    for (source, _) in SOURCES {
+        let server = cluster.database(source);
+        let relay = std::path::Path::new(env!("CARGO_BIN_EXE_aesop")).with_file_name("aesop-relay");
+        let output = Command::new(relay)
+            .args(["tail", "--tables", "shop.*", "--from", "earliest", "--until-caught-up"])
+            .arg(format!("mysql://aesop@{}:{}/", server.host, server.port))
+            .env("AESOP_PASSWORD", "reader-secret")
+            .output()
+            .expect("aesop-relay runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        let mut fold = crate::oracle::Fold::default();
+        for line in text.lines() {
+            fold.apply(&crate::oracle::Record { key: None, value: Some(line.to_owned()) });
+        }
+        assert!(fold.faults.is_empty(), "{:#?}", fold.faults);
+        assert_eq!(fold.tables, cluster.block_on(crate::oracle::select(&server)), "{source}");
+    }
+}
+
+fn the_lag_mail_names_every_partition(cluster: &Cluster) {
+    let timers = cluster.host("monitor1").run(&["systemctl", "is-active", "aesop-lag-report.timer"]).expect("timer");
+    assert_eq!(timers.trim(), "active");
+    cluster.host("monitor1").run(&["systemctl", "start", "aesop-lag-report.service"]).expect("the report runs");
+    let mail = wait("the lag mail", || {
+        cluster.mails().into_iter().find(|mail| mail.subject.to_lowercase().contains("lag"))
+    });
+    for (source, _) in SOURCES {
+        assert!(mail.text.contains(source), "{}", mail.text);
+    }
+    let lag = cluster.aesop_ok(&["lag", "--format", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&lag.stdout).expect("JSON");
+    let partitions = report["partitions"].as_array().expect("partitions");
+    assert_eq!(partitions.len(), 16, "{}", lag.stdout);
+}
+
+/// Mails about alerts.
+fn alerts(cluster: &Cluster) -> Vec<Mail> {
+    cluster.mails().into_iter().filter(|mail| !mail.subject.to_lowercase().contains("lag")).collect()
+}
+
+fn a_stopped_broker_gives_one_mail_and_one_resolved_mail(cluster: &Cluster) {
+    let before = alerts(cluster).len();
+    assert_eq!(before, 0, "a healthy cluster has no alert: {:?}", alerts(cluster));
+    cluster.host("kafka2").run(&["systemctl", "stop", "aesop-kafka"]).expect("the broker stops");
+    let problem = wait("the alert mail", || alerts(cluster).into_iter().next());
+    assert!(problem.text.contains("kafka2"), "{}", problem.text);
+    // The rest of the cluster goes on without it.
+    cluster.sell(20);
+    cluster.kafka_equals_select();
+    cluster.host("kafka2").run(&["systemctl", "start", "aesop-kafka"]).expect("the broker starts");
+    let resolved = wait("the resolved mail", || alerts(cluster).into_iter().nth(1));
+    assert!(resolved.subject.to_lowercase().contains("resolved"), "{}", resolved.subject);
+    assert!(
+        resolved.references.contains(problem.message_id.trim()),
+        "{:?} answers {:?}",
+        resolved.references,
+        problem.message_id
+    );
+    // Two polls later nothing more has come.
+    std::thread::sleep(Duration::from_secs(15));
+    assert_eq!(alerts(cluster).len(), 2, "{:#?}", alerts(cluster));
+}
