@@ -6,6 +6,7 @@
 
 mod agent;
 mod completions;
+mod demo;
 mod diagnostic;
 mod lab;
 mod output;
@@ -145,6 +146,8 @@ subcommands! {
     Agent => agent,
     /// Runs this host's probes now and prints the samples
     Probe => probe,
+    /// Everything on lab hosts on this machine, from nothing (as root)
+    Demo => demo,
     /// Makes, uses and removes lab hosts on this machine
     #[command(hide = true)]
     Lab => lab,

@@ -13,29 +13,29 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long anything may take before a test gives up: generous, the machine is slow and shared.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 const BROKERS: [&str; 3] = ["kafka1", "kafka2", "kafka3"];
 /// The sources and the hosts of their databases: MariaDB 10.11 and MySQL 9.7.
-pub const SOURCES: [(&str, &str); 2] = [("shop", "db1"), ("store", "db2")];
+pub(crate) const SOURCES: [(&str, &str); 2] = [("shop", "db1"), ("store", "db2")];
 
 static CLUSTER: OnceLock<Mutex<Option<Arc<Cluster>>>> = OnceLock::new();
 
 /// The shared cluster, deployed at the first call.
-pub fn cluster() -> Arc<Cluster> {
+pub(crate) fn cluster() -> Arc<Cluster> {
     let mut slot = CLUSTER.get_or_init(Mutex::default).lock().expect("no story died while deploying");
     Arc::clone(slot.get_or_insert_with(|| Arc::new(Cluster::deploy())))
 }
 
 /// Removes the shared cluster, if one was made.
-pub fn tear_down() {
+pub(crate) fn tear_down() {
     if let Some(slot) = CLUSTER.get() {
         drop(slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
     }
 }
 
 /// Hosts, and the folder with their inventory.
-pub struct Cluster {
-    pub lab: Lab,
+pub(crate) struct Cluster {
+    pub(crate) lab: Lab,
     dir: TempDir,
     runtime: tokio::runtime::Runtime,
     /// Next step of the shop's traffic, by source.
@@ -64,7 +64,9 @@ impl Cluster {
         for (source, _) in SOURCES {
             let server = cluster.database(source);
             cluster.block_on(shop::create(&server)).expect("the shop opens");
-            cluster.block_on(shop::create_reader(&server, "aesop", "reader-secret")).expect("the reader is made");
+            cluster
+                .block_on(shop::create_reader(&server, "aesop", "reader-secret"))
+                .expect("the reader is made");
         }
         fs::write(cluster.path("reader.password"), "reader-secret\n").expect("a file");
         cluster.write_inventory(&["consumer1", "consumer2"]);
@@ -75,7 +77,7 @@ impl Cluster {
     }
 
     /// Writes the inventory with these consumer hosts.
-    pub fn write_inventory(&self, consumers: &[&str]) {
+    pub(crate) fn write_inventory(&self, consumers: &[&str]) {
         let mut hosts = String::new();
         for name in ["kafka1", "kafka2", "kafka3", "relay1", "monitor1"].iter().chain(consumers) {
             hosts += &format!("  {name}: {{address: {}}}\n", self.address(name));
@@ -121,32 +123,32 @@ monitor:
     }
 
     /// A file in the inventory's folder.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// A host.
-    pub fn host(&self, name: &str) -> Host {
+    pub(crate) fn host(&self, name: &str) -> Host {
         self.lab.host(name).expect("a host of the lab")
     }
 
     /// Its address.
-    pub fn address(&self, name: &str) -> String {
+    pub(crate) fn address(&self, name: &str) -> String {
         self.host(name).address().to_string()
     }
 
     /// `host:port,…` of the brokers.
-    pub fn bootstrap(&self) -> String {
+    pub(crate) fn bootstrap(&self) -> String {
         BROKERS.map(|name| self.address(name) + ":9092").join(",")
     }
 
     /// `host:port,…` of the ensemble.
-    pub fn zookeeper(&self) -> String {
+    pub(crate) fn zookeeper(&self) -> String {
         BROKERS.map(|name| self.address(name) + ":2181").join(",")
     }
 
     /// The database of a source, as its administrator reaches it.
-    pub fn database(&self, source: &str) -> Server {
+    pub(crate) fn database(&self, source: &str) -> Server {
         let (_, host) = SOURCES.iter().find(|(name, _)| *name == source).expect("a source");
         Server {
             host: self.address(host),
@@ -157,12 +159,12 @@ monitor:
     }
 
     /// Waits for a future.
-    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
     }
 
     /// Runs `aesop` with the inventory.
-    pub fn aesop(&self, args: &[&str]) -> Output {
+    pub(crate) fn aesop(&self, args: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_aesop"))
             .arg("-i")
             .arg(self.path("story.yml"))
@@ -173,7 +175,7 @@ monitor:
     }
 
     /// Runs `aesop` with the inventory; it must end well.
-    pub fn aesop_ok(&self, args: &[&str]) -> Said {
+    pub(crate) fn aesop_ok(&self, args: &[&str]) -> Said {
         let output = self.aesop(args);
         let said = Said::from(output.clone());
         assert!(
@@ -188,7 +190,7 @@ monitor:
     }
 
     /// Writes `count` more transactions into the shop of each source.
-    pub fn sell(&self, count: u64) {
+    pub(crate) fn sell(&self, count: u64) {
         for (index, (source, _)) in SOURCES.iter().enumerate() {
             let from = self.steps[index].fetch_add(count, Ordering::SeqCst);
             let server = self.database(source);
@@ -203,7 +205,7 @@ monitor:
     }
 
     /// Writes into the shops while `work` runs, whatever happens to the databases meanwhile.
-    pub fn sell_while<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn sell_while<T>(self: &Arc<Self>, work: impl FnOnce() -> T) -> T {
         let stop = Arc::new(AtomicBool::new(false));
         let sellers: Vec<_> = (0..SOURCES.len())
             .map(|index| {
@@ -243,12 +245,12 @@ monitor:
     }
 
     /// Transactions written so far into the shop of source `index`.
-    pub fn steps(&self, index: usize) -> u64 {
+    pub(crate) fn steps(&self, index: usize) -> u64 {
         self.steps[index].load(Ordering::SeqCst)
     }
 
     /// Both sources' topics equal their databases.
-    pub fn kafka_equals_select(&self) -> Vec<Fold> {
+    pub(crate) fn kafka_equals_select(&self) -> Vec<Fold> {
         SOURCES
             .iter()
             .map(|(source, _)| {
@@ -259,7 +261,7 @@ monitor:
     }
 
     /// A znode's data, read by a plain client without aesop's code or password.
-    pub fn znode(&self, path: &str) -> Option<Vec<u8>> {
+    pub(crate) fn znode(&self, path: &str) -> Option<Vec<u8>> {
         self.block_on(async {
             let client = zookeeper::Client::connect(&self.zookeeper()).await.expect("ZooKeeper answers");
             match client.get_data(path).await {
@@ -271,13 +273,13 @@ monitor:
     }
 
     /// A znode's data as JSON.
-    pub fn znode_json(&self, path: &str) -> Option<serde_json::Value> {
+    pub(crate) fn znode_json(&self, path: &str) -> Option<serde_json::Value> {
         let data = self.znode(path)?;
         Some(serde_json::from_slice(&data).unwrap_or_else(|error| panic!("{path}: {error}: {data:?}")))
     }
 
     /// Names of a znode's children.
-    pub fn znode_children(&self, path: &str) -> Vec<String> {
+    pub(crate) fn znode_children(&self, path: &str) -> Vec<String> {
         self.block_on(async {
             let client = zookeeper::Client::connect(&self.zookeeper()).await.expect("ZooKeeper answers");
             client.list_children(path).await.unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -285,7 +287,7 @@ monitor:
     }
 
     /// All mails that have come, parsed; oldest first.
-    pub fn mails(&self) -> Vec<Mail> {
+    pub(crate) fn mails(&self) -> Vec<Mail> {
         let mut files: Vec<_> = fs::read_dir(self.host("mail1").mailbox())
             .map(|entries| entries.filter_map(Result::ok).map(|entry| entry.path()).collect())
             .unwrap_or_default();
@@ -296,9 +298,9 @@ monitor:
 
 /// What a program printed.
 #[derive(Clone, Debug)]
-pub struct Said {
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Said {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl From<Output> for Said {
@@ -312,11 +314,11 @@ impl From<Output> for Said {
 
 /// A mail, as a person reads it.
 #[derive(Clone, Debug)]
-pub struct Mail {
-    pub subject: String,
-    pub text: String,
-    pub message_id: String,
-    pub references: String,
+pub(crate) struct Mail {
+    pub(crate) subject: String,
+    pub(crate) text: String,
+    pub(crate) message_id: String,
+    pub(crate) references: String,
 }
 
 impl Mail {
@@ -341,7 +343,7 @@ fn tail(text: &str) -> String {
 }
 
 /// Waits until `check` gives something; says `what` was waited for if it never does.
-pub fn wait<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(result) = check() {

@@ -5,7 +5,7 @@ use crate::cluster::{Cluster, cluster, wait};
 use std::sync::Arc;
 
 /// Everything is killed once.
-pub fn nothing_is_lost_in_a_crash() {
+pub(crate) fn nothing_is_lost_in_a_crash() {
     let cluster = cluster();
     cluster.sell(300);
     cluster.kafka_equals_select();

@@ -4,7 +4,7 @@ use crate::cluster::{cluster, wait};
 use aesop::lab::HostSpec;
 
 /// The plan touches that host and the monitor's list, and the group takes it in.
-pub fn a_host_is_added_by_a_line() {
+pub(crate) fn a_host_is_added_by_a_line() {
     let cluster = cluster();
     cluster.lab.add(&HostSpec::new("consumer3"), &|_| ()).expect("one more host");
     cluster.write_inventory(&["consumer1", "consumer2", "consumer3"]);
@@ -14,7 +14,9 @@ pub fn a_host_is_added_by_a_line() {
     for untouched in ["kafka1", "kafka2", "kafka3", "relay1", "consumer1", "consumer2"] {
         assert!(!text.contains(&format!("a/{untouched}/")), "the plan touches {untouched}:\n{text}");
     }
-    let pids = |host: &str| cluster.host(host).run(&["systemctl", "show", "-P", "MainPID", "aesop-*"]).expect("pids");
+    let pids = |host: &str| {
+        cluster.host(host).run(&["systemctl", "show", "-P", "MainPID", "aesop-*"]).expect("pids")
+    };
     let others = ["kafka1", "kafka2", "kafka3", "relay1", "consumer1", "consumer2"];
     let before = others.map(pids);
     cluster.aesop_ok(&["apply", "--yes"]);

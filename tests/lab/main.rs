@@ -1,1 +1,51 @@
+//! Tests on real hosts: systemd, SSH, databases, brokers, mail. They need root and Linux; elsewhere this says what it
+//! leaves out and passes. A test is a function that panics when what it checks does not hold; add it to `TESTS`.
 
+#![allow(
+    clippy::expect_used,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may panic, and tells what it is doing"
+)]
+
+mod cluster;
+mod crash;
+mod growth;
+mod oracle;
+mod story;
+
+use libtest_mimic::{Arguments, Trial};
+use std::process::ExitCode;
+
+/// In the order they run: the stories share one cluster, made by the first of them.
+const TESTS: &[(&str, fn())] = &[
+    ("story::from_nothing_to_a_resolved_mail", story::from_nothing_to_a_resolved_mail),
+    ("growth::a_host_is_added_by_a_line", growth::a_host_is_added_by_a_line),
+    ("crash::nothing_is_lost_in_a_crash", crash::nothing_is_lost_in_a_crash),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // One at a time: they share hosts, and two processors.
+    arguments.test_threads = Some(1);
+    if let Some(reason) = aesop::lab::why_not() {
+        eprintln!("the lab cannot run here ({reason}); left out:");
+        for (name, _) in TESTS {
+            eprintln!("  {name}");
+        }
+        return libtest_mimic::run(&arguments, Vec::new()).exit_code();
+    }
+    let trial = |&(name, test): &(&'static str, fn())| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    };
+    let conclusion = libtest_mimic::run(&arguments, TESTS.iter().map(trial).collect());
+    cluster::tear_down();
+    conclusion.exit_code()
+}

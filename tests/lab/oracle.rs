@@ -9,12 +9,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Column name → value as text; how both sides are compared.
-pub type Row = BTreeMap<String, Option<String>>;
+pub(crate) type Row = BTreeMap<String, Option<String>>;
 /// Table → key as text → row.
-pub type Tables = BTreeMap<String, BTreeMap<Vec<String>, Row>>;
+pub(crate) type Tables = BTreeMap<String, BTreeMap<Vec<String>, Row>>;
 
 /// The shop's tables as the database says, each value in the text form of the JSON.
-pub async fn select(server: &Server) -> Tables {
+pub(crate) async fn select(server: &Server) -> Tables {
     let queries = [
         (
             "customers",
@@ -58,22 +58,22 @@ fn key_of(row: &Row, columns: &[&str]) -> Vec<String> {
 
 /// Folds records into tables, and checks each against the row it changes.
 #[derive(Debug, Default)]
-pub struct Fold {
+pub(crate) struct Fold {
     /// What the topics say now.
-    pub tables: Tables,
+    pub(crate) tables: Tables,
     /// Rows seen, repeats included.
-    pub records: usize,
+    pub(crate) records: usize,
     /// Rows that had been seen before: at-least-once delivery repeats after a crash.
-    pub repeats: usize,
+    pub(crate) repeats: usize,
     /// What was wrong.
-    pub faults: Vec<String>,
+    pub(crate) faults: Vec<String>,
     /// Table and key → (scn, row) of the last event applied.
     last: BTreeMap<(String, Vec<String>), (u64, u64)>,
 }
 
 impl Fold {
     /// Takes in one record of a topic `<source>.shop.<table>`.
-    pub fn apply(&mut self, record: &Record) {
+    pub(crate) fn apply(&mut self, record: &Record) {
         let Some(bytes) = &record.value else { return };
         let event: Value = serde_json::from_str(bytes).unwrap_or_else(|error| panic!("{record:?}: {error}"));
         let op = event["op"].as_str().unwrap_or_default().to_owned();
@@ -96,7 +96,8 @@ impl Fold {
         let rows = self.tables.entry(table.clone()).or_default();
         let known = rows.get(&key);
         if known != before.as_ref() {
-            self.faults.push(format!("{op} of {table} {key:?} at {at:?}: before {before:?}, but it was {known:?}"));
+            self.faults
+                .push(format!("{op} of {table} {key:?} at {at:?}: before {before:?}, but it was {known:?}"));
         }
         match after {
             Some(after) => rows.insert(key, after),
@@ -116,32 +117,43 @@ fn text(object: &Map<String, Value>) -> Row {
 
 /// Reads the topics of `source` with kcat until they fold to what the database says, or says after `patience` what
 /// differs.
-pub fn kafka_equals_select(bootstrap: &str, source: &str, expected: &Tables, patience: Duration) -> Fold {
+pub(crate) fn kafka_equals_select(
+    bootstrap: &str,
+    source: &str,
+    expected: &Tables,
+    patience: Duration,
+) -> Fold {
     let deadline = Instant::now() + patience;
     loop {
         let mut fold = Fold::default();
         for (table, _) in TABLES {
-            kcat(bootstrap, &format!("{source}.shop.{table}")).iter().for_each(|record| fold.apply(record));
+            for record in kcat(bootstrap, &format!("{source}.shop.{table}")) {
+                fold.apply(&record);
+            }
         }
         assert!(fold.faults.is_empty(), "{:#?}", fold.faults);
         if fold.tables == *expected {
             return fold;
         }
-        assert!(Instant::now() < deadline, "Kafka and SELECT differ:\n{}", difference(&fold.tables, expected));
+        assert!(
+            Instant::now() < deadline,
+            "Kafka and SELECT differ:\n{}",
+            difference(&fold.tables, expected)
+        );
     }
 }
 
 /// A record as kcat prints it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub(crate) struct Record {
     /// Key as text; none for tables without one.
-    pub key: Option<String>,
+    pub(crate) key: Option<String>,
     /// Value as text; none is a tombstone.
-    pub value: Option<String>,
+    pub(crate) value: Option<String>,
 }
 
 /// All records of a topic, partition by partition; none while the topic does not exist.
-pub fn kcat(bootstrap: &str, topic: &str) -> Vec<Record> {
+pub(crate) fn kcat(bootstrap: &str, topic: &str) -> Vec<Record> {
     // Lengths before contents: -1 tells null from empty. Neither holds a tab or a newline: both are JSON.
     let format = r"%K\t%k\t%S\t%s\n";
     let output = Command::new("kcat")
@@ -173,7 +185,9 @@ fn difference(kafka: &Tables, select: &Tables) -> String {
             rows.len(),
             folded.len()
         ));
-        lines.extend(differing.take(5).map(|(key, row)| format!("  {key:?}: SELECT {row:?}, Kafka {:?}", folded[key])));
+        lines.extend(
+            differing.take(5).map(|(key, row)| format!("  {key:?}: SELECT {row:?}, Kafka {:?}", folded[key])),
+        );
     }
     lines.join("\n")
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Deploys, sells, reads Kafka with kcat, znodes with a plain client, mails as files.
-pub fn from_nothing_to_a_resolved_mail() {
+pub(crate) fn from_nothing_to_a_resolved_mail() {
     let cluster = cluster();
     a_second_plan_is_empty_and_a_second_apply_restarts_nothing(&cluster);
     rows_arrive_with_before_and_after(&cluster);
@@ -16,7 +16,9 @@ pub fn from_nothing_to_a_resolved_mail() {
 }
 
 fn a_second_plan_is_empty_and_a_second_apply_restarts_nothing(cluster: &Cluster) {
-    let pids = |host: &str| cluster.host(host).run(&["systemctl", "show", "-P", "MainPID", "aesop-*"]).expect("pids");
+    let pids = |host: &str| {
+        cluster.host(host).run(&["systemctl", "show", "-P", "MainPID", "aesop-*"]).expect("pids")
+    };
     let hosts = ["kafka1", "kafka2", "kafka3", "relay1", "consumer1", "consumer2", "monitor1"];
     let before = hosts.map(pids);
     let plan = cluster.aesop(&["plan", "--exit-code"]);
@@ -71,9 +73,13 @@ fn tail_prints_the_same_rows(cluster: &Cluster) {
 }
 
 fn the_lag_mail_names_every_partition(cluster: &Cluster) {
-    let timers = cluster.host("monitor1").run(&["systemctl", "is-active", "aesop-lag-report.timer"]).expect("timer");
+    let timers =
+        cluster.host("monitor1").run(&["systemctl", "is-active", "aesop-lag-report.timer"]).expect("timer");
     assert_eq!(timers.trim(), "active");
-    cluster.host("monitor1").run(&["systemctl", "start", "aesop-lag-report.service"]).expect("the report runs");
+    cluster
+        .host("monitor1")
+        .run(&["systemctl", "start", "aesop-lag-report.service"])
+        .expect("the report runs");
     let mail = wait("the lag mail", || {
         cluster.mails().into_iter().find(|mail| mail.subject.to_lowercase().contains("lag"))
     });

@@ -68,8 +68,8 @@ impl Env {
 
 impl Home {
     /// Below aesop's cache folder.
-    pub(super) fn find() -> anyhow::Result<Self> {
-        Ok(Self { dir: crate::lab::cache_dir()?.join("demo") })
+    pub(super) fn find() -> Self {
+        Self { dir: crate::lab::cache_dir().join("demo") }
     }
 
     /// The demo's copy of `inventory/demo.yml`.
@@ -164,7 +164,8 @@ fn newest_mail(mailbox: &Path, word: &str) -> anyhow::Result<Option<String>> {
     for path in files.iter().rev() {
         let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let mail = mailparse::parse_mail(&bytes).with_context(|| format!("{} is no mail", path.display()))?;
-        let header = |name| mailparse::MailHeaderMap::get_first_value(&mail.headers[..], name).unwrap_or_default();
+        let header =
+            |name| mailparse::MailHeaderMap::get_first_value(&mail.headers[..], name).unwrap_or_default();
         let subject = header("Subject");
         if subject.to_lowercase().contains(word) {
             let text = mail.parts().find(|part| part.ctype.mimetype == "text/plain");

@@ -32,7 +32,10 @@ pub(super) struct Hosts {
 
 impl Hosts {
     /// Boots all hosts. They stay when this program ends.
-    pub(super) async fn boot(home: &Home, say: impl Fn(String) + Send + Sync + 'static) -> anyhow::Result<Self> {
+    pub(super) async fn boot(
+        home: &Home,
+        say: impl Fn(String) + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
         let home = home.clone();
         tokio::task::spawn_blocking(move || {
             let say = |progress: &Progress| say(progress.to_string());
@@ -41,9 +44,11 @@ impl Hosts {
             }
             lab::ensure_packages(&say)?;
             let network: Subnet = NETWORK.parse()?;
-            let spec = HOSTS.iter().fold(LabSpec::new(LAB).subnet(network).persistent(), |spec, (name, kind, number)| {
-                spec.host(HostSpec::new(*name).kind(*kind).number(*number))
-            });
+            let spec = HOSTS
+                .iter()
+                .fold(LabSpec::new(LAB).subnet(network).persistent(), |spec, (name, kind, number)| {
+                    spec.host(HostSpec::new(*name).kind(*kind).number(*number))
+                });
             let lab = Lab::create(&spec, &say)?;
             home.prepare(&lab.ssh_key(), &lab.known_hosts())?;
             let database = Server {
@@ -59,7 +64,7 @@ impl Hosts {
 
     /// How to reach all of it.
     pub(super) fn env(&self, home: &Home) -> anyhow::Result<Env> {
-        let address = |name| anyhow::Ok(self.lab.host(name)?.address().to_string());
+        let address = |name: &str| anyhow::Ok(self.lab.host(name)?.address().to_string());
         let all = |names: &[&str], suffix: &str, separator: &str| {
             let list: anyhow::Result<Vec<String>> =
                 names.iter().map(|name| Ok(address(name)? + suffix)).collect();

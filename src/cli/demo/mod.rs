@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 /// How long the shop's customers keep buying, and the demo watching.
 const TRAFFIC: Duration = Duration::from_secs(10);
 /// How long a row may take from the database to Kafka before the demo calls that a failure.
-const ROWS_PATIENCE: Duration = Duration::from_secs(120);
+const ROWS_PATIENCE: Duration = Duration::from_mins(2);
 /// How long a mail may take to the mailbox.
-const MAIL_PATIENCE: Duration = Duration::from_secs(60);
+const MAIL_PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
@@ -39,7 +39,7 @@ enum Action {
 }
 
 pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
-    let home = Home::find()?;
+    let home = Home::find();
     match args.action {
         None => up(&home, cx).await,
         Some(Action::Env) => {
@@ -77,7 +77,8 @@ async fn up(home: &Home, cx: &Context) -> anyhow::Result<Exit> {
     step(2, "A MariaDB server with a shop in it")?;
     let reader_password = home.write_reader_password()?;
     traffic::open_shop(&hosts.database, &reader_password).await?;
-    cx.out.data(format_args!("  shop.customers, shop.orders, shop.order_lines on {}", hosts.database.host))?;
+    cx.out
+        .data(format_args!("  shop.customers, shop.orders, shop.order_lines on {}", hosts.database.host))?;
 
     step(3, "The inventory, and what aesop would do about it")?;
     let inventory = home.inventory();
@@ -105,7 +106,8 @@ async fn up(home: &Home, cx: &Context) -> anyhow::Result<Exit> {
     cx.out.data(home::mail(Path::new(&env.mailbox), "lag", MAIL_PATIENCE).await?)?;
 
     home.write_env(&env)?;
-    cx.out.data(format_args!("\nDone in {:.0} s. The cluster is yours:\n", started.elapsed().as_secs_f64()))?;
+    cx.out
+        .data(format_args!("\nDone in {:.0} s. The cluster is yours:\n", started.elapsed().as_secs_f64()))?;
     cx.out.data(next_steps(&env))?;
     Ok(Exit::Done)
 }

@@ -26,7 +26,10 @@ fn read(bootstrap: &str, patience: Duration) -> anyhow::Result<Vec<String>> {
             let Some(value) = record.value else { continue };
             let value = String::from_utf8_lossy(&value).into_owned();
             if let Some(op) = WANTED.into_iter().find(|op| value.starts_with(&format!(r#"{{"op":"{op}""#))) {
-                examples.insert(op, format!("  {} [{}] @{}\n    {value}", record.topic, record.partition, record.offset));
+                examples.insert(
+                    op,
+                    format!("  {} [{}] @{}\n    {value}", record.topic, record.partition, record.offset),
+                );
             }
         }
         if examples.len() == WANTED.len() {
