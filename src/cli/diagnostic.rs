@@ -1,9 +1,13 @@
 //! How errors look on a terminal.
 
+use crate::inventory::InventoryError;
 use std::fmt::Display;
 
 /// `error: message`, then each cause on a line of its own.
 pub(super) fn render(error: &anyhow::Error, color: bool) -> String {
+    if let Some(error) = error.downcast_ref::<InventoryError>() {
+        return error.render(color);
+    }
     let causes = error.chain().skip(1).map(|cause| format!("\n  caused by: {cause}"));
     std::iter::once(label("error", error, color)).chain(causes).collect()
 }

@@ -5,16 +5,21 @@
 //! line in `subcommands!` below. Its doc comment there is its help. The inventory comes from `cx.inventory()`.
 
 mod agent;
+mod check;
 mod completions;
 mod demo;
 mod diagnostic;
+mod init;
 mod lab;
 mod output;
 mod probe;
+mod schema;
 
 pub use output::{Closed, Output};
 
+use crate::inventory::model::Inventory;
 use clap::{Parser, Subcommand, ValueEnum};
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -122,6 +127,51 @@ pub struct Context {
     pub out: Output,
 }
 
+/// A command line that clap could not see to be wrong: exit 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+impl Context {
+    /// The inventory.
+    pub fn inventory(&self) -> anyhow::Result<Inventory> {
+        Ok(crate::inventory::load(&self.inventory_path()?)?)
+    }
+
+    /// `-i`, `AESOP_INVENTORY`, or the only inventory in `inventory/`.
+    pub fn inventory_path(&self) -> anyhow::Result<PathBuf> {
+        if let Some(path) = &self.globals.inventory {
+            return Ok(path.clone());
+        }
+        let mut found: Vec<PathBuf> = std::fs::read_dir("inventory")
+            .map(|entries| entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect())
+            .unwrap_or_default();
+        found.retain(|path| {
+            path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml")
+        });
+        found.sort();
+        match found.as_slice() {
+            [only] => Ok(only.clone()),
+            [] => Err(UsageError(
+                "there is no inventory: none in `inventory/`, none given with `-i FILE` or AESOP_INVENTORY; \
+                 `aesop init .` writes one to start from"
+                    .to_owned(),
+            )
+            .into()),
+            several => {
+                let names: Vec<String> = several.iter().map(|path| path.display().to_string()).collect();
+                Err(UsageError(format!("which inventory? choose one with `-i`: {}", names.join(", "))).into())
+            }
+        }
+    }
+
+    /// The names of the hosts that `--on` selects.
+    pub fn hosts(&self, inventory: &Inventory) -> anyhow::Result<BTreeSet<String>> {
+        crate::inventory::select(inventory, &self.globals.on)
+            .map_err(|error| UsageError(error.to_string()).into())
+    }
+}
+
 /// Declares the enum of subcommands and calls the `run` of the one given: `/// help` `Variant => module`.
 macro_rules! subcommands {
     ($($(#[$attribute:meta])* $variant:ident => $module:ident,)*) => {
@@ -142,15 +192,21 @@ macro_rules! subcommands {
 }
 
 subcommands! {
-    /// Runs probes on this host when asked, over HTTPS (installed by `apply`)
-    Agent => agent,
+    /// Writes a commented inventory to start from
+    Init => init,
+    /// Checks the inventory: every fault with its line and its remedy
+    Check => check,
     /// Runs this host's probes now and prints the samples
     Probe => probe,
+    /// Runs probes on this host when asked, over HTTPS (installed by `apply`)
+    Agent => agent,
     /// Everything on lab hosts on this machine, from nothing (as root)
     Demo => demo,
     /// Makes, uses and removes lab hosts on this machine
     #[command(hide = true)]
     Lab => lab,
+    /// Prints the JSON Schema of the inventory, for editors
+    Schema => schema,
     /// Prints shell completions
     Completions => completions,
 }
@@ -175,7 +231,7 @@ pub fn report(globals: &Globals, error: &anyhow::Error) -> ExitCode {
         return Exit::Done.into();
     }
     Output::new(globals).error(error);
-    Exit::Failed.into()
+    if error.is::<UsageError>() { Exit::Usage.into() } else { Exit::Failed.into() }
 }
 
 /// The whole command tree, for completions and for the tests that read every help text.

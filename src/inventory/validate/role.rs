@@ -1,0 +1,265 @@
+//! ZooKeeper and Kafka.
+
+use super::{Check, secret_or_generated};
+use crate::inventory::defaults as d;
+use crate::inventory::error::either;
+use crate::inventory::fault::At;
+use crate::inventory::model::{KafkaMode, KafkaRole, Member, ZooKeeperRole};
+use crate::inventory::raw;
+use crate::inventory::value::{Bytes, Entry, Scalar};
+use crate::inventory::{KAFKA_VERSIONS, ZOOKEEPER_VERSIONS};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// `zoo.cfg` settings that aesop writes, and the key to use instead.
+const ZOOKEEPER_OWN: &[(&str, &str)] = &[
+    ("clientPort", "`zookeeper.client_port`"),
+    ("clientPortAddress", ""),
+    ("secureClientPort", ""),
+    ("dataDir", "`zookeeper.data_dir`"),
+    ("dataLogDir", "`zookeeper.data_dir`"),
+    ("dynamicConfigFile", ""),
+    ("reconfigEnabled", ""),
+    ("skipACL", ""),
+    ("standaloneEnabled", ""),
+    ("server.*", "`zookeeper.hosts`"),
+    ("admin.*", ""),
+];
+
+/// `server.properties` settings that aesop writes, and the key to use instead.
+const KAFKA_OWN: &[(&str, &str)] = &[
+    ("node.id", "nothing: ids are kept in the lock file"),
+    ("broker.id", "nothing: ids are kept in the lock file"),
+    ("process.roles", "the order of `kafka.hosts`"),
+    ("listeners", "`kafka.port` and `kafka.controller_port`"),
+    ("advertised.listeners", "`kafka.port`"),
+    ("listener.security.protocol.map", ""),
+    ("inter.broker.listener.name", ""),
+    ("controller.listener.names", ""),
+    ("controller.quorum.*", "the order of `kafka.hosts`"),
+    ("log.dir", "`kafka.data_dirs`"),
+    ("log.dirs", "`kafka.data_dirs`"),
+    ("metadata.log.dir", "`kafka.data_dirs`"),
+    ("zookeeper.*", "`kafka.mode`"),
+    ("broker.rack", "`rack` under `hosts`"),
+];
+
+/// Less, and the JVM does not even start these services.
+const HEAP_BYTES_MIN: u64 = 64 << 20;
+/// More is a mistake in the unit.
+const HEAP_BYTES_MAX: u64 = 1 << 40;
+
+/// Both services' entries in one form.
+struct Given<'a> {
+    host: &'a str,
+    heap: Option<Bytes>,
+    config: &'a BTreeMap<String, Scalar>,
+}
+
+impl Check<'_, '_> {
+    pub(super) fn zookeeper(&mut self) -> Option<ZooKeeperRole> {
+        let role = self.raw.zookeeper.as_ref()?;
+        let at = At::top("zookeeper");
+        if role.tls.is_some() {
+            self.not_yet(
+                &at.key("tls"),
+                "TLS for ZooKeeper",
+                "keep its ports inside a trusted network, and remove the key",
+            );
+        }
+        let version = self.version(&at, role.version.as_deref(), d::ZOOKEEPER_VERSION, ZOOKEEPER_VERSIONS);
+        let none = BTreeMap::new();
+        let given: Vec<Given<'_>> = role
+            .hosts
+            .iter()
+            .map(|entry| match entry {
+                Entry::Host(host) => Given { host, heap: None, config: &none },
+                Entry::Map(m) => Given { host: &m.host, heap: m.heap, config: &m.config },
+            })
+            .collect();
+        let members = self.members(&at, &given, role.heap, "zookeeper", ZOOKEEPER_OWN);
+        let data_dir = self.data_dir(&at, "data_dir", role.data_dir.as_deref(), d::ZOOKEEPER_DATA_DIR);
+        let ports = [
+            ("client_port", role.client_port, d::ZOOKEEPER_CLIENT_PORT),
+            ("peer_port", role.peer_port, d::ZOOKEEPER_PEER_PORT),
+            ("election_port", role.election_port, d::ZOOKEEPER_ELECTION_PORT),
+            ("jolokia_port", role.jolokia_port, d::ZOOKEEPER_JOLOKIA_PORT),
+        ];
+        let [client_port, peer_port, election_port, jolokia_port] =
+            ports.map(|(key, given, default)| self.claimed(&at, "zookeeper", key, given, default, &members));
+        for member in &members {
+            self.hosts.claim_directory(&member.host, data_dir.clone(), "zookeeper", &at.key("data_dir"));
+        }
+        Some(ZooKeeperRole {
+            version,
+            client_port,
+            peer_port,
+            election_port,
+            jolokia_port,
+            data_dir,
+            config: self.config(&at.key("config"), &role.config, ZOOKEEPER_OWN),
+            super_password: secret_or_generated(role.super_password.as_ref(), "zookeeper-super"),
+            aesop_password: secret_or_generated(role.aesop_password.as_ref(), "zookeeper-aesop"),
+            members,
+        })
+    }
+
+    pub(super) fn kafka(&mut self) -> Option<KafkaRole> {
+        let role = self.raw.kafka.as_ref()?;
+        let at = At::top("kafka");
+        let network = "keep its ports inside a trusted network, and remove the key";
+        for (key, given, what, instead) in [
+            ("tls", role.tls, "TLS for Kafka", network),
+            ("sasl", role.sasl, "SASL for Kafka", network),
+            (
+                "controllers",
+                role.controllers,
+                "a controller on a host of its own",
+                "remove the key: the first three hosts are controllers",
+            ),
+            ("rebalance", role.rebalance, "moving partitions to new brokers", "remove the key"),
+        ] {
+            if given.is_some() {
+                self.not_yet(&at.key(key), what, instead);
+            }
+        }
+        let version = self.kafka_version(&at, role);
+        let none = BTreeMap::new();
+        let given: Vec<Given<'_>> = role
+            .hosts
+            .iter()
+            .map(|entry| match entry {
+                Entry::Host(host) => Given { host, heap: None, config: &none },
+                Entry::Map(m) => Given { host: &m.host, heap: m.heap, config: &m.config },
+            })
+            .collect();
+        let members = self.members(&at, &given, role.heap, "kafka", KAFKA_OWN);
+        let data_dirs = self.data_dirs(&at, role.data_dirs.as_deref(), &members);
+        let ports = [
+            ("port", role.port, d::KAFKA_PORT),
+            ("controller_port", role.controller_port, d::KAFKA_CONTROLLER_PORT),
+            ("jolokia_port", role.jolokia_port, d::KAFKA_JOLOKIA_PORT),
+        ];
+        let [port, controller_port, jolokia_port] =
+            ports.map(|(key, given, default)| self.claimed(&at, "kafka", key, given, default, &members));
+        Some(KafkaRole {
+            version,
+            mode: KafkaMode::Kraft,
+            port,
+            controller_port,
+            jolokia_port,
+            data_dirs,
+            config: self.config(&at.key("config"), &role.config, KAFKA_OWN),
+            members,
+        })
+    }
+
+    fn kafka_version(&mut self, at: &At, role: &raw::Kafka) -> String {
+        let version = role.version.as_deref().unwrap_or(d::KAFKA_VERSION);
+        if role.mode != Some(raw::KafkaMode::ZooKeeper) {
+            return self.version(at, role.version.as_deref(), d::KAFKA_VERSION, KAFKA_VERSIONS);
+        }
+        if version.starts_with("3.") {
+            self.not_yet(&at.key("mode"), "Kafka on ZooKeeper", "use `mode: kraft` with Kafka 4");
+        } else {
+            let help = "use `mode: kraft`".to_owned();
+            self.faults.add(
+                &at.key("mode"),
+                format!("Kafka {version} does not run on ZooKeeper; 3.9 was the last"),
+                help,
+            );
+        }
+        version.to_owned()
+    }
+
+    fn version(&mut self, at: &At, given: Option<&str>, default: &str, known: &[&str]) -> String {
+        let version = given.unwrap_or(default);
+        if !known.contains(&version) {
+            let help = format!("it is {}", either(known.iter().copied()));
+            self.faults.add(
+                &at.key("version"),
+                format!("version `{version}` is not one that this aesop can install"),
+                help,
+            );
+        }
+        version.to_owned()
+    }
+
+    fn members(
+        &mut self,
+        at: &At,
+        given: &[Given<'_>],
+        heap: Option<Bytes>,
+        role: &str,
+        own: &[(&str, &str)],
+    ) -> Vec<Member> {
+        self.heap(&at.key("heap"), heap);
+        let list = at.key("hosts");
+        self.some_hosts(&list, given.len());
+        let mut members = Vec::new();
+        let mut places = Vec::new();
+        for (index, entry) in given.iter().enumerate() {
+            let entry_at = list.index(index);
+            // For an entry that is a plain word this resolves to the entry itself.
+            let host_at = entry_at.key("host");
+            let host = self.member(&host_at, entry.host);
+            self.heap(&entry_at.key("heap"), entry.heap);
+            let config = self.config(&entry_at.key("config"), entry.config, own);
+            places.push((host_at, host.clone()));
+            members.push(Member { host, heap: entry.heap.or(heap).map(|bytes| bytes.0), config });
+        }
+        self.once(&places, role);
+        members
+    }
+
+    fn heap(&mut self, at: &At, heap: Option<Bytes>) {
+        if heap.is_some_and(|heap| !(HEAP_BYTES_MIN..=HEAP_BYTES_MAX).contains(&heap.0)) {
+            self.faults.add(at, "a JVM heap is between 64 MiB and 1 TiB", "as in `2g` or `512m`".to_owned());
+        }
+    }
+
+    fn claimed(
+        &mut self,
+        at: &At,
+        role: &str,
+        key: &str,
+        given: Option<u16>,
+        default: u16,
+        members: &[Member],
+    ) -> u16 {
+        let at = at.key(key);
+        let port = self.port(&at, given, default);
+        for member in members {
+            self.hosts.claim_port(&member.host, port, &format!("`{role}.{key}`"), &at);
+        }
+        port
+    }
+
+    pub(super) fn data_dir(&mut self, at: &At, key: &str, given: Option<&str>, default: &str) -> PathBuf {
+        self.directory(&at.key(key), given.unwrap_or(default))
+    }
+
+    fn data_dirs(&mut self, at: &At, given: Option<&[String]>, members: &[Member]) -> Vec<PathBuf> {
+        let list = at.key("data_dirs");
+        let Some(given) = given else {
+            let directory = PathBuf::from(d::KAFKA_DATA_DIR);
+            for member in members {
+                self.hosts.claim_directory(&member.host, directory.clone(), "kafka", at);
+            }
+            return vec![directory];
+        };
+        if given.is_empty() {
+            self.faults.add(&list, "there are no directories in this list", None);
+        }
+        let mut directories = Vec::new();
+        for (index, text) in given.iter().enumerate() {
+            let at = list.index(index);
+            let directory = self.directory(&at, text);
+            for member in members {
+                self.hosts.claim_directory(&member.host, directory.clone(), "kafka", &at);
+            }
+            directories.push(directory);
+        }
+        directories
+    }
+}
