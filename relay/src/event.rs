@@ -79,8 +79,14 @@ pub trait TransactionSink {
     /// The open transaction will not come (the connection was lost inside it): forget its rows.
     fn abort(&mut self) -> Result<(), Self::Error>;
     /// The source is read up to here although no transaction of interest came: idle progress.
-    /// `position.offset` is the end offset of the last event read.
-    fn covered(&mut self, position: Position, commit_time_us: i64) -> Result<(), Self::Error>;
+    /// `position.offset` is the end offset of the last event read; `file_name` the whole name of that file. Called
+    /// once at the very start of an empty log too, so that the log knows where it begins.
+    fn covered(
+        &mut self,
+        position: Position,
+        file_name: &Arc<str>,
+        commit_time_us: i64,
+    ) -> Result<(), Self::Error>;
     /// The input has run dry for now: publish what is whole.
     fn flush(&mut self) -> Result<(), Self::Error>;
 }
