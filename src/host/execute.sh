@@ -1,0 +1,112 @@
+# Carries out typed steps. Steps come on $I, one a line, fields parted by "|"; the bytes of files follow on
+# stdin in the order of the steps that want them. Says "done|<n>" after each, or "failed|<n>|<base64>" and stops.
+set -u
+export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
+exec 3<&0 </dev/null
+umask 022
+n=0 written=
+state=/var/lib/aesop/state
+lock=$state/lock
+artifacts=/opt/aesop/artifacts
+fail() {
+  for path in $written; do rm -f "$path.aesop-new"; done
+  printf 'failed|%s|%s\n' "$n" "$(printf '%s' "$*" | tail -c 6000 | base64 -w0)"
+  exit 1
+}
+run() { out=$("$@" 2>&1) || fail "$1: $(printf '%s' "$out" | tail -n 5)"; }
+replace() { # path: writes stdin there, whole or not at all
+  cat >"$1.aesop-new" && sync "$1.aesop-new" && mv -f "$1.aesop-new" "$1" || fail "cannot write $1"
+}
+last_log() { journalctl -u "$1" -n 20 --no-pager -o cat 2>/dev/null; }
+take_lock() { # id owner stale_after generation
+  held=
+  mkdir -p $state/units || fail "cannot make $state"
+  now=$(date +%s)
+  if ! mkdir $lock 2>/dev/null; then
+    IFS='|' read -r held _ <$lock/owner 2>/dev/null
+    if [ "$held" != "$1" ]; then
+      touched=$(stat -c %Y $lock/owner 2>/dev/null || stat -c %Y $lock)
+      [ $((now - touched)) -ge "$3" ] || fail "locked by $(cat $lock/owner 2>/dev/null)"
+    fi
+  fi
+  [ "$held" = "$1" ] && { touch $lock/owner; return; }
+  have=$(cat $state/generation 2>/dev/null || echo 0)
+  if [ "$have" -gt "$4" ]; then
+    rmdir $lock 2>/dev/null
+    fail "generation $have is on this host, the plan rests on $4: plan again"
+  fi
+  printf '%s|%s|%s\n' "$1" "$2" "$now" >$lock/owner
+}
+while IFS='|' read -r op a b c d e f; do
+  case $op in
+    lock) take_lock "$a" "$b" "$c" "$d" ;;
+    unlock)
+      held=
+      IFS='|' read -r held _ <$lock/owner 2>/dev/null
+      [ "$held" != "$a" ] || rm -rf $lock ;;
+    audit)
+      mkdir -p /var/log/aesop
+      printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$a" >>/var/log/aesop/audit.log ;;
+    generation) printf '%s\n' "$a" | replace $state/generation ;;
+    packages)
+      out=$(apt-get -o DPkg::Lock::Timeout=120 -y --no-install-recommends install $a 2>&1) || {
+        run apt-get -o DPkg::Lock::Timeout=120 update
+        run apt-get -o DPkg::Lock::Timeout=120 -y --no-install-recommends install $a
+      } ;;
+    user) run useradd --system --user-group --no-create-home --home-dir "$b" --shell /usr/sbin/nologin "$a" ;;
+    directory)
+      run mkdir -p "$d"
+      run chown "$b:$c" "$d"
+      run chmod "$a" "$d" ;;
+    link)
+      run ln -s -n -f "$b" "$a.aesop-new"
+      run mv -T -f "$a.aesop-new" "$a" ;;
+    artifact) # id: its files follow as "part" steps, then "artifact-end"
+      rm -rf "$artifacts/$a.new"
+      run mkdir -p "$artifacts/$a.new" ;;
+    part) # id size mode name
+      head -c "$b" <&3 >"$artifacts/$a.new/$d" || fail "cannot write $artifacts/$a.new/$d"
+      run chmod "$c" "$artifacts/$a.new/$d" ;;
+    artifact-end) # id: SHA512SUMS is one of the parts
+      cd "$artifacts/$a.new" || fail "cannot enter $artifacts/$a.new"
+      sums=$(sha512sum --quiet -c SHA512SUMS 2>&1) || fail "artifact $a arrived damaged: $sums"
+      cd /
+      sync -f "$artifacts/$a.new"
+      rm -rf "${artifacts:?}/$a"
+      run mv -T "$artifacts/$a.new" "$artifacts/$a" ;;
+    file) # size mode owner group path
+      ( umask 077 && head -c "$a" <&3 >"$e.aesop-new" ) || fail "cannot write $e: $(df -Pk "${e%/*}" | tail -n 1)"
+      written="$written $e"
+      run chown "$c:$d" "$e.aesop-new"
+      run chmod "$b" "$e.aesop-new"
+      run sync "$e.aesop-new" ;;
+    commit)
+      for path in $written; do run mv -f "$path.aesop-new" "$path"; done
+      written= ;;
+    sysctl) run sysctl -q -p "$a" ;;
+    daemon-reload) run systemctl daemon-reload ;;
+    enable) run systemctl -q enable "$a" ;;
+    start) run systemctl --no-block start "$a" ;;
+    restart)
+      # A unit that fell into its start limit must be allowed to try the new configuration.
+      systemctl reset-failed "$a" 2>/dev/null
+      out=$(systemctl stop "$a" 2>&1) || fail "stop $a: $out"
+      run systemctl --no-block start "$a" ;;
+    reload) run systemctl reload-or-restart "$a" ;;
+    started) printf '%s|%s|0\n' "$b" "$c" | replace "$state/units/$a" ;;
+    ready) printf '%s|%s|1\n' "$b" "$c" | replace "$state/units/$a" ;;
+    kafka-format) # java artifact config cluster controllers marker
+      set -- format -t "$d" -c "$c"
+      [ -z "$e" ] || set -- "$@" --initial-controllers "$e"
+      run runuser -u kafka -- "$a" -Xmx256m -Dlog4j2.configurationFile=/etc/aesop/kafka/tools-log4j2.properties \
+        -cp "$b/*" kafka.tools.StorageTool "$@" ;;
+    gate) # unit timeout test…
+      out=$(/opt/aesop/bin/aesop ready --timeout "$b" $c 2>&1) || fail "$out
+$(last_log "$a")" ;;
+    *) fail "unknown step $op" ;;
+  esac
+  printf 'done|%s\n' "$n"
+  n=$((n + 1))
+done <<EOF
+$I
+EOF

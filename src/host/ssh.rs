@@ -1,0 +1,296 @@
+//! Hosts over OpenSSH, so that `~/.ssh/config`, the agent, jump hosts and known_hosts mean what they always mean.
+
+use super::error::classify;
+use super::{Body, Call, Command, Connect, EXECUTE, Host, HostError, OBSERVE, OnLine, Output};
+use crate::inventory::model;
+use crate::secret::Secret;
+use futures_util::future::BoxFuture;
+use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder, Stdio};
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::sync::{Mutex, Semaphore};
+
+/// Time for a connection, including the jump host.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A silent connection is tested this often, and given up after three tests.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// sshd allows 10 sessions a connection; two are left for people.
+const CHANNELS: usize = 8;
+/// A master whose parent was killed ends after this.
+const PERSIST_SECS: usize = 60;
+/// Of standard error the end is kept: it holds the cause.
+const STDERR_BYTES: usize = 8 * 1024;
+/// Standard output is bounded: an observation is a few hundred KiB.
+const STDOUT_BYTES: usize = 64 << 20;
+
+/// Reads program and steps from stdin, by their lengths in the first line, and leaves the rest of stdin to the
+/// program. A line before it is a password that sudo did not ask for. Free of what csh or fish would expand.
+const BOOTSTRAP: &str = r#"IFS=: read -r a b c; [ "$a" = aesop ] || IFS=: read -r a b c; p=$(head -c "$b"); I=$(head -c "$c"); eval "$p""#;
+
+/// Connects by SSH.
+#[derive(Debug, Default)]
+pub struct SshConnect {
+    sudo_passwords: BTreeMap<String, Secret>,
+}
+
+impl SshConnect {
+    /// With the sudo passwords of the hosts that ask for one, by host name.
+    pub fn new(sudo_passwords: BTreeMap<String, Secret>) -> Self {
+        Self { sudo_passwords }
+    }
+}
+
+impl Connect for SshConnect {
+    fn connect<'a>(&'a self, host: &'a model::Host) -> BoxFuture<'a, Result<Arc<dyn Host>, HostError>> {
+        Box::pin(async move {
+            let connected = SshHost::connect(host, self.sudo_passwords.get(&host.name).cloned()).await?;
+            Ok(Arc::new(connected) as Arc<dyn Host>)
+        })
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct SshHost {
+    name: String,
+    user: String,
+    become_root: bool,
+    sudo_password: Option<Secret>,
+    session: Mutex<Option<Arc<Session>>>,
+    channels: Semaphore,
+    // Keeps the control sockets' directory until the master has ended.
+    _control: tempfile::TempDir,
+}
+
+impl SshHost {
+    async fn connect(host: &model::Host, sudo_password: Option<Secret>) -> Result<Self, HostError> {
+        let local = |what: &str, error: &dyn std::fmt::Display| HostError::Local {
+            host: host.name.clone(),
+            what: what.to_owned(),
+            detail: error.to_string(),
+        };
+        let control = tempfile::Builder::new()
+            .prefix("aesop-ssh")
+            .tempdir()
+            .map_err(|error| local("make a directory for the SSH control socket", &error))?;
+        let mut builder = SessionBuilder::default();
+        builder
+            .connect_timeout(CONNECT_TIMEOUT)
+            .server_alive_interval(ALIVE_INTERVAL)
+            .control_directory(control.path())
+            .control_persist(NonZeroUsize::new(PERSIST_SECS).map_or(ControlPersist::Forever, ControlPersist::IdleFor))
+            .known_hosts_check(match host.ssh.known_hosts {
+                model::KnownHosts::Strict | model::KnownHosts::File(_) => KnownHosts::Strict,
+                model::KnownHosts::AcceptNew => KnownHosts::Add,
+            });
+        if let model::KnownHosts::File(path) = &host.ssh.known_hosts {
+            builder.user_known_hosts_file(home(path));
+        }
+        if let Some(user) = &host.ssh.user {
+            builder.user(user.clone());
+        }
+        if let Some(port) = host.ssh.port {
+            builder.port(port);
+        }
+        if let Some(identity) = &host.ssh.identity_file {
+            builder.keyfile(home(identity));
+        }
+        if let Some(jump) = &host.ssh.jump {
+            builder.jump_hosts([jump]);
+        }
+        let session = builder.connect(&host.address).await.map_err(|error| match &error {
+            openssh::Error::Connect(cause) => classify(host, &cause.to_string()),
+            other => local("start the ssh client", &chain(other)),
+        })?;
+        Ok(Self {
+            name: host.name.clone(),
+            user: host.ssh.user.clone().unwrap_or_else(|| "the SSH user".to_owned()),
+            become_root: host.ssh.become_root,
+            sudo_password,
+            session: Mutex::new(Some(Arc::new(session))),
+            channels: Semaphore::new(CHANNELS),
+            _control: control,
+        })
+    }
+
+    /// The argument vector as it runs on the host.
+    fn argv(&self, command: &Command) -> Vec<String> {
+        let mut argv: Vec<String> = Vec::new();
+        if self.become_root {
+            let sudo: &[&str] = match self.sudo_password {
+                Some(_) => &["sudo", "-S", "-p", "", "--"],
+                None => &["sudo", "-n", "--"],
+            };
+            argv.extend(sudo.iter().map(|&word| word.to_owned()));
+        }
+        match command {
+            Command::Observe(_) | Command::Execute(..) => {
+                argv.extend(["/bin/sh", "-c", BOOTSTRAP].map(str::to_owned));
+            }
+            Command::Argv(words) => argv.extend(words.iter().cloned()),
+        }
+        argv
+    }
+
+    /// What goes to stdin before the bodies.
+    fn head(&self, command: &Command) -> Vec<u8> {
+        let mut head = Vec::new();
+        if let (true, Some(password)) = (self.become_root, &self.sudo_password) {
+            head.extend_from_slice(password.expose().as_bytes());
+            head.push(b'\n');
+        }
+        let (program, steps) = match command {
+            Command::Observe(questions) => (OBSERVE, questions),
+            Command::Execute(steps, _) => (EXECUTE, steps),
+            Command::Argv(_) => return head,
+        };
+        head.extend_from_slice(format!("aesop:{}:{}\n", program.len(), steps.len()).as_bytes());
+        head.extend_from_slice(program.as_bytes());
+        head.extend_from_slice(steps.as_bytes());
+        head
+    }
+
+    async fn run(&self, call: Call, on_line: OnLine<'_>) -> Result<Output, HostError> {
+        let _channel = self.channels.acquire().await.map_err(|_closed| self.lost())?;
+        let session = self.session.lock().await.clone().ok_or_else(|| self.lost())?;
+        let argv = self.argv(&call.command);
+        let (program, args) = argv.split_first().ok_or_else(|| self.lost())?;
+        let mut child = session
+            .arc_command(program.clone())
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .await
+            .map_err(|_cause| self.lost())?;
+        let (stdin, stdout, stderr) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
+        let head = self.head(&call.command);
+        let bodies = match call.command {
+            Command::Execute(_, bodies) => bodies,
+            Command::Observe(_) | Command::Argv(_) => Vec::new(),
+        };
+        let (sent, stdout, stderr) = tokio::join!(
+            send(stdin, &head, &bodies),
+            lines(stdout, on_line),
+            tail(stderr)
+        );
+        // A step that failed stops reading: its own message counts, not our broken pipe.
+        let status = child.wait().await;
+        let status = match status {
+            Ok(status) => status.code(),
+            Err(openssh::Error::Disconnected | openssh::Error::RemoteProcessTerminated) => return Err(self.lost()),
+            Err(_) => return Err(self.lost()),
+        };
+        if let Some(refusal) = self.sudo_refusal(&stderr) {
+            return Err(refusal);
+        }
+        if let (Err(error), Some(0)) = (sent, status) {
+            return Err(HostError::Local {
+                host: self.name.clone(),
+                what: "send".to_owned(),
+                detail: error.to_string(),
+            });
+        }
+        Ok(Output { status, stdout: stdout.map_err(|_cause| self.lost())?, stderr })
+    }
+
+    fn lost(&self) -> HostError {
+        HostError::Lost { host: self.name.clone() }
+    }
+
+    fn sudo_refusal(&self, stderr: &str) -> Option<HostError> {
+        let line = stderr.lines().find(|line| {
+            line.starts_with("sudo: ") || line.contains("is not in the sudoers file") || line.contains("sudo: not found")
+        })?;
+        let refused = ["password", "not in the sudoers", "not found", "not allowed", "incorrect"];
+        refused.iter().any(|word| line.contains(word)).then(|| HostError::NoSudo {
+            host: self.name.clone(),
+            user: self.user.clone(),
+            detail: line.trim().to_owned(),
+        })
+    }
+}
+
+impl Host for SshHost {
+    fn call<'a>(&'a self, call: Call, on_line: OnLine<'a>) -> BoxFuture<'a, Result<Output, HostError>> {
+        Box::pin(async move {
+            let limit = call.timeout;
+            match tokio::time::timeout(limit, self.run(call, on_line)).await {
+                Ok(output) => output,
+                Err(_elapsed) => Err(HostError::TimedOut { host: self.name.clone(), limit }),
+            }
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let Some(session) = self.session.lock().await.take() else { return };
+            if let Ok(session) = Arc::try_unwrap(session)
+                && let Err(error) = session.close().await
+            {
+                tracing::debug!(host = self.name, %error, "ssh master did not end cleanly");
+            }
+        })
+    }
+}
+
+async fn send(
+    stdin: Option<openssh::ChildStdin>,
+    head: &[u8],
+    bodies: &[Body],
+) -> Result<(), std::io::Error> {
+    let Some(mut stdin) = stdin else { return Ok(()) };
+    stdin.write_all(head).await?;
+    for body in bodies {
+        match body {
+            Body::Bytes(bytes) => stdin.write_all(bytes).await?,
+            Body::File(path) => {
+                let mut file = tokio::fs::File::open(path).await?;
+                tokio::io::copy(&mut file, &mut stdin).await?;
+            }
+        }
+    }
+    stdin.shutdown().await
+}
+
+async fn lines(stdout: Option<openssh::ChildStdout>, on_line: OnLine<'_>) -> Result<Vec<u8>, std::io::Error> {
+    let mut all = Vec::new();
+    let Some(stdout) = stdout else { return Ok(all) };
+    let mut reader = BufReader::new(stdout.take(u64::try_from(STDOUT_BYTES).unwrap_or(u64::MAX)));
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).await? > 0 {
+        on_line(String::from_utf8_lossy(&line).trim_end_matches('\n'));
+        all.append(&mut line);
+    }
+    Ok(all)
+}
+
+async fn tail(stderr: Option<openssh::ChildStderr>) -> String {
+    let mut kept = Vec::new();
+    let Some(mut stderr) = stderr else { return String::new() };
+    let mut chunk = [0_u8; 4096];
+    while let Ok(count @ 1..) = stderr.read(&mut chunk).await {
+        kept.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        let excess = kept.len().saturating_sub(STDERR_BYTES);
+        kept.drain(..excess);
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// `~/` is the user's home, as in the shell.
+fn home(path: &std::path::Path) -> PathBuf {
+    match (path.strip_prefix("~"), std::env::home_dir()) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path.to_owned(),
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

@@ -1,0 +1,24 @@
+//! Where things are on a host.
+
+/// Binaries, as links into the store.
+pub const BIN: &str = "/opt/aesop/bin";
+/// The content-addressed store.
+pub const ARTIFACTS: &str = "/opt/aesop/artifacts";
+/// Configuration.
+pub const ETC: &str = "/etc/aesop";
+/// Secrets, each readable by the service's user alone.
+pub const SECRETS: &str = "/etc/aesop/secrets";
+/// Data.
+pub const DATA: &str = "/var/lib/aesop";
+/// What aesop remembers on a host: generation, what each unit was started with.
+pub const STATE: &str = "/var/lib/aesop/state";
+/// One apply at a time.
+pub const LOCK: &str = "/var/lib/aesop/state/lock";
+/// JVM logs and the audit log.
+pub const LOG: &str = "/var/log/aesop";
+/// systemd units.
+pub const UNITS: &str = "/etc/systemd/system";
+/// Where the monitor looks for downtimes that an apply opens.
+pub const DOWNTIMES: &str = "/var/lib/aesop/monitor/downtime.d";
+/// The `aesop` binary on a host.
+pub const AESOP: &str = "/opt/aesop/bin/aesop";

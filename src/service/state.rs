@@ -1,0 +1,311 @@
+//! What a host should look like: plain values, compared with what was observed by `plan`.
+
+use crate::secret::Secret;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Parts of a host in the order in which they are brought up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// What every host has: directories, users, Java, kernel settings, aesop itself.
+    Base,
+    /// ZooKeeper.
+    ZooKeeper,
+    /// Kafka.
+    Kafka,
+    /// A relay.
+    Relay,
+    /// A member of a consumer group.
+    Consumer,
+    /// The agent that probes its host.
+    Agent,
+    /// The monitor and the lag report.
+    Monitor,
+}
+
+impl Role {
+    /// Members restart one at a time.
+    pub fn rolling(self) -> bool {
+        matches!(self, Self::ZooKeeper | Self::Kafka | Self::Relay | Self::Consumer)
+    }
+
+    /// A restart of one member is followed by the ready test of all: they form a quorum.
+    pub fn gates_all_members(self) -> bool {
+        matches!(self, Self::ZooKeeper | Self::Kafka)
+    }
+
+    /// Roles without which this one cannot become ready.
+    pub fn needs(self) -> &'static [Self] {
+        match self {
+            Self::Base | Self::ZooKeeper | Self::Kafka | Self::Agent | Self::Monitor => &[],
+            Self::Relay => &[Self::ZooKeeper],
+            Self::Consumer => &[Self::ZooKeeper, Self::Kafka],
+        }
+    }
+
+    /// The word of the inventory's selection (`@kafka`) and of tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::ZooKeeper => "zookeeper",
+            Self::Kafka => "kafka",
+            Self::Relay => "relay",
+            Self::Consumer => "consumer",
+            Self::Agent => "agent",
+            Self::Monitor => "monitor",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// Everything that the inventory wants of one host.
+#[derive(Clone, Debug, Default)]
+pub struct HostState {
+    /// By role, in the order in which they are brought up.
+    pub parts: Vec<Part>,
+}
+
+/// What one role wants of a host.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The role.
+    pub role: Role,
+    /// `kafka`, `consumer/kafka-json`: what tables, alerts and downtimes call it.
+    pub service: String,
+    /// Debian packages.
+    pub packages: Vec<String>,
+    /// System users, each with a group of its own name.
+    pub users: Vec<User>,
+    /// Directories, parents first.
+    pub directories: Vec<Directory>,
+    /// Artifacts that must be in the host's store.
+    pub artifacts: Vec<ArtifactRef>,
+    /// Symbolic links.
+    pub links: Vec<Link>,
+    /// Files.
+    pub files: Vec<File>,
+    /// A step done once, before the first start.
+    pub init: Option<Init>,
+    /// Units.
+    pub units: Vec<Unit>,
+    /// When the part counts as ready.
+    pub gate: Option<Gate>,
+}
+
+impl Part {
+    /// A part without anything in it yet.
+    pub fn new(role: Role, service: impl Into<String>) -> Self {
+        Self {
+            role,
+            service: service.into(),
+            packages: Vec::new(),
+            users: Vec::new(),
+            directories: Vec::new(),
+            artifacts: Vec::new(),
+            links: Vec::new(),
+            files: Vec::new(),
+            init: None,
+            units: Vec::new(),
+            gate: None,
+        }
+    }
+}
+
+/// A system user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Name of user and group.
+    pub name: String,
+    /// Home directory; not created by the user's creation.
+    pub home: String,
+}
+
+/// A directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    /// Absolute path.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub owner: String,
+    /// Group.
+    pub group: String,
+}
+
+/// An artifact by content.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ArtifactRef {
+    /// `kafka-4.2.0`, `aesop-relay`.
+    pub name: String,
+    /// Hash of its content; the name of its directory on the host.
+    pub id: String,
+}
+
+impl ArtifactRef {
+    /// Its directory on a host.
+    pub fn directory(&self) -> String {
+        format!("{}/{}", super::paths::ARTIFACTS, self.id)
+    }
+}
+
+/// A symbolic link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Where it is.
+    pub path: String,
+    /// What it names.
+    pub target: String,
+}
+
+/// A file.
+#[derive(Clone)]
+pub struct File {
+    /// Absolute path.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub owner: String,
+    /// Group.
+    pub group: String,
+    /// Content.
+    pub content: Vec<u8>,
+    /// Its content is shown nowhere.
+    pub secret: bool,
+    /// Written only where it is missing: the service goes on with it.
+    pub once: bool,
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").field("path", &self.path).field("secret", &self.secret).finish_non_exhaustive()
+    }
+}
+
+impl File {
+    /// A file that everyone may read.
+    pub fn new(path: impl Into<String>, content: impl Into<Vec<u8>>) -> Self {
+        Self {
+            path: path.into(),
+            mode: 0o644,
+            owner: "root".to_owned(),
+            group: "root".to_owned(),
+            content: content.into(),
+            secret: false,
+            once: false,
+        }
+    }
+
+    /// A file that holds a secret, readable by `owner` alone.
+    pub fn secret(path: impl Into<String>, owner: &str, content: &Secret) -> Self {
+        Self {
+            mode: 0o600,
+            owner: owner.to_owned(),
+            group: owner.to_owned(),
+            secret: true,
+            ..Self::new(path, content.expose().as_bytes())
+        }
+    }
+
+    /// Hash of its content.
+    pub fn sha256(&self) -> String {
+        sha256(&self.content)
+    }
+}
+
+/// SHA-256 in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// A systemd unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// `aesop-kafka.service`.
+    pub name: String,
+    /// What it runs with: paths of files and links, and artifact ids. A change of any means a restart.
+    pub restart_on: Vec<String>,
+    /// Files that it reads again when told to.
+    pub reload_on: Vec<String>,
+}
+
+/// A step done once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Init {
+    /// Kafka's log directories get cluster id and directory id.
+    KafkaFormat(KafkaFormat),
+}
+
+/// `kafka-storage format`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KafkaFormat {
+    /// `java` to run.
+    pub java: String,
+    /// Directory of the jars.
+    pub artifact: String,
+    /// `server.properties`.
+    pub config: String,
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// `id@host:port:directory,…`, the same on all first controllers; none for a broker.
+    pub initial_controllers: Option<String>,
+    /// File whose presence says that it was done.
+    pub marker: String,
+}
+
+/// When a part is ready; run on the host by `aesop ready`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gate {
+    /// The unit whose log is shown when the test fails.
+    pub unit: String,
+    /// Arguments of `aesop ready`.
+    pub test: Vec<String>,
+    /// In words, for the plan.
+    pub words: String,
+    /// How long it may take.
+    pub timeout_secs: u64,
+}
+
+impl HostState {
+    /// Content of every file by path.
+    pub fn files(&self) -> impl Iterator<Item = &File> {
+        self.parts.iter().flat_map(|part| &part.files)
+    }
+
+    /// What a unit's restart and reload depend on, as two hashes.
+    pub fn fingerprint(&self, unit: &Unit) -> (String, String) {
+        let mut known: BTreeMap<&str, String> = self
+            .files()
+            .map(|file| (file.path.as_str(), format!("{}:{:o}:{}", file.sha256(), file.mode, file.owner)))
+            .collect();
+        known.extend(
+            self.parts.iter().flat_map(|part| &part.links).map(|link| (link.path.as_str(), link.target.clone())),
+        );
+        let hash = |names: &[String]| {
+            let text: String = names
+                .iter()
+                .map(|name| format!("{name} {}\n", known.get(name.as_str()).map_or("", String::as_str)))
+                .collect();
+            sha256(text.as_bytes())
+        };
+        (hash(&unit.restart_on), hash(&unit.reload_on))
+    }
+}
