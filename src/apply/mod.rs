@@ -1,1 +1,63 @@
-//! To be written.
+//! Carries out a plan: hosts in parallel, roles in order, every failure reported. Decides nothing.
+//!
+//! [`Prepared`] is all that is known before a host is asked; [`observe`] asks all hosts at once;
+//! [`crate::plan::plan`] compares; [`execute`] acts. [`run`] does all of it.
+
+mod certificates;
+mod compile;
+mod event;
+mod execute;
+mod prepare;
+mod report;
+mod session;
+#[cfg(test)]
+mod tests;
+
+pub use certificates::{CertificateError, load_or_make};
+pub use event::ApplyEvent;
+pub use execute::{execute, run};
+pub use prepare::{PrepareError, Prepared};
+pub use report::{Failure, HostReport, Report};
+pub use session::{Session, observe};
+
+use crate::artifact::Piece;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// Where events go. Bounded: whoever renders them keeps up, or the workers wait.
+pub type Events = tokio::sync::mpsc::Sender<ApplyEvent>;
+
+/// How to apply.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Hosts worked on at once.
+    pub parallel: usize,
+    /// Who does it, for lock and audit log: `anna@laptop`.
+    pub operator: String,
+}
+
+/// What steps refer to by hash: contents of files by host and path, and pieces of artifacts by id.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    files: BTreeMap<(String, String), (String, Bytes)>,
+    pieces: BTreeMap<String, Vec<Piece>>,
+}
+
+/// A plan that cannot be carried out as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// A value that the steps' format cannot hold.
+    #[error("{0:?} has a character that no path, user or unit may have")]
+    Unsafe(String),
+    /// The plan is older than the inventory.
+    #[error("{path} for {host} has changed since the plan was made; plan again")]
+    Stale {
+        /// The host.
+        host: String,
+        /// The file.
+        path: String,
+    },
+    /// The plan names what is not in the desired state.
+    #[error("the plan wants {0}, which the inventory does not; plan again")]
+    NoContent(String),
+}

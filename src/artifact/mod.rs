@@ -1,1 +1,150 @@
-//! To be written.
+//! What services run from: sets of jars from Maven repositories, pinned by checksum, and aesop's own binaries.
+//! The controller keeps them in a cache by content; hosts get what they lack over SSH and need no internet.
+
+mod binary;
+mod maven;
+mod pinned;
+
+pub use pinned::{Jar, known_versions};
+
+use crate::service::{ArtifactIds, ArtifactRef, ServiceError};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Why an artifact cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ArtifactError {
+    /// No list for this version.
+    #[error(transparent)]
+    Version(#[from] ServiceError),
+    /// A downloaded file is not the one that was pinned.
+    #[error(
+        "{file} has the wrong checksum: expected sha512 {expected}, got {got}; it was removed. Run again; if it happens again, the repository serves another file: look at the mirror in ~/.m2/settings.xml or AESOP_MAVEN_REPOSITORY"
+    )]
+    Checksum {
+        /// The file.
+        file: String,
+        /// What the list says.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+    /// The Maven client failed.
+    #[error("cannot fetch {name} with mvn: {detail}")]
+    Maven {
+        /// The artifact.
+        name: String,
+        /// What to know.
+        detail: String,
+    },
+    /// A file of ours.
+    #[error("{what} {}: {source}", path.display())]
+    Io {
+        /// `cannot read`.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A data-plane binary is not where it should be.
+    #[error("{name} is not beside {}; build it (`cargo build --release`), or install all three binaries in one folder", folder.display())]
+    NoBinary {
+        /// Its name.
+        name: String,
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
+    /// No home, no cache.
+    #[error("no place for the cache: set HOME, XDG_CACHE_HOME or AESOP_CACHE")]
+    NoCache,
+}
+
+fn io(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ArtifactError {
+    let path = path.to_owned();
+    move |source| ArtifactError::Io { what, path, source }
+}
+
+/// A file of an artifact, ready to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Its name on the host.
+    pub name: String,
+    /// Where it is here.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-512, as the host will check it.
+    pub sha512: String,
+    /// May be run.
+    pub executable: bool,
+}
+
+/// The artifacts of one inventory: what they are called by content, and how to get them.
+#[derive(Clone, Debug)]
+pub struct Store {
+    cache: PathBuf,
+    binaries: PathBuf,
+    ids: ArtifactIds,
+}
+
+impl Store {
+    /// Finds out what `names` are by content. Reads the binaries beside this program; downloads nothing yet.
+    pub fn open(names: &[String]) -> Result<Self, ArtifactError> {
+        let program = std::env::current_exe().map_err(io("cannot find", Path::new("this program")))?;
+        let binaries = program.parent().unwrap_or(Path::new(".")).to_owned();
+        Self::open_in(cache_folder()?, binaries, names)
+    }
+
+    /// As [`Store::open`], with the places given.
+    pub fn open_in(cache: PathBuf, binaries: PathBuf, names: &[String]) -> Result<Self, ArtifactError> {
+        let mut ids = BTreeMap::new();
+        for name in names {
+            let id = match pinned::set(name)? {
+                Some(jars) => pinned::id(name, &jars),
+                None => binary::id(&cache, &binaries, name)?,
+            };
+            ids.insert(name.clone(), ArtifactRef { name: name.clone(), id });
+        }
+        Ok(Self { cache, binaries, ids: ArtifactIds(ids) })
+    }
+
+    /// Names and hashes.
+    pub fn ids(&self) -> &ArtifactIds {
+        &self.ids
+    }
+
+    /// Gets an artifact's files into the cache, checked. Blocks: call it from a blocking thread.
+    pub fn fetch(&self, artifact: &ArtifactRef) -> Result<Vec<Piece>, ArtifactError> {
+        match pinned::set(&artifact.name)? {
+            Some(jars) => maven::fetch(&self.cache, &artifact.name, &jars),
+            None => Ok(vec![binary::piece(&self.cache, &self.binaries, &artifact.name)?]),
+        }
+    }
+}
+
+/// `${AESOP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/aesop}/artifacts`.
+fn cache_folder() -> Result<PathBuf, ArtifactError> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    variable("AESOP_CACHE")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|folder| folder.join("aesop")))
+        .or_else(|| variable("HOME").map(|folder| folder.join(".cache/aesop")))
+        .map(|folder| folder.join("artifacts"))
+        .ok_or(ArtifactError::NoCache)
+}
+
+/// SHA-512 of a file, read in pieces.
+fn sha512(path: &Path) -> Result<String, ArtifactError> {
+    use sha2::Digest;
+    use std::io::Read;
+    const CHUNK: usize = 1 << 20;
+    let mut file = std::fs::File::open(path).map_err(io("cannot read", path))?;
+    let mut hash = sha2::Sha512::new();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let count = file.read(&mut chunk).map_err(io("cannot read", path))?;
+        let Some(read @ [_, ..]) = chunk.get(..count) else { break };
+        hash.update(read);
+    }
+    Ok(crate::service::hex(&hash.finalize()))
+}

@@ -31,7 +31,9 @@ pub enum HostError {
         limit: Duration,
     },
     /// sudo did not let us.
-    #[error("{host}: {detail}; give the user sudo without a password (`{user} ALL=(ALL) NOPASSWD: ALL`) or set `ssh.sudo_password`")]
+    #[error(
+        "{host}: {detail}; give the user sudo without a password (`{user} ALL=(ALL) NOPASSWD: ALL`) or set `ssh.sudo_password`"
+    )]
     NoSudo {
         /// Name in the inventory.
         host: String,
@@ -106,13 +108,15 @@ pub enum Unreachable {
         "its host key has CHANGED: another machine answers, or the host was installed anew; once you know which, remove the old key: ssh-keygen -f {file} -R '{address}'"
     )]
     KeyChanged {
-        /// Address as known_hosts writes it.
+        /// Address as `known_hosts` writes it.
         address: String,
         /// The known-hosts file.
         file: String,
     },
     /// Not let in.
-    #[error("user {user} was not let in ({detail}); add a public key to its ~/.ssh/authorized_keys, or set `ssh.user` and `ssh.identity_file`")]
+    #[error(
+        "user {user} was not let in ({detail}); add a public key to its ~/.ssh/authorized_keys, or set `ssh.user` and `ssh.identity_file`"
+    )]
     Denied {
         /// The user.
         user: String,
@@ -145,8 +149,12 @@ pub(super) fn classify(host: &Host, said: &str) -> HostError {
     } else if said.contains("Connection refused") {
         Unreachable::Refused(port)
     } else if said.contains("Permission denied (") || said.contains("Too many authentication failures") {
-        Unreachable::Denied { user: host.ssh.user.clone().unwrap_or_else(|| "(yours)".to_owned()), detail: last }
-    } else if said.contains("timed out") || said.contains("No route to host") || said.contains("unreachable") {
+        Unreachable::Denied {
+            user: host.ssh.user.clone().unwrap_or_else(|| "(yours)".to_owned()),
+            detail: last,
+        }
+    } else if said.contains("timed out") || said.contains("No route to host") || said.contains("unreachable")
+    {
         Unreachable::NoAnswer(last)
     } else {
         Unreachable::Other(last)
@@ -160,7 +168,7 @@ mod tests {
     use crate::inventory::model::{KnownHosts, Ssh};
     use expect_test::{Expect, expect};
 
-    fn check(said: &str, want: Expect) {
+    fn check(said: &str, want: &Expect) {
         let host = Host {
             name: "k1".into(),
             address: "10.0.0.11".into(),
@@ -182,27 +190,35 @@ mod tests {
     fn each_failure_has_its_remedy() {
         check(
             "connect to host 10.0.0.11 port 22: Connection refused",
-            expect!["k1 (10.0.0.11): connection refused; is sshd running there, on port 2222?"],
+            &expect!["k1 (10.0.0.11): connection refused; is sshd running there, on port 2222?"],
         );
         check(
             "connect to host 10.0.0.11 port 22: No route to host",
-            expect!["k1 (10.0.0.11): no answer (connect to host 10.0.0.11 port 22: No route to host); is the host up, and may this machine reach it?"],
+            &expect![
+                "k1 (10.0.0.11): no answer (connect to host 10.0.0.11 port 22: No route to host); is the host up, and may this machine reach it?"
+            ],
         );
         check(
             "No ED25519 host key is known for 10.0.0.11 and you have requested strict checking.\r\nHost key verification failed.",
-            expect!["k1 (10.0.0.11): its host key is unknown; compare it with the host's own (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` there), then add it: ssh-keyscan -p 2222 10.0.0.11 >> ~/.ssh/known_hosts"],
+            &expect![
+                "k1 (10.0.0.11): its host key is unknown; compare it with the host's own (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` there), then add it: ssh-keyscan -p 2222 10.0.0.11 >> ~/.ssh/known_hosts"
+            ],
         );
         check(
             "@@@\n@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @\n@@@\nHost key verification failed.",
-            expect!["k1 (10.0.0.11): its host key has CHANGED: another machine answers, or the host was installed anew; once you know which, remove the old key: ssh-keygen -f ~/.ssh/known_hosts -R '[10.0.0.11]:2222'"],
+            &expect![
+                "k1 (10.0.0.11): its host key has CHANGED: another machine answers, or the host was installed anew; once you know which, remove the old key: ssh-keygen -f ~/.ssh/known_hosts -R '[10.0.0.11]:2222'"
+            ],
         );
         check(
             "deploy@10.0.0.11: Permission denied (publickey).",
-            expect!["k1 (10.0.0.11): user deploy was not let in (deploy@10.0.0.11: Permission denied (publickey).); add a public key to its ~/.ssh/authorized_keys, or set `ssh.user` and `ssh.identity_file`"],
+            &expect![
+                "k1 (10.0.0.11): user deploy was not let in (deploy@10.0.0.11: Permission denied (publickey).); add a public key to its ~/.ssh/authorized_keys, or set `ssh.user` and `ssh.identity_file`"
+            ],
         );
         check(
             "Could not resolve hostname k1: Name or service not known",
-            expect!["k1 (10.0.0.11): the name does not resolve; correct `address` in the inventory"],
+            &expect!["k1 (10.0.0.11): the name does not resolve; correct `address` in the inventory"],
         );
     }
 }

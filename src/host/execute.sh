@@ -1,6 +1,6 @@
 # Carries out typed steps. Steps come on $I, one a line, fields parted by "|"; the bytes of files follow on
 # stdin in the order of the steps that want them. Says "done|<n>" after each, or "failed|<n>|<base64>" and stops.
-set -u
+set -uf
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
 exec 3<&0 </dev/null
 umask 022
@@ -83,7 +83,8 @@ while IFS='|' read -r op a b c d e f; do
     commit)
       for path in $written; do run mv -f "$path.aesop-new" "$path"; done
       written= ;;
-    sysctl) run sysctl -q -p "$a" ;;
+    sysctl) # a container may not set them: its host does
+      out=$(sysctl -q -p "$a" 2>&1) || printf 'note|%s|%s\n' "$n" "$(printf '%s' "$out" | base64 -w0)" ;;
     daemon-reload) run systemctl daemon-reload ;;
     enable) run systemctl -q enable "$a" ;;
     start) run systemctl --no-block start "$a" ;;

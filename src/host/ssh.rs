@@ -1,4 +1,4 @@
-//! Hosts over OpenSSH, so that `~/.ssh/config`, the agent, jump hosts and known_hosts mean what they always mean.
+//! Hosts over OpenSSH, so that `~/.ssh/config`, the agent, jump hosts and `known_hosts` mean what they always mean.
 
 use super::error::classify;
 use super::{Body, Call, Command, Connect, EXECUTE, Host, HostError, OBSERVE, OnLine, Output};
@@ -47,8 +47,9 @@ impl SshConnect {
 impl Connect for SshConnect {
     fn connect<'a>(&'a self, host: &'a model::Host) -> BoxFuture<'a, Result<Arc<dyn Host>, HostError>> {
         Box::pin(async move {
-            let connected = SshHost::connect(host, self.sudo_passwords.get(&host.name).cloned()).await?;
-            Ok(Arc::new(connected) as Arc<dyn Host>)
+            let password = self.sudo_passwords.get(&host.name).cloned();
+            let connected: Arc<dyn Host> = Arc::new(SshHost::connect(host, password).await?);
+            Ok(connected)
         })
     }
 }
@@ -82,7 +83,9 @@ impl SshHost {
             .connect_timeout(CONNECT_TIMEOUT)
             .server_alive_interval(ALIVE_INTERVAL)
             .control_directory(control.path())
-            .control_persist(NonZeroUsize::new(PERSIST_SECS).map_or(ControlPersist::Forever, ControlPersist::IdleFor))
+            .control_persist(
+                NonZeroUsize::new(PERSIST_SECS).map_or(ControlPersist::Forever, ControlPersist::IdleFor),
+            )
             .known_hosts_check(match host.ssh.known_hosts {
                 model::KnownHosts::Strict | model::KnownHosts::File(_) => KnownHosts::Strict,
                 model::KnownHosts::AcceptNew => KnownHosts::Add,
@@ -102,9 +105,12 @@ impl SshHost {
         if let Some(jump) = &host.ssh.jump {
             builder.jump_hosts([jump]);
         }
-        let session = builder.connect(&host.address).await.map_err(|error| match &error {
-            openssh::Error::Connect(cause) => classify(host, &cause.to_string()),
-            other => local("start the ssh client", &chain(other)),
+        let session = builder.connect(&host.address).await.map_err(|error| {
+            if let openssh::Error::Connect(cause) = &error {
+                classify(host, &cause.to_string())
+            } else {
+                local("start the ssh client", &chain(&error))
+            }
         })?;
         Ok(Self {
             name: host.name.clone(),
@@ -174,16 +180,15 @@ impl SshHost {
             Command::Execute(_, bodies) => bodies,
             Command::Observe(_) | Command::Argv(_) => Vec::new(),
         };
-        let (sent, stdout, stderr) = tokio::join!(
-            send(stdin, &head, &bodies),
-            lines(stdout, on_line),
-            tail(stderr)
-        );
+        let (sent, stdout, stderr) =
+            tokio::join!(send(stdin, &head, &bodies), lines(stdout, on_line), tail(stderr));
         // A step that failed stops reading: its own message counts, not our broken pipe.
         let status = child.wait().await;
         let status = match status {
             Ok(status) => status.code(),
-            Err(openssh::Error::Disconnected | openssh::Error::RemoteProcessTerminated) => return Err(self.lost()),
+            Err(openssh::Error::Disconnected | openssh::Error::RemoteProcessTerminated) => {
+                return Err(self.lost());
+            }
             Err(_) => return Err(self.lost()),
         };
         if let Some(refusal) = self.sudo_refusal(&stderr) {
@@ -205,7 +210,9 @@ impl SshHost {
 
     fn sudo_refusal(&self, stderr: &str) -> Option<HostError> {
         let line = stderr.lines().find(|line| {
-            line.starts_with("sudo: ") || line.contains("is not in the sudoers file") || line.contains("sudo: not found")
+            line.starts_with("sudo: ")
+                || line.contains("is not in the sudoers file")
+                || line.contains("sudo: not found")
         })?;
         let refused = ["password", "not in the sudoers", "not found", "not allowed", "incorrect"];
         refused.iter().any(|word| line.contains(word)).then(|| HostError::NoSudo {

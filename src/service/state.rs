@@ -297,14 +297,17 @@ impl HostState {
             .map(|file| (file.path.as_str(), format!("{}:{:o}:{}", file.sha256(), file.mode, file.owner)))
             .collect();
         known.extend(
-            self.parts.iter().flat_map(|part| &part.links).map(|link| (link.path.as_str(), link.target.clone())),
+            self.parts
+                .iter()
+                .flat_map(|part| &part.links)
+                .map(|link| (link.path.as_str(), link.target.clone())),
         );
         let hash = |names: &[String]| {
-            let text: String = names
+            let lines: Vec<String> = names
                 .iter()
                 .map(|name| format!("{name} {}\n", known.get(name.as_str()).map_or("", String::as_str)))
                 .collect();
-            sha256(text.as_bytes())
+            sha256(lines.concat().as_bytes())
         };
         (hash(&unit.restart_on), hash(&unit.reload_on))
     }

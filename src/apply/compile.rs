@@ -1,0 +1,165 @@
+//! Steps to the lines of `execute.sh`.
+
+use super::{ApplyError, Contents};
+use crate::host::Body;
+use crate::plan::{Action, Step};
+use bytes::Bytes;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// For what is not waiting: files, users, starts.
+const WORK_LIMIT: Duration = Duration::from_mins(2);
+/// For `apt-get`, which may wait for another one and must download.
+const PACKAGES_LIMIT: Duration = Duration::from_mins(15);
+/// A link of 1 MB/s is slow but honest.
+const SEND_BYTES_PER_SECOND: u64 = 1_000_000;
+/// Stopping a broker may take its whole stop timeout.
+const RESTART_LIMIT: Duration = Duration::from_mins(4);
+
+/// One call: lines, bytes, and which line ends which step.
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    pub(super) lines: String,
+    pub(super) bodies: Vec<Body>,
+    /// For each line the step that it ends.
+    pub(super) ends: Vec<Option<usize>>,
+    pub(super) timeout: Duration,
+    pub(super) bytes: u64,
+}
+
+impl Script {
+    pub(super) fn new() -> Self {
+        Self { timeout: WORK_LIMIT, ..Self::default() }
+    }
+
+    /// Adds a line that belongs to no step.
+    pub(super) fn line(&mut self, fields: &[&str]) -> Result<(), ApplyError> {
+        // The program reads lines and parts them at bars; nothing else needs escaping.
+        if let Some(bad) = fields.iter().find(|field| field.contains(['|', '\n', '\\'])) {
+            return Err(ApplyError::Unsafe((*bad).to_owned()));
+        }
+        let _infallible = writeln!(self.lines, "{}", fields.join("|"));
+        self.ends.push(None);
+        Ok(())
+    }
+
+    fn end(&mut self, step: usize) {
+        if let Some(last) = self.ends.last_mut() {
+            *last = Some(step);
+        }
+    }
+
+    /// Adds all steps of a host. Files are written aside first and put in place together, before the first step
+    /// that might read them.
+    pub(super) fn steps(
+        &mut self,
+        host: &str,
+        steps: &[Step],
+        contents: &Contents,
+    ) -> Result<(), ApplyError> {
+        let mut pending: Vec<usize> = Vec::new();
+        for (number, step) in steps.iter().enumerate() {
+            if !matches!(step.action, Action::WriteFile { .. }) && !pending.is_empty() {
+                self.commit(&mut pending)?;
+            }
+            self.step(host, number, &step.action, contents)?;
+            if matches!(step.action, Action::WriteFile { .. }) {
+                pending.push(number);
+            } else {
+                self.end(number);
+            }
+        }
+        if pending.is_empty() { Ok(()) } else { self.commit(&mut pending) }
+    }
+
+    fn commit(&mut self, pending: &mut Vec<usize>) -> Result<(), ApplyError> {
+        self.line(&["commit"])?;
+        // All of them end here; the last stands for them.
+        if let Some(last) = pending.last() {
+            self.end(*last);
+        }
+        pending.clear();
+        Ok(())
+    }
+
+    fn step(
+        &mut self,
+        host: &str,
+        _number: usize,
+        action: &Action,
+        contents: &Contents,
+    ) -> Result<(), ApplyError> {
+        match action {
+            Action::InstallPackages(packages) => {
+                self.timeout += PACKAGES_LIMIT;
+                self.line(&["packages", &packages.join(" ")])
+            }
+            Action::CreateUser { name, home } => self.line(&["user", name, home]),
+            Action::SetDirectory { path, mode, owner, group, .. } => {
+                self.line(&["directory", mode, owner, group, path])
+            }
+            Action::SendArtifact(artifact) => {
+                let pieces = contents
+                    .pieces
+                    .get(&artifact.id)
+                    .ok_or_else(|| ApplyError::NoContent(artifact.name.clone()))?;
+                self.line(&["artifact", &artifact.id])?;
+                let mut sums = String::new();
+                for piece in pieces {
+                    let mode = if piece.executable { "755" } else { "644" };
+                    self.line(&["part", &artifact.id, &piece.bytes.to_string(), mode, &piece.name])?;
+                    self.bodies.push(Body::File(piece.path.clone()));
+                    self.bytes += piece.bytes;
+                    let _infallible = writeln!(sums, "{}  {}", piece.sha512, piece.name);
+                }
+                self.line(&["part", &artifact.id, &sums.len().to_string(), "644", "SHA512SUMS"])?;
+                self.bodies.push(Body::Bytes(Bytes::from(sums)));
+                let sent: u64 = pieces.iter().map(|piece| piece.bytes).sum();
+                self.timeout += Duration::from_secs(sent / SEND_BYTES_PER_SECOND);
+                self.line(&["artifact-end", &artifact.id])
+            }
+            Action::SetLink { path, target, .. } => self.line(&["link", path, target]),
+            Action::WriteFile { path, mode, owner, group, sha256, .. } => {
+                let key = (host.to_owned(), path.clone());
+                let (known, bytes) =
+                    contents.files.get(&key).ok_or_else(|| ApplyError::NoContent(path.clone()))?;
+                if known != sha256 {
+                    return Err(ApplyError::Stale { host: host.to_owned(), path: path.clone() });
+                }
+                self.bodies.push(Body::Bytes(bytes.clone()));
+                self.bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                self.line(&["file", &bytes.len().to_string(), mode, owner, group, path])
+            }
+            Action::FormatKafka(format) => self.line(&[
+                "kafka-format",
+                &format.java,
+                &format.artifact,
+                &format.config,
+                &format.cluster_id,
+                format.initial_controllers.as_deref().unwrap_or(""),
+                &format.marker,
+            ]),
+            Action::ApplySysctl(path) => self.line(&["sysctl", path]),
+            Action::ReloadSystemd => self.line(&["daemon-reload"]),
+            Action::EnableUnit(unit) => self.line(&["enable", unit]),
+            Action::StartUnit(start) => self.unit("start", start),
+            Action::RestartUnit(start) => {
+                self.timeout += RESTART_LIMIT;
+                self.unit("restart", start)
+            }
+            Action::ReloadUnit(start) => self.unit("reload", start),
+            Action::AwaitReady(gate) => {
+                self.timeout += Duration::from_secs(gate.timeout_secs);
+                self.line(&["gate", &gate.unit, &gate.timeout_secs.to_string(), &gate.test.join(" ")])
+            }
+            Action::RecordReady(start) => self.line(&["ready", &start.unit, &start.restart, &start.reload]),
+            Action::RecordGeneration(generation) => self.line(&["generation", &generation.to_string()]),
+        }
+    }
+
+    /// Noted only after it happened: a break between the two costs a second restart, never a missed one.
+    fn unit(&mut self, verb: &str, start: &crate::plan::UnitStart) -> Result<(), ApplyError> {
+        self.line(&[verb, &start.unit])?;
+        self.line(&["started", &start.unit, &start.restart, &start.reload])
+    }
+}

@@ -1,0 +1,87 @@
+//! What workers say while they work. One owner renders it; nothing here prints.
+
+use crate::service::Role;
+use serde::Serialize;
+use std::time::Duration;
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum ApplyEvent {
+    /// Files are fetched to this machine.
+    Fetching {
+        /// The artifact.
+        artifact: String,
+    },
+    /// A stage begins.
+    StageStarted {
+        /// Role.
+        role: Role,
+        /// Service.
+        service: String,
+        /// Hosts with steps in it.
+        hosts: Vec<String>,
+    },
+    /// A host begins with its steps of a wave.
+    HostStarted {
+        /// Host.
+        host: String,
+        /// Service.
+        service: String,
+        /// Number of steps.
+        steps: usize,
+        /// Bytes that will be sent.
+        bytes: u64,
+        /// The first step in words.
+        step: String,
+    },
+    /// A step is done.
+    StepDone {
+        /// Host.
+        host: String,
+        /// Service.
+        service: String,
+        /// The step in words.
+        step: String,
+        /// Its number, from 1.
+        number: usize,
+        /// Number of steps.
+        steps: usize,
+        /// The next step in words.
+        next: Option<String>,
+    },
+    /// A host did not mind something that usually matters.
+    Note {
+        /// Host.
+        host: String,
+        /// What.
+        text: String,
+    },
+    /// A host is done with a wave.
+    HostDone {
+        /// Host.
+        host: String,
+        /// Service.
+        service: String,
+        /// How long it took.
+        elapsed: Duration,
+    },
+    /// A host failed; it gets no further steps.
+    HostFailed {
+        /// Host.
+        host: String,
+        /// Service.
+        service: String,
+        /// Why.
+        error: String,
+    },
+    /// Steps were left out.
+    Skipped {
+        /// Host.
+        host: String,
+        /// Service.
+        service: String,
+        /// Why.
+        reason: String,
+    },
+}

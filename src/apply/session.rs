@@ -1,0 +1,79 @@
+//! Connections to all hosts, and what they answer.
+
+use crate::host::{Call, Command, Connect, Host, HostError};
+use crate::inventory::model::Inventory;
+use crate::plan::{Observation, Observed, parse, questions};
+use crate::service::HostState;
+use futures_util::StreamExt;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An observation reads some hundred files; a host that is short of memory may be slow.
+const OBSERVE_LIMIT: Duration = Duration::from_mins(1);
+
+/// Open connections by host name.
+#[derive(Debug, Default)]
+pub struct Session {
+    hosts: BTreeMap<String, Arc<dyn Host>>,
+}
+
+impl Session {
+    /// The connection to a host.
+    pub fn host(&self, name: &str) -> Option<&Arc<dyn Host>> {
+        self.hosts.get(name)
+    }
+
+    /// Ends all connections.
+    pub async fn close(self) {
+        let closing = self.hosts.into_values().map(|host| async move { host.close().await });
+        futures_util::future::join_all(closing).await;
+    }
+}
+
+/// Connects to every host of `desired` and asks it, all at once but for `parallel`.
+pub async fn observe(
+    connect: &dyn Connect,
+    inventory: &Inventory,
+    desired: &BTreeMap<String, HostState>,
+    parallel: usize,
+) -> (Session, Observed) {
+    let asked = futures_util::stream::iter(desired.iter().filter_map(|(name, state)| {
+        let host = inventory.hosts.get(name)?;
+        Some(async move {
+            let connected = connect.connect(host).await;
+            match connected {
+                Ok(connection) => {
+                    let facts = ask(name, connection.as_ref(), state).await;
+                    (name.clone(), Some(connection), facts)
+                }
+                Err(error) => (name.clone(), None, Observation::Failed(error.to_string())),
+            }
+        })
+    }));
+    let mut session = Session::default();
+    let mut observed = Observed::default();
+    let mut answers = asked.buffer_unordered(parallel.max(1));
+    while let Some((name, connection, observation)) = answers.next().await {
+        session.hosts.extend(connection.map(|connection| (name.clone(), connection)));
+        observed.hosts.insert(name, observation);
+    }
+    (session, observed)
+}
+
+async fn ask(name: &str, host: &dyn Host, state: &HostState) -> Observation {
+    let call = Call { command: Command::Observe(questions(state)), timeout: OBSERVE_LIMIT };
+    let failed = |error: &HostError| Observation::Failed(error.to_string());
+    match host.call(call, &|_| ()).await {
+        Ok(output) if output.status == Some(0) => match parse(&String::from_utf8_lossy(&output.stdout)) {
+            Ok(facts) => Observation::Facts(Box::new(facts)),
+            Err(detail) => failed(&HostError::Protocol { host: name.to_owned(), detail }),
+        },
+        Ok(output) => failed(&HostError::Failed {
+            host: name.to_owned(),
+            what: "observing".to_owned(),
+            detail: output.stderr.trim().to_owned(),
+        }),
+        Err(error) => failed(&error),
+    }
+}

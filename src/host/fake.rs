@@ -1,0 +1,243 @@
+//! A host in memory, with a file system and systemd: what `observe.sh` and `execute.sh` do, for tests.
+
+use super::{Body, Call, Command, Connect, Host, HostError, OnLine, Output, Unreachable};
+use crate::inventory::model;
+use crate::service::sha256;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::future::BoxFuture;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Content, mode, owner, group.
+pub type FakeFile = (Vec<u8>, String, String, String);
+
+/// What is on the host.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// Files: content, mode, owner, group.
+    pub files: BTreeMap<String, FakeFile>,
+    /// Directories: mode, owner, group.
+    pub directories: BTreeMap<String, (String, String, String)>,
+    /// Links.
+    pub links: BTreeMap<String, String>,
+    /// Users.
+    pub users: BTreeSet<String>,
+    /// Packages.
+    pub packages: BTreeSet<String>,
+    /// Artifacts.
+    pub artifacts: BTreeSet<String>,
+    /// Units that run.
+    pub active: BTreeSet<String>,
+    /// Units that are enabled.
+    pub enabled: BTreeSet<String>,
+    /// What units were started with.
+    pub records: BTreeMap<String, String>,
+    /// Generation.
+    pub generation: u64,
+    /// Holder of the lock.
+    pub lock: Option<String>,
+    /// Audit lines.
+    pub audit: Vec<String>,
+    /// Every step carried out, by its first word and object.
+    pub log: Vec<String>,
+    /// Steps that fail, by the beginning of their line.
+    pub fails: Vec<String>,
+    /// No connection.
+    pub unreachable: bool,
+}
+
+/// A host in memory.
+#[derive(Clone, Debug, Default)]
+pub struct FakeHost {
+    /// What is on it.
+    pub state: Arc<Mutex<State>>,
+}
+
+/// Hosts in memory by name; made when they are first connected to.
+#[derive(Debug, Default)]
+pub struct FakeConnect {
+    hosts: Mutex<BTreeMap<String, FakeHost>>,
+}
+
+impl FakeConnect {
+    /// The host of that name.
+    pub fn host(&self, name: &str) -> FakeHost {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.entry(name.to_owned()).or_default().clone()
+    }
+}
+
+impl Connect for FakeConnect {
+    fn connect<'a>(&'a self, host: &'a model::Host) -> BoxFuture<'a, Result<Arc<dyn Host>, HostError>> {
+        let found = self.host(&host.name);
+        Box::pin(async move {
+            if found.with(|state| state.unreachable) {
+                return Err(HostError::Unreachable {
+                    host: host.name.clone(),
+                    address: host.address.clone(),
+                    why: Unreachable::NoAnswer("connection timed out".to_owned()),
+                });
+            }
+            let found: Arc<dyn Host> = Arc::new(found);
+            Ok(found)
+        })
+    }
+}
+
+impl FakeHost {
+    /// Looks at the state, or changes it.
+    pub fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Host for FakeHost {
+    fn call<'a>(&'a self, call: Call, on_line: OnLine<'a>) -> BoxFuture<'a, Result<Output, HostError>> {
+        Box::pin(async move {
+            let (text, status) = self.with(|state| match call.command {
+                Command::Observe(questions) => (state.observe(&questions), 0),
+                Command::Execute(steps, bodies) => state.execute(&steps, &bodies),
+                Command::Argv(_) => (String::new(), 0),
+            });
+            text.lines().for_each(on_line);
+            Ok(Output { status: Some(status), stdout: text.into_bytes(), stderr: String::new() })
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+impl State {
+    fn observe(&self, questions: &str) -> String {
+        let mut out =
+            String::from("aesop|1\nos|debian|12\nmachine|fake|6.1|x86_64\nnow|1000\nmemory|4194304\n");
+        let mut say = |line: std::fmt::Arguments<'_>| {
+            let _infallible = writeln!(out, "{line}");
+        };
+        if self.generation > 0 {
+            say(format_args!("generation|{}", self.generation));
+        }
+        if let Some(lock) = &self.lock {
+            say(format_args!("lock|{lock}|fake|0"));
+        }
+        for (unit, record) in &self.records {
+            say(format_args!("record|{unit}|{record}"));
+        }
+        for id in &self.artifacts {
+            say(format_args!("artifact|{id}"));
+        }
+        for line in questions.lines() {
+            let mut fields = line.split('|');
+            let (kind, name) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
+            let rest = fields.next().unwrap_or("");
+            match kind {
+                "path" => {
+                    if let Some(target) = self.links.get(name) {
+                        say(format_args!("stat|{name}|symbolic link|777|root|root\nlink|{name}|{target}"));
+                    } else if let Some((_, mode, owner, group)) = self.files.get(name) {
+                        say(format_args!("stat|{name}|regular file|{mode}|{owner}|{group}"));
+                    } else if let Some((mode, owner, group)) = self.directories.get(name) {
+                        say(format_args!("stat|{name}|directory|{mode}|{owner}|{group}"));
+                    }
+                }
+                "show" => {
+                    if let Some((content, ..)) = self.files.get(name) {
+                        let sum = sha256(content);
+                        say(format_args!("sha256|{name}|{sum}"));
+                        if rest != "secret" && rest != sum {
+                            say(format_args!("content|{name}|{}", STANDARD.encode(content)));
+                        }
+                    }
+                }
+                "unit" => {
+                    let active = if self.active.contains(name) { "active" } else { "inactive" };
+                    let file = if self.enabled.contains(name) { "enabled" } else { "disabled" };
+                    say(format_args!("unit|{name}|{active}|running|{file}|no|"));
+                }
+                "package" if self.packages.contains(name) => say(format_args!("package|{name}|1|installed")),
+                "user" if self.users.contains(name) => say(format_args!("user|{name}")),
+                "id" => {
+                    if let Some((content, ..)) = self.files.get(name) {
+                        say(format_args!("id|{name}|{}", STANDARD.encode(content)));
+                    }
+                }
+                _ => {}
+            }
+        }
+        out.push_str("end\n");
+        out
+    }
+
+    fn execute(&mut self, steps: &str, bodies: &[Body]) -> (String, i32) {
+        let mut out = String::new();
+        let mut bodies = bodies.iter();
+        let mut staged = Vec::new();
+        for (number, line) in steps.lines().enumerate() {
+            if self.fails.iter().any(|start| line.starts_with(start.as_str())) {
+                let _infallible = writeln!(out, "failed|{number}|{}", STANDARD.encode("told to fail"));
+                return (out, 1);
+            }
+            if let Err(why) = self.step(line, &mut bodies, &mut staged) {
+                let _infallible = writeln!(out, "failed|{number}|{}", STANDARD.encode(why));
+                return (out, 1);
+            }
+            let _infallible = writeln!(out, "done|{number}");
+        }
+        (out, 0)
+    }
+
+    fn step<'a>(
+        &mut self,
+        line: &str,
+        bodies: &mut impl Iterator<Item = &'a Body>,
+        staged: &mut Vec<(String, FakeFile)>,
+    ) -> Result<(), String> {
+        let fields: Vec<String> = line.split('|').map(str::to_owned).collect();
+        let field = |index: usize| fields.get(index).cloned().unwrap_or_default();
+        let (op, a, b) = (field(0), field(1), field(2));
+        if !matches!(op.as_str(), "lock" | "unlock" | "audit" | "part") {
+            self.log.push(format!("{op} {}", if op == "file" { field(5) } else { a.clone() }));
+        }
+        match op.as_str() {
+            "lock" => {
+                if self.lock.as_ref().is_some_and(|held| *held != a) {
+                    return Err(format!("locked by {}", self.lock.clone().unwrap_or_default()));
+                }
+                self.lock = Some(a);
+            }
+            "unlock" => self.lock = None,
+            "audit" => self.audit.push(a),
+            "generation" => self.generation = a.parse().map_err(|_| "not a number".to_owned())?,
+            "packages" => self.packages.extend(a.split(' ').map(str::to_owned)),
+            "user" => drop(self.users.insert(a)),
+            "directory" => drop(self.directories.insert(field(4), (a, b, field(3)))),
+            "link" => drop(self.links.insert(a, b)),
+            "part" => drop(bodies.next()),
+            "artifact-end" => drop(self.artifacts.insert(a)),
+            "file" => {
+                let Some(Body::Bytes(bytes)) = bodies.next() else { return Err("no bytes".to_owned()) };
+                if bytes.len().to_string() != a {
+                    return Err(format!("{} bytes instead of {a}", bytes.len()));
+                }
+                staged.push((field(5), (bytes.to_vec(), b, field(3), field(4))));
+            }
+            "commit" => self.files.extend(staged.drain(..)),
+            "enable" => drop(self.enabled.insert(a)),
+            "start" | "restart" => drop(self.active.insert(a)),
+            "started" => drop(self.records.insert(a, format!("{b}|{}|0", field(3)))),
+            "ready" => drop(self.records.insert(a, format!("{b}|{}|1", field(3)))),
+            "kafka-format" => {
+                let file =
+                    (b"cluster.id=".to_vec(), "600".to_owned(), "kafka".to_owned(), "kafka".to_owned());
+                self.files.insert(field(6), file);
+            }
+            "artifact" | "sysctl" | "daemon-reload" | "reload" | "gate" | "downtime" => {}
+            unknown => return Err(format!("unknown step {unknown}")),
+        }
+        Ok(())
+    }
+}

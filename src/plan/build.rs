@@ -1,0 +1,431 @@
+//! Makes the plan.
+
+use super::diff;
+use super::step::{Action, Step, UnitStart};
+use super::{FileDiff, HostFacts, Observation, Observed, Plan, Stage, Wave};
+use crate::service::{File, HostState, Init, Part, Role, Unit, paths};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Compares what should be with what is.
+pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Observed) -> Plan {
+    let mut hosts = BTreeMap::new();
+    let mut plan = Plan { cluster: cluster.to_owned(), ..Plan::default() };
+    for (name, state) in desired {
+        match observed.hosts.get(name) {
+            Some(Observation::Facts(facts)) => {
+                plan.rests_on = plan.rests_on.max(facts.generation);
+                hosts.insert(name.as_str(), HostPlan::new(name, state, facts));
+            }
+            Some(Observation::Failed(why)) => drop(plan.unreachable.insert(name.clone(), why.clone())),
+            None => drop(plan.unreachable.insert(name.clone(), "was not observed".to_owned())),
+        }
+    }
+    plan.generation = plan.rests_on + 1;
+    for host in hosts.values_mut() {
+        host.base();
+        host.roles();
+    }
+    let mut diffs = Vec::new();
+    for host in hosts.values_mut() {
+        diffs.append(&mut host.diffs);
+        plan.refused.append(&mut host.refused);
+    }
+    plan.diffs = diff::group(diffs);
+    plan.stages = stages(&hosts);
+    if !plan.stages.is_empty() {
+        plan.stages.push(last_stage(&plan, hosts.keys().copied()));
+    }
+    plan
+}
+
+/// The work on one service of one host.
+struct Work {
+    role: Role,
+    service: String,
+    /// Files, links and what else comes before the start.
+    prepare: Vec<Step>,
+    /// Starts of what is stopped and reloads.
+    start: Vec<Step>,
+    /// Restarts of what runs; hosts take turns.
+    restart: Vec<Step>,
+    /// The ready test and what is noted after it.
+    confirm: Vec<Step>,
+    gate: Option<Step>,
+}
+
+struct HostPlan<'a> {
+    name: &'a str,
+    state: &'a HostState,
+    facts: &'a HostFacts,
+    works: Vec<Work>,
+    diffs: Vec<FileDiff>,
+    refused: Vec<String>,
+    /// Paths that an earlier part has dealt with.
+    seen: BTreeSet<&'a str>,
+    /// Paths that this plan changes, for the reasons of restarts.
+    changed: BTreeSet<String>,
+}
+
+fn step(action: Action) -> Step {
+    Step { action, reason: None }
+}
+
+impl<'a> HostPlan<'a> {
+    fn new(name: &'a str, state: &'a HostState, facts: &'a HostFacts) -> Self {
+        Self {
+            name,
+            state,
+            facts,
+            works: Vec::new(),
+            diffs: Vec::new(),
+            refused: Vec::new(),
+            seen: BTreeSet::new(),
+            changed: BTreeSet::new(),
+        }
+    }
+
+    /// Packages, users, directories and artifacts of all roles, and aesop itself: nothing that a running service
+    /// notices.
+    fn base(&mut self) {
+        let mut steps = Vec::new();
+        let parts = &self.state.parts;
+        let packages: BTreeSet<&String> = parts
+            .iter()
+            .flat_map(|part| &part.packages)
+            .filter(|package| !self.facts.packages.contains_key(*package))
+            .collect();
+        if !packages.is_empty() {
+            steps.push(step(Action::InstallPackages(packages.into_iter().cloned().collect())));
+        }
+        let mut users = BTreeSet::new();
+        for user in parts.iter().flat_map(|part| &part.users) {
+            if !self.facts.users.contains(&user.name) && users.insert(&user.name) {
+                steps.push(step(Action::CreateUser { name: user.name.clone(), home: user.home.clone() }));
+            }
+        }
+        for directory in parts.iter().flat_map(|part| &part.directories) {
+            if !self.seen.insert(&directory.path) {
+                continue;
+            }
+            let mode = format!("{:o}", directory.mode);
+            let stat = self.facts.stats.get(&directory.path);
+            let good = stat.is_some_and(|stat| {
+                stat.kind == "directory"
+                    && stat.mode == mode
+                    && stat.owner == directory.owner
+                    && stat.group == directory.group
+            });
+            if !good {
+                steps.push(step(Action::SetDirectory {
+                    path: directory.path.clone(),
+                    mode,
+                    owner: directory.owner.clone(),
+                    group: directory.group.clone(),
+                    exists: stat.is_some(),
+                }));
+            }
+        }
+        let artifacts: BTreeSet<_> = parts.iter().flat_map(|part| &part.artifacts).collect();
+        let missing = artifacts.into_iter().filter(|artifact| !self.facts.artifacts.contains(&artifact.id));
+        steps.extend(missing.map(|artifact| step(Action::SendArtifact(artifact.clone()))));
+        for part in parts.iter().filter(|part| part.role == Role::Base) {
+            let files = self.files(part);
+            let sysctl = files.iter().find_map(|step| {
+                let Action::WriteFile { path, .. } = &step.action else { return None };
+                path.starts_with("/etc/sysctl.d/").then(|| path.clone())
+            });
+            steps.extend(files);
+            steps.extend(sysctl.map(|path| step(Action::ApplySysctl(path))));
+            steps.extend(self.links(part));
+        }
+        if !steps.is_empty() {
+            self.works.push(Work {
+                role: Role::Base,
+                service: Role::Base.word().to_owned(),
+                prepare: steps,
+                start: Vec::new(),
+                restart: Vec::new(),
+                confirm: Vec::new(),
+                gate: None,
+            });
+        }
+    }
+
+    fn roles(&mut self) {
+        let state = self.state;
+        for part in state.parts.iter().filter(|part| part.role != Role::Base) {
+            let work = self.part(part);
+            let idle = work.prepare.is_empty()
+                && work.start.is_empty()
+                && work.restart.is_empty()
+                && work.confirm.is_empty();
+            // A part without work still takes part in the gates of its neighbours.
+            if !idle || work.gate.is_some() {
+                self.works.push(work);
+            }
+        }
+    }
+
+    fn part(&mut self, part: &'a Part) -> Work {
+        let mut prepare = self.links(part);
+        prepare.extend(self.files(part));
+        let units_changed = prepare.iter().any(
+            |step| matches!(&step.action, Action::WriteFile { path, .. } if path.starts_with(paths::UNITS)),
+        );
+        let stale = part
+            .units
+            .iter()
+            .any(|unit| self.facts.units.get(&unit.name).is_some_and(|fact| fact.needs_reload));
+        if units_changed || stale {
+            prepare.push(step(Action::ReloadSystemd));
+        }
+        if let Some(Init::KafkaFormat(format)) = &part.init {
+            match self.facts.ids.get(&format.marker) {
+                None => prepare.push(step(Action::FormatKafka(format.clone()))),
+                Some(properties) => self.check_cluster_id(&format.cluster_id, &format.marker, properties),
+            }
+        }
+        let gate = part.gate.as_ref().map(|gate| step(Action::AwaitReady(gate.clone())));
+        let mut work = Work {
+            role: part.role,
+            service: part.service.clone(),
+            prepare,
+            start: Vec::new(),
+            restart: Vec::new(),
+            confirm: Vec::new(),
+            gate: gate.clone(),
+        };
+        for unit in &part.units {
+            self.unit(unit, &mut work);
+        }
+        if !work.confirm.is_empty() {
+            work.confirm.splice(0..0, gate);
+        }
+        work
+    }
+
+    fn check_cluster_id(&mut self, wanted: &str, path: &str, properties: &str) {
+        let found = properties.lines().find_map(|line| line.strip_prefix("cluster.id="));
+        if let Some(found) = found.map(str::trim)
+            && found != wanted
+        {
+            self.refused.push(format!(
+                "{}: {path} says Kafka cluster {found}, the lock file says {wanted}; the broker will refuse to start. Bring the right lock file, or move the old data away",
+                self.name
+            ));
+        }
+    }
+
+    fn unit(&mut self, unit: &Unit, work: &mut Work) {
+        let (restart, reload) = self.state.fingerprint(unit);
+        let start = UnitStart { unit: unit.name.clone(), restart, reload };
+        let fact = self.facts.units.get(&unit.name);
+        if fact.is_none_or(|fact| fact.file != "enabled") {
+            work.prepare.push(step(Action::EnableUnit(unit.name.clone())));
+        }
+        let record = self.facts.records.get(&unit.name);
+        let active = fact.is_some_and(|fact| matches!(fact.active.as_str(), "active" | "reloading"));
+        let trying = fact.is_some_and(|fact| matches!(fact.active.as_str(), "activating" | "deactivating"));
+        let known = record.is_some_and(|record| record.restart == start.restart);
+        let current = record.is_some_and(|record| record.reload == start.reload);
+        let timer = unit.name.rsplit('.').next() == Some("timer");
+        match (active || trying, known, current) {
+            (true, true, true) => {
+                if !record.is_some_and(|record| record.ready) && !timer {
+                    let reason = "an earlier apply ended before it was ready".to_owned();
+                    work.confirm.push(Step { action: Action::RecordReady(start), reason: Some(reason) });
+                }
+                return;
+            }
+            (true, true, false) => {
+                let reason = Some(self.reason(&unit.reload_on));
+                work.start.push(Step { action: Action::ReloadUnit(start.clone()), reason });
+            }
+            (true, false, _) => {
+                let reason = Some(self.reason(&unit.restart_on));
+                work.restart.push(Step { action: Action::RestartUnit(start.clone()), reason });
+            }
+            (false, ..) => {
+                let reason = match (fact.map(|fact| fact.active.as_str()), record) {
+                    (Some("failed"), _) => Some("it has failed".to_owned()),
+                    (_, Some(_)) => Some("it is stopped".to_owned()),
+                    (_, None) => None,
+                };
+                work.start.push(Step { action: Action::StartUnit(start.clone()), reason });
+            }
+        }
+        work.confirm.push(step(Action::RecordReady(start)));
+    }
+
+    /// Which of the things that a unit rests on change.
+    fn reason(&self, names: &[String]) -> String {
+        let changed: Vec<&str> =
+            names.iter().filter(|name| self.changed.contains(*name)).map(String::as_str).collect();
+        if changed.is_empty() {
+            "an earlier apply changed its files and ended before this step".to_owned()
+        } else {
+            format!("{} changed", changed.join(", "))
+        }
+    }
+
+    fn links(&mut self, part: &'a Part) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for link in &part.links {
+            if !self.seen.insert(&link.path) || self.facts.links.get(&link.path) == Some(&link.target) {
+                continue;
+            }
+            self.changed.insert(link.path.clone());
+            steps.push(step(Action::SetLink {
+                path: link.path.clone(),
+                target: link.target.clone(),
+                exists: self.facts.stats.contains_key(&link.path),
+            }));
+        }
+        steps
+    }
+
+    fn files(&mut self, part: &'a Part) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for file in &part.files {
+            if self.seen.insert(&file.path) {
+                steps.extend(self.file(file));
+            }
+        }
+        steps
+    }
+
+    fn file(&mut self, file: &File) -> Option<Step> {
+        let sha256 = file.sha256();
+        let mode = format!("{:o}", file.mode);
+        let stat = self.facts.stats.get(&file.path);
+        if let Some(id) = self.facts.ids.get(&file.path)
+            && id.trim().as_bytes() != file.content.trim_ascii()
+        {
+            self.refused.push(format!(
+                "{}: {} says {}, the lock file says {}; an id must never move. Bring the right lock file, or move the old data away",
+                self.name,
+                file.path,
+                id.trim(),
+                String::from_utf8_lossy(file.content.trim_ascii())
+            ));
+        }
+        if file.once && stat.is_some() {
+            return None;
+        }
+        let same_content = self.facts.sha256.get(&file.path) == Some(&sha256);
+        let same_stat = stat.is_some_and(|stat| {
+            stat.kind.starts_with("regular")
+                && stat.mode == mode
+                && stat.owner == file.owner
+                && stat.group == file.group
+        });
+        if same_content && same_stat {
+            return None;
+        }
+        self.changed.insert(file.path.clone());
+        let new = stat.is_none();
+        let reason = match (stat, same_content) {
+            (Some(stat), true) => Some(format!("it is {} {}:{}", stat.mode, stat.owner, stat.group)),
+            _ => None,
+        };
+        let hunks = if file.secret || same_content {
+            String::new()
+        } else {
+            let before = self.facts.contents.get(&file.path).map_or("", String::as_str);
+            diff::hunks(before, &String::from_utf8_lossy(&file.content))
+        };
+        if !same_content {
+            self.diffs.push(FileDiff {
+                path: file.path.clone(),
+                hosts: vec![self.name.to_owned()],
+                new,
+                secret: file.secret,
+                hunks,
+            });
+        }
+        let action = Action::WriteFile {
+            path: file.path.clone(),
+            mode,
+            owner: file.owner.clone(),
+            group: file.group.clone(),
+            sha256,
+            secret: file.secret,
+            exists: !new,
+        };
+        Some(Step { action, reason })
+    }
+}
+
+/// Orders the work of all hosts: roles one after the other; within a role first all that is new or needs no
+/// turn, at once, then the restarts of what runs.
+fn stages(hosts: &BTreeMap<&str, HostPlan<'_>>) -> Vec<Stage> {
+    let mut keys: Vec<(Role, String)> = Vec::new();
+    for work in hosts.values().flat_map(|host| &host.works) {
+        let key = (work.role, work.service.clone());
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    keys.sort();
+    let mut stages = Vec::new();
+    for (role, service) in keys {
+        let works: BTreeMap<&str, &Work> = hosts
+            .iter()
+            .filter_map(|(name, host)| {
+                let work = host.works.iter().find(|work| work.role == role && work.service == service)?;
+                Some((*name, work))
+            })
+            .collect();
+        let waves = waves(role, &works);
+        if !waves.is_empty() {
+            let members = works.keys().map(|name| (*name).to_owned()).collect();
+            stages.push(Stage { role, service, members, waves });
+        }
+    }
+    stages
+}
+
+fn waves(role: Role, works: &BTreeMap<&str, &Work>) -> Vec<Wave> {
+    let mut together = Wave::default();
+    let mut turns = Vec::new();
+    for (name, work) in works {
+        let mut steps = work.prepare.clone();
+        steps.extend(work.start.iter().cloned());
+        steps.extend(work.restart.iter().cloned());
+        steps.extend(work.confirm.iter().cloned());
+        if steps.is_empty() {
+            continue;
+        }
+        if work.restart.is_empty() || !role.rolling() {
+            together.steps.insert((*name).to_owned(), steps);
+        } else {
+            let gates = works
+                .iter()
+                .filter(|(other, _)| role.gates_all_members() && *other != name)
+                .filter_map(|(other, work)| Some(((*other).to_owned(), vec![work.gate.clone()?])))
+                .collect();
+            turns.push(Wave { steps: BTreeMap::from([((*name).to_owned(), steps)]), gates });
+        }
+    }
+    let mut waves = Vec::new();
+    if !together.steps.is_empty() {
+        waves.push(together);
+    }
+    waves.append(&mut turns);
+    waves
+}
+
+/// Every host that was touched learns the generation: an older plan is refused there.
+fn last_stage<'a>(plan: &Plan, hosts: impl Iterator<Item = &'a str>) -> Stage {
+    let touched: BTreeSet<String> = plan.hosts().into_iter().map(str::to_owned).collect();
+    let steps: BTreeMap<String, Vec<Step>> = hosts
+        .filter(|name| touched.contains(*name))
+        .map(|name| (name.to_owned(), vec![step(Action::RecordGeneration(plan.generation))]))
+        .collect();
+    Stage {
+        role: Role::Base,
+        service: "generation".to_owned(),
+        members: steps.keys().cloned().collect(),
+        waves: vec![Wave { steps, gates: BTreeMap::new() }],
+    }
+}

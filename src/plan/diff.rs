@@ -1,0 +1,59 @@
+//! Diffs in the form that `git apply` takes, the same change on several hosts shown once.
+
+use super::FileDiff;
+use similar::TextDiff;
+use std::fmt::Write as _;
+
+/// Lines around a change.
+const CONTEXT_LINES: usize = 3;
+
+/// Hunks from one text to another.
+pub(super) fn hunks(before: &str, after: &str) -> String {
+    TextDiff::from_lines(before, after).unified_diff().context_radius(CONTEXT_LINES).to_string()
+}
+
+/// Joins equal changes of several hosts.
+pub(super) fn group(diffs: Vec<FileDiff>) -> Vec<FileDiff> {
+    let mut grouped: Vec<FileDiff> = Vec::new();
+    for diff in diffs {
+        let same = grouped.iter_mut().find(|other| {
+            other.path == diff.path
+                && other.hunks == diff.hunks
+                && other.secret == diff.secret
+                && other.new == diff.new
+        });
+        match same {
+            Some(other) => other.hosts.extend(diff.hosts),
+            None => grouped.push(diff),
+        }
+    }
+    grouped
+}
+
+/// The diffs as text. What is not part of a patch stands between them, where `git apply` passes over it.
+pub fn render_diffs(diffs: &[FileDiff], with_new: bool) -> String {
+    let mut text = String::new();
+    for diff in diffs.iter().filter(|diff| with_new || !diff.new) {
+        let Some((first, others)) = diff.hosts.split_first() else { continue };
+        if diff.secret {
+            let what = if diff.new { "new secret" } else { "secret changed" };
+            let _infallible = writeln!(text, "# {what}: {} on {}\n", diff.path, diff.hosts.join(", "));
+            continue;
+        }
+        if !others.is_empty() {
+            let _infallible = writeln!(text, "# the same on {}", others.join(", "));
+        }
+        let path = format!("{first}{}", diff.path);
+        let _infallible = writeln!(text, "diff --git a/{path} b/{path}");
+        let before = if diff.new {
+            text.push_str("new file mode 100644\n");
+            "/dev/null".to_owned()
+        } else {
+            format!("a/{path}")
+        };
+        if !diff.hunks.is_empty() {
+            let _infallible = writeln!(text, "--- {before}\n+++ b/{path}\n{}", diff.hunks);
+        }
+    }
+    text
+}

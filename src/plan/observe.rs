@@ -1,0 +1,218 @@
+//! What is asked of a host and what its answer says.
+
+use crate::service::{HostState, Init};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+/// All hosts as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// By name.
+    pub hosts: BTreeMap<String, Observation>,
+}
+
+/// One host as it is, or why we do not know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Observation {
+    /// It answered.
+    Facts(Box<HostFacts>),
+    /// It did not.
+    Failed(String),
+}
+
+/// What a host says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostFacts {
+    /// `debian 12`.
+    pub os: String,
+    /// Kernel's name for it, kernel version and architecture.
+    pub machine: String,
+    /// Its clock, seconds since 1970.
+    pub now: i64,
+    /// Memory in KiB.
+    pub memory_kib: u64,
+    /// Free KiB by mount point.
+    pub disk_free_kib: BTreeMap<String, u64>,
+    /// Generation of the last apply.
+    pub generation: u64,
+    /// Who holds the lock.
+    pub lock: Option<String>,
+    /// Files, directories and links that were asked for and are there.
+    pub stats: BTreeMap<String, Stat>,
+    /// Hashes of files.
+    pub sha256: BTreeMap<String, String>,
+    /// Contents of files that differ and may be shown.
+    pub contents: BTreeMap<String, String>,
+    /// Targets of links.
+    pub links: BTreeMap<String, String>,
+    /// Units.
+    pub units: BTreeMap<String, UnitFact>,
+    /// Installed packages with their versions.
+    pub packages: BTreeMap<String, String>,
+    /// Users that are there.
+    pub users: BTreeSet<String>,
+    /// Artifacts in the store.
+    pub artifacts: BTreeSet<String>,
+    /// What units were started with.
+    pub records: BTreeMap<String, Record>,
+    /// Ids that services keep themselves: content of `myid` and `meta.properties`.
+    pub ids: BTreeMap<String, String>,
+}
+
+/// Kind, mode and owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stat {
+    /// `regular file`, `directory`, `symbolic link`, as stat says.
+    pub kind: String,
+    /// Octal.
+    pub mode: String,
+    /// Owner.
+    pub owner: String,
+    /// Group.
+    pub group: String,
+}
+
+/// A unit's state, in systemd's words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitFact {
+    /// `active`, `inactive`, `failed`, `activating`.
+    pub active: String,
+    /// `running`, `dead`, `auto-restart`, `waiting`.
+    pub sub: String,
+    /// `enabled`, `disabled`.
+    pub file: String,
+    /// Its file changed since systemd read it.
+    pub needs_reload: bool,
+    /// Since when it is active.
+    pub since: String,
+}
+
+/// What a unit was started with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Fingerprint of what needs a restart.
+    pub restart: String,
+    /// Fingerprint of what needs a reload.
+    pub reload: String,
+    /// It became ready.
+    pub ready: bool,
+}
+
+/// The questions for one host, lines for `observe.sh`.
+pub fn questions(desired: &HostState) -> String {
+    let mut text = String::new();
+    let mut ask = |line: std::fmt::Arguments<'_>| {
+        let _infallible = writeln!(text, "{line}");
+    };
+    let mut seen = BTreeSet::new();
+    for part in &desired.parts {
+        for directory in &part.directories {
+            if seen.insert(&directory.path) {
+                ask(format_args!("path|{}", directory.path));
+            }
+        }
+        for link in &part.links {
+            if seen.insert(&link.path) {
+                ask(format_args!("path|{}", link.path));
+            }
+        }
+        for file in &part.files {
+            if seen.insert(&file.path) {
+                ask(format_args!("path|{}", file.path));
+                let show = if file.secret || file.once { "secret".to_owned() } else { file.sha256() };
+                ask(format_args!("show|{}|{show}", file.path));
+            }
+        }
+        for unit in &part.units {
+            ask(format_args!("unit|{}", unit.name));
+        }
+        for package in &part.packages {
+            ask(format_args!("package|{package}"));
+        }
+        for user in &part.users {
+            ask(format_args!("user|{}", user.name));
+        }
+        for file in part.files.iter().filter(|file| file.path.ends_with("/myid")) {
+            ask(format_args!("id|{}", file.path));
+        }
+        if let Some(Init::KafkaFormat(format)) = &part.init {
+            ask(format_args!("id|{}", format.marker));
+        }
+    }
+    text
+}
+
+/// Reads the answer of `observe.sh`. Lines before its first are a chatty login shell's; an answer without its
+/// last line was cut.
+pub fn parse(answer: &str) -> Result<HostFacts, String> {
+    let mut lines = answer.lines().skip_while(|line| *line != "aesop|1");
+    if lines.next().is_none() {
+        return Err("the host's answer does not begin as it should".to_owned());
+    }
+    let mut facts = HostFacts::default();
+    for line in lines {
+        if line == "end" {
+            return Ok(facts);
+        }
+        let mut fields = line.splitn(2, '|');
+        let (kind, rest) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
+        facts.read(kind, rest).ok_or_else(|| format!("unexpected line {line:?}"))?;
+    }
+    Err("the host's answer was cut".to_owned())
+}
+
+impl HostFacts {
+    fn read(&mut self, kind: &str, rest: &str) -> Option<()> {
+        let fields: Vec<&str> = rest.split('|').collect();
+        let field = |index: usize| fields.get(index).map(|text| (*text).to_owned());
+        match kind {
+            "os" => self.os = format!("{} {}", field(0)?, field(1)?),
+            "machine" => self.machine = rest.replace('|', " "),
+            "now" => self.now = rest.parse().ok()?,
+            "memory" => self.memory_kib = rest.parse().ok()?,
+            "disk" => drop(self.disk_free_kib.insert(field(0)?, field(2)?.parse().ok()?)),
+            "generation" => self.generation = rest.trim().parse().ok()?,
+            "lock" => self.lock = Some(rest.to_owned()),
+            "stat" => {
+                let stat = Stat { kind: field(1)?, mode: field(2)?, owner: field(3)?, group: field(4)? };
+                self.stats.insert(field(0)?, stat);
+            }
+            "sha256" => drop(self.sha256.insert(field(0)?, field(1)?)),
+            "content" => drop(self.contents.insert(field(0)?, text(&field(1)?)?)),
+            "link" => drop(self.links.insert(field(0)?, field(1)?)),
+            "unit" => {
+                let unit = UnitFact {
+                    active: field(1)?,
+                    sub: field(2)?,
+                    file: field(3)?,
+                    needs_reload: field(4)? == "yes",
+                    since: field(5)?,
+                };
+                self.units.insert(field(0)?, unit);
+            }
+            "package" => {
+                if field(2)? == "installed" {
+                    self.packages.insert(field(0)?, field(1)?);
+                }
+            }
+            "user" => drop(self.users.insert(field(0)?)),
+            "artifact" => drop(self.artifacts.insert(field(0)?)),
+            "record" => {
+                let record = Record { restart: field(1)?, reload: field(2)?, ready: field(3)? == "1" };
+                self.records.insert(field(0)?, record);
+            }
+            "id" => drop(self.ids.insert(field(0)?, text(&field(1)?)?)),
+            _ => return None,
+        }
+        Some(())
+    }
+}
+
+fn text(base64: &str) -> Option<String> {
+    Some(String::from_utf8_lossy(&STANDARD.decode(base64).ok()?).into_owned())
+}

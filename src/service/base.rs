@@ -1,0 +1,41 @@
+//! What every host has.
+
+use super::{Directory, File, Inputs, Link, Part, Role, ServiceError, User, paths};
+use crate::inventory::model::Java;
+use minijinja::context;
+
+pub(super) fn directory(path: &str, mode: u32, owner: &str) -> Directory {
+    Directory { path: path.to_owned(), mode, owner: owner.to_owned(), group: owner.to_owned() }
+}
+
+pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Result<(), ServiceError> {
+    let mut part = Part::new(Role::Base, "base");
+    part.users.push(User { name: "aesop".to_owned(), home: paths::DATA.to_owned() });
+    for (path, mode) in [
+        ("/opt/aesop", 0o755),
+        (paths::BIN, 0o755),
+        (paths::ARTIFACTS, 0o755),
+        (paths::ETC, 0o755),
+        // Services of different users each open a file of their own below it; none may list it.
+        (paths::SECRETS, 0o711),
+        (paths::DATA, 0o755),
+        (paths::STATE, 0o755),
+        (paths::LOG, 0o755),
+    ] {
+        part.directories.push(directory(path, mode, "root"));
+    }
+    let jvm = parts.iter().any(|part| matches!(part.role, Role::ZooKeeper | Role::Kafka));
+    if let (true, Java::Package(package)) = (jvm, &inputs.inventory.java) {
+        part.packages.push(package.clone());
+    }
+    if parts.iter().any(|part| part.role == Role::Kafka) {
+        let values = context! { cluster => &inputs.inventory.cluster };
+        let content = inputs.templates.render("base/sysctl.conf.j2", values)?;
+        part.files.push(File::new("/etc/sysctl.d/90-aesop.conf", content));
+    }
+    let aesop = inputs.artifact("aesop", host)?;
+    part.links.push(Link { path: paths::AESOP.to_owned(), target: format!("{}/aesop", aesop.directory()) });
+    part.artifacts.push(aesop);
+    parts.push(part);
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! What the desired state is made from.
+
+use super::{ArtifactRef, ServiceError, roles};
+use crate::inventory::model::{Inventory, SecretRef};
+use crate::lock::Lock;
+use crate::render::Templates;
+use crate::secret::Secret;
+use std::collections::BTreeMap;
+
+/// Everything that decides what hosts should look like.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// The inventory.
+    pub inventory: &'a Inventory,
+    /// Ids.
+    pub lock: &'a Lock,
+    /// Values of [`secret_refs`].
+    pub secrets: &'a Secrets,
+    /// Certificates of the agents.
+    pub certificates: &'a Certificates,
+    /// Ids of [`artifact_names`].
+    pub artifacts: &'a ArtifactIds,
+    /// Templates.
+    pub templates: &'a Templates,
+}
+
+/// Secrets by their key in the inventory.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets(pub BTreeMap<String, Secret>);
+
+/// Certificates of the agents, signed by the cluster's own authority.
+#[derive(Clone, Debug, Default)]
+pub struct Certificates {
+    /// The authority's certificate, PEM.
+    pub authority: String,
+    /// Certificate and key of each host, PEM.
+    pub hosts: BTreeMap<String, (String, Secret)>,
+}
+
+/// Artifacts by name.
+#[derive(Clone, Debug, Default)]
+pub struct ArtifactIds(pub BTreeMap<String, ArtifactRef>);
+
+impl Inputs<'_> {
+    pub(super) fn secret(&self, key: &str, host: &str) -> Result<&Secret, ServiceError> {
+        self.secrets.0.get(key).ok_or_else(|| missing(format!("the secret {key}"), host))
+    }
+
+    pub(super) fn artifact(&self, name: &str, host: &str) -> Result<ArtifactRef, ServiceError> {
+        self.artifacts.0.get(name).cloned().ok_or_else(|| missing(format!("the artifact {name}"), host))
+    }
+
+    /// Address of a host.
+    pub(super) fn address(&self, host: &str) -> Result<&str, ServiceError> {
+        let found = self.inventory.hosts.get(host).map(|found| found.address.as_str());
+        found.ok_or_else(|| missing("the address".to_owned(), host))
+    }
+
+    /// `address:port` of ZooKeeper's members.
+    pub(super) fn zookeeper_servers(&self) -> Result<Vec<String>, ServiceError> {
+        let Some(role) = &self.inventory.zookeeper else { return Ok(Vec::new()) };
+        let servers =
+            role.members.iter().map(|member| Ok(join(self.address(&member.host)?, role.client_port)));
+        servers.collect()
+    }
+}
+
+pub(super) fn missing(what: String, host: &str) -> ServiceError {
+    ServiceError::Missing { what, host: host.to_owned() }
+}
+
+/// `address:port`, an IPv6 address in brackets.
+pub(super) fn join(address: &str, port: u16) -> String {
+    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+}
+
+/// The secrets that an inventory needs, by key.
+pub fn secret_refs(inventory: &Inventory) -> BTreeMap<String, SecretRef> {
+    let mut refs = BTreeMap::new();
+    if let Some(role) = &inventory.zookeeper {
+        refs.insert("zookeeper.super_password".to_owned(), role.super_password.clone());
+        refs.insert("zookeeper.aesop_password".to_owned(), role.aesop_password.clone());
+    }
+    if inventory.zookeeper.is_some() || inventory.kafka.is_some() {
+        refs.insert("jolokia".to_owned(), SecretRef::Generated("jolokia".to_owned()));
+    }
+    for (name, source) in &inventory.sources {
+        if let Some(password) = &source.mysql.password {
+            refs.insert(format!("sources.{name}.mysql.password"), password.clone());
+        }
+    }
+    if let Some(role) = &inventory.monitor {
+        refs.insert("monitor.agent_token".to_owned(), role.agent_token.clone());
+        if let Some(password) = role.email.as_ref().and_then(|email| email.smtp.password.as_ref()) {
+            refs.insert("monitor.email.smtp.password".to_owned(), password.clone());
+        }
+    } else {
+        refs.insert("monitor.agent_token".to_owned(), SecretRef::Generated("agent-token".to_owned()));
+    }
+    refs
+}
+
+/// The artifacts that an inventory needs, by name.
+pub fn artifact_names(inventory: &Inventory) -> Vec<String> {
+    let mut names = Vec::new();
+    if !roles(inventory).is_empty() {
+        names.push("aesop".to_owned());
+    }
+    if let Some(role) = &inventory.zookeeper {
+        names.push(format!("zookeeper-{}", role.version));
+    }
+    if let Some(role) = &inventory.kafka {
+        names.push(format!("kafka-{}", role.version));
+    }
+    if inventory.zookeeper.is_some() || inventory.kafka.is_some() {
+        names.push(super::jvm::JOLOKIA.to_owned());
+    }
+    if inventory.relays.is_some() {
+        names.push("aesop-relay".to_owned());
+    }
+    if !inventory.consumers.is_empty() {
+        names.push("aesop-consumer".to_owned());
+    }
+    names
+}
