@@ -1,1 +1,51 @@
-fn main() {}
+//! `aesop-consumer`: a member of a consumer group.
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use relay::config::ConsumerConfig;
+use std::path::{Path, PathBuf};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[derive(Debug, Parser)]
+#[command(name = "aesop-consumer", version, about = "Reads row changes from relays and writes them to Kafka")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Joins the consumer group and delivers its partitions until SIGTERM
+    Run {
+        /// The configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    let Command::Run { config } = Cli::parse().command;
+    relay::telemetry::init_logs("info");
+    let config = load(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+        let shutdown = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        relay::consumer::run(config, shutdown).await?;
+        anyhow::Ok(())
+    })?;
+    // A thread that still waits for a broker must not hold the process.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+fn load(path: &Path) -> anyhow::Result<ConsumerConfig> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_yaml::from_str(&text).with_context(|| format!("{} is not a valid consumer.yml", path.display()))
+}

@@ -23,7 +23,7 @@ const QUEUE_RECORDS: u32 = 200_000;
 /// How long a record may wait for others to share its batch; short, for latency is what a reader feels.
 const LINGER_MS: &str = "5";
 /// How long one attempt to create a topic may take.
-const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
+const CREATE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The header that carries the owner's epoch.
 const EPOCH_HEADER: &str = "epoch";
 /// Settings that aesop's promises rest on.
@@ -169,17 +169,11 @@ impl Sink for KafkaProducer {
         let options =
             AdminOptions::new().request_timeout(Some(CREATE_TIMEOUT)).operation_timeout(Some(CREATE_TIMEOUT));
         let created = self.runtime.block_on(self.admin.create_topics([&new], &options));
-        let code = match created {
-            Ok(results) => match results.into_iter().next() {
-                Some(Err((_, code))) => code,
-                Some(Ok(_)) | None => {
-                    tracing::info!(topic, "topic created");
-                    return Ok(());
-                }
-            },
-            Err(error) => {
-                return Err(Failure::transient(format!("kafka: cannot create topic {topic}: {error}")));
-            }
+        let results = created
+            .map_err(|error| Failure::transient(format!("kafka: cannot create topic {topic}: {error}")))?;
+        let Some(Err((_, code))) = results.into_iter().next() else {
+            tracing::info!(topic, "topic created");
+            return Ok(());
         };
         if code == RDKafkaErrorCode::TopicAlreadyExists {
             return Ok(());

@@ -143,8 +143,10 @@ mod tests {
     #[test]
     fn misspelt_variables_and_impossible_names_are_refused() {
         let error = topics("{{ sauce }}").unwrap_err();
-        expect![[r#"sink.kafka.topic "{{ sauce }}": undefined value (in sink.kafka.topic:1)"#]]
-            .assert_eq(&error.to_string());
+        expect![[
+            r#"sink.kafka.topic "{{ sauce }}": undefined value: `sauce` is undefined (in sink.kafka.topic:1)"#
+        ]]
+        .assert_eq(&error.to_string());
         let error = topics("{{ '' }}").unwrap_err();
         expect![[r#"topic "" for table database.table: it is empty; change sink.kafka.topic"#]]
             .assert_eq(&error.to_string());

@@ -11,6 +11,12 @@ pub enum Error {
         /// The servers as configured.
         servers: String,
     },
+    /// Somebody else would not wait any longer; the outcome is unknown.
+    #[error("zookeeper at {servers} does not answer in time")]
+    Slow {
+        /// The servers as configured.
+        servers: String,
+    },
     /// The server or the connection refused.
     #[error("zookeeper {op} {path}: {source}{}", remedy(source))]
     Request {
@@ -63,7 +69,7 @@ impl Error {
     /// Whether the same request may succeed later without anybody's help.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::NoSession { .. } => true,
+            Self::NoSession { .. } | Self::Slow { .. } => true,
             Self::Request { source, .. } => !matches!(
                 source,
                 zookeeper::Error::NoAuth
@@ -74,19 +80,5 @@ impl Error {
             ),
             Self::Payload { .. } | Self::AuthFile { .. } | Self::Partitions { .. } => false,
         }
-    }
-
-    /// Whether the request may have been carried out although it failed: read back before going on.
-    pub fn is_unknown(&self) -> bool {
-        matches!(
-            self,
-            Self::Request {
-                source: zookeeper::Error::ConnectionLoss
-                    | zookeeper::Error::SessionExpired
-                    | zookeeper::Error::Timeout
-                    | zookeeper::Error::ClientClosed,
-                ..
-            }
-        )
     }
 }

@@ -92,6 +92,11 @@ impl Zk {
         }
     }
 
+    /// The error of a request that was not waited for.
+    pub fn slow(&self) -> Error {
+        Error::Slow { servers: self.shared.servers.clone() }
+    }
+
     fn paths(&self) -> &Paths {
         &self.shared.paths
     }

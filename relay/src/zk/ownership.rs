@@ -149,6 +149,11 @@ impl Group {
         }
     }
 
+    /// Whether the owner node is still there and of this session.
+    pub async fn still_owns(&self, owned: &Owned) -> Result<bool> {
+        self.is_mine(&self.paths.owner(owned.partition)).await
+    }
+
     /// Gives a partition back, if it is still ours.
     pub async fn release(&self, owned: &Owned) -> Result<()> {
         let client = self.zk.client()?;
@@ -206,10 +211,7 @@ impl Group {
                         *outcome = Outcome::Fenced;
                     }
                 }
-                Err(Refused::Failed(error)) => {
-                    mark_unsure(owned, writes, &pending, &error);
-                    return Err(error);
-                }
+                Err(Refused::Failed(error)) => return Err(error),
             }
         }
     }
@@ -224,25 +226,21 @@ impl Group {
         let Some(slot) = owned.get_mut(&write.partition).and_then(|o| o.slots.get_mut(&write.source)) else {
             return Ok(false);
         };
-        let Some(tried) = slot.unsure.take() else { return Ok(true) };
-        let read = client.get_data(&slot.path).await;
-        let (data, stat) = match read {
+        let Some(tried) = slot.unsure.clone() else { return Ok(true) };
+        let (data, stat) = match client.get_data(&slot.path).await {
             Ok(found) => found,
             Err(zookeeper::Error::NoNode) => return Ok(false),
-            Err(source) => {
-                slot.unsure = Some(tried);
-                return Err(request("get", &slot.path, source));
-            }
+            Err(source) => return Err(request("get", &slot.path, source)),
         };
-        if stat.version == slot.version {
-            return Ok(true);
-        }
-        if Self::parse::<Checkpoint>(&slot.path, &data)? == tried {
+        if stat.version != slot.version {
+            if Self::parse::<Checkpoint>(&slot.path, &data)? != tried {
+                return Ok(false);
+            }
             slot.version = stat.version;
             slot.stored = tried;
-            return Ok(true);
         }
-        Ok(false)
+        slot.unsure = None;
+        Ok(true)
     }
 
     async fn commit(
@@ -296,18 +294,14 @@ fn slot<'a>(owned: &'a BTreeMap<u32, Owned>, write: &CheckpointWrite) -> Option<
     Some((owned.epoch, owned.slots.get(&write.source)?))
 }
 
-fn mark_unsure(
+fn each_slot<'a>(
     owned: &mut BTreeMap<u32, Owned>,
-    writes: &[CheckpointWrite],
-    pending: &[usize],
-    error: &Error,
+    writes: impl Iterator<Item = &'a CheckpointWrite>,
+    mut apply: impl FnMut(&mut Slot, &CheckpointWrite),
 ) {
-    if !error.is_unknown() {
-        return;
-    }
-    for write in pending.iter().filter_map(|i| writes.get(*i)) {
+    for write in writes {
         if let Some(slot) = owned.get_mut(&write.partition).and_then(|o| o.slots.get_mut(&write.source)) {
-            slot.unsure = Some(write.checkpoint.clone());
+            apply(slot, write);
         }
     }
 }
