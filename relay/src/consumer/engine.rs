@@ -41,18 +41,21 @@ impl Engine {
     /// Opens the sink and starts to stream the partitions in `wanted`.
     pub(super) fn start(parts: &Parts, wanted: BTreeSet<u32>) -> Result<Self, Failure> {
         let shared = Arc::clone(&parts.shared);
-        let topics = Topics::new(&parts.config.sink.kafka).map_err(|error| Failure::definite(error.to_string()))?;
+        let topics =
+            Topics::new(&parts.config.sink.kafka).map_err(|error| Failure::definite(error.to_string()))?;
         let mode = Arc::new(ModeCell::default());
         let sink = parts.sink.open(Arc::clone(&shared.acks))?;
-        let writer = Writer::new(Arc::clone(&shared), Arc::clone(&mode), sink, topics, &parts.config.sink.kafka);
+        let writer =
+            Writer::new(Arc::clone(&shared), Arc::clone(&mode), sink, topics, &parts.config.sink.kafka);
         let (feed, incoming) = mpsc::channel(FEED_CAPACITY);
         let (end, ended) = oneshot::channel();
         std::thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || {
                 writer.run(incoming);
-                // Nobody may wait for it any more.
-                drop(end.send(()));
+                if end.send(()).is_err() {
+                    tracing::debug!("nobody waited for the writer");
+                }
             })
             .map_err(|error| Failure::transient(format!("cannot start the writer thread: {error}")))?;
         let (wanted_sender, wanted) = watch::channel(wanted);
@@ -91,7 +94,9 @@ impl Engine {
         self.streams.abort_all();
         while self.streams.join_next().await.is_some() {}
         if tokio::time::timeout(END_TIMEOUT, &mut self.ended).await.is_err() {
-            tracing::warn!("the writer is still busy; its lanes get new numbers, so nothing of it counts any more");
+            tracing::warn!(
+                "the writer is still busy; its lanes get new numbers, so nothing of it counts any more"
+            );
         }
         self.shared.collect();
         self.shared.lanes().rewind();

@@ -143,7 +143,7 @@ pub(super) struct Lanes {
     tombstones: bool,
     pub(super) sources: Vec<SourceLanes>,
     /// By lane number; a number is never used again, so that a late acknowledgement finds nobody.
-    lanes: Vec<Option<Box<Lane>>>,
+    numbered: Vec<Option<Box<Lane>>>,
 }
 
 impl Lanes {
@@ -160,7 +160,7 @@ impl Lanes {
             server_uuid: "".into(),
             head: SourceHead::default(),
         });
-        Self { partitions, tombstones, sources: sources.collect(), lanes: Vec::new() }
+        Self { partitions, tombstones, sources: sources.collect(), numbered: Vec::new() }
     }
 
     /// Takes a partition of a source in, as its stored checkpoint says. The stream does not carry it yet.
@@ -183,8 +183,8 @@ impl Lanes {
             error: None,
             acked: 0,
         };
-        let number = self.lanes.len();
-        self.lanes.push(Some(Box::new(lane)));
+        let number = self.numbered.len();
+        self.numbered.push(Some(Box::new(lane)));
         if let Some(source) = self.sources.get_mut(source) {
             source.by_partition.insert(partition, number);
         }
@@ -194,7 +194,7 @@ impl Lanes {
     pub(super) fn remove(&mut self, partition: u32) {
         for source in &mut self.sources {
             if let Some(number) = source.by_partition.remove(&partition)
-                && let Some(lane) = self.lanes.get_mut(number)
+                && let Some(lane) = self.numbered.get_mut(number)
             {
                 *lane = None;
             }
@@ -206,15 +206,15 @@ impl Lanes {
 
     /// Puts every lane back to its checkpoint under a new number: what is out is forgotten and will be sent again.
     pub(super) fn rewind(&mut self) {
-        for index in 0..self.lanes.len() {
+        for index in 0..self.numbered.len() {
             let Some(mark) = self.lane(index).map(|lane| self.mark(lane)) else { continue };
-            let Some(old) = self.lanes.get_mut(index).and_then(Option::take) else { continue };
-            let number = self.lanes.len();
+            let Some(old) = self.numbered.get_mut(index).and_then(Option::take) else { continue };
+            let number = self.numbered.len();
             if let Some(source) = self.sources.get_mut(old.source) {
                 source.by_partition.insert(old.partition, number);
             }
             let tracker = Tracker::new(mark.as_ref().map(|mark| mark.point));
-            self.lanes.push(Some(Box::new(Lane { active: false, base: mark, tracker, ..*old })));
+            self.numbered.push(Some(Box::new(Lane { active: false, base: mark, tracker, ..*old })));
         }
         for source in &mut self.sources {
             source.routes.fill(None);
@@ -223,7 +223,7 @@ impl Lanes {
     }
 
     fn lane(&self, number: usize) -> Option<&Lane> {
-        self.lanes.get(number)?.as_deref()
+        self.numbered.get(number)?.as_deref()
     }
 
     fn lane_of(&self, source: usize, partition: u32) -> Option<&Lane> {
@@ -286,7 +286,7 @@ impl Lanes {
         });
         for (partition, number) in &numbers {
             let sent = self.lane(*number).and_then(|lane| self.sent_up_to(lane));
-            let Some(lane) = self.lanes.get_mut(*number).and_then(Option::as_deref_mut) else { continue };
+            let Some(lane) = self.numbered.get_mut(*number).and_then(Option::as_deref_mut) else { continue };
             let behind_all = highest.filter(|_| mixed && lane.start.as_deref() == Some("latest"));
             lane.base = sent.or_else(|| {
                 behind_all.map(|position| Mark {
@@ -337,7 +337,7 @@ impl Lanes {
             let next = Point { row: row + 1, ..point };
             match &mut state.reached {
                 Some(mark) if mark.txn.as_ref().is_some_and(|known| Arc::ptr_eq(known, txn)) => {
-                    mark.point = next
+                    mark.point = next;
                 }
                 reached => *reached = Some(Mark::of_txn(txn, row + 1)),
             }
@@ -354,7 +354,7 @@ impl Lanes {
         tombstone: bool,
     ) -> Option<Dest> {
         let number = (*slot(&mut self.sources.get_mut(source)?.routes, partition)?)?;
-        let lane = self.lanes.get_mut(number)?.as_deref_mut()?;
+        let lane = self.numbered.get_mut(number)?.as_deref_mut()?;
         if lane.error.is_some() || !lane.tracker.wants(point) {
             return None;
         }
@@ -390,7 +390,7 @@ impl Lanes {
         let mut first = None;
         for (token, failure) in acks {
             let number = usize::try_from(token >> SEQ_BITS).unwrap_or(usize::MAX);
-            let Some(lane) = self.lanes.get_mut(number).and_then(Option::as_deref_mut) else { continue };
+            let Some(lane) = self.numbered.get_mut(number).and_then(Option::as_deref_mut) else { continue };
             match failure {
                 None => {
                     if lane.tracker.acked(token & ((1 << SEQ_BITS) - 1)) {
@@ -411,7 +411,7 @@ impl Lanes {
     /// A definite error: the lane of this token delivers nothing more.
     pub(super) fn stop(&mut self, token: u64, reason: String) {
         let number = usize::try_from(token >> SEQ_BITS).unwrap_or(usize::MAX);
-        if let Some(lane) = self.lanes.get_mut(number).and_then(Option::as_deref_mut) {
+        if let Some(lane) = self.numbered.get_mut(number).and_then(Option::as_deref_mut) {
             tracing::error!(partition = lane.partition, reason, "partition stopped");
             lane.error.get_or_insert(reason);
         }
@@ -426,7 +426,7 @@ impl Lanes {
 
     /// Records out and not yet acknowledged.
     pub(super) fn in_flight(&self) -> usize {
-        self.lanes
+        self.numbered
             .iter()
             .flatten()
             .filter(|lane| lane.error.is_none())
@@ -437,7 +437,7 @@ impl Lanes {
     /// How every lane stands.
     pub(super) fn status(&self) -> Vec<LaneStatus> {
         let mut all: Vec<LaneStatus> = self
-            .lanes
+            .numbered
             .iter()
             .flatten()
             .filter_map(|lane| {

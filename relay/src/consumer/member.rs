@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::task::AbortOnDropHandle;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 /// Between two looks at acknowledgements, lease and releases.
@@ -77,7 +77,8 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn new(parts: Parts, zk: Zk, status: Arc<Status>) -> Self {
         let group = zk.group(&parts.config.group);
-        let starts = parts.config.sources.iter().map(|(name, source)| (name.clone(), source.start.clone())).collect();
+        let starts =
+            parts.config.sources.iter().map(|(name, source)| (name.clone(), source.start.clone())).collect();
         let now = Instant::now();
         Self {
             parts,
@@ -152,7 +153,8 @@ impl Member {
             if self.group.join(&config.id, &node).await? {
                 break sent;
             }
-            let reason = format!("member {} is still in the group: another process, or this one's past", config.id);
+            let reason =
+                format!("member {} is still in the group: another process, or this one's past", config.id);
             self.status.note(&reason);
             tokio::time::sleep(FIRST_PAUSE).await;
             if self.zk.session().borrow().incarnation != session.incarnation {
@@ -208,8 +210,7 @@ impl Member {
                     }
                 }
                 if let Some((view, _)) = &seen {
-                    let view = view.clone();
-                    self.act(&view).await?;
+                    self.act(view).await?;
                 }
                 self.checkpoint_if_due().await?;
                 self.finish_releases().await?;
@@ -240,7 +241,11 @@ impl Member {
     async fn supervise(&mut self) -> Result<(), MemberError> {
         let shared = Arc::clone(&self.parts.shared);
         if let Some(failure) = shared.take_failure() {
-            warn!(reason = failure.reason, definite = failure.definite, "delivery failed, going back to the checkpoints");
+            warn!(
+                reason = failure.reason,
+                definite = failure.definite,
+                "delivery failed, going back to the checkpoints"
+            );
             self.status.note(&failure.reason);
             self.pause();
             self.end_engine(Mode::Halt).await;
@@ -316,10 +321,10 @@ impl Member {
         // Wanted again before it was given back: go on with it.
         self.releasing.retain(|partition, _| intent.release.contains(partition));
         for partition in intent.release {
-            if !self.releasing.contains_key(&partition) {
+            self.releasing.entry(partition).or_insert_with(|| {
                 info!(partition, "giving back");
-                self.releasing.insert(partition, Instant::now());
-            }
+                Instant::now()
+            });
         }
         for partition in intent.lost {
             // The view may be older than our takeover; only what is really gone is dropped.
@@ -374,7 +379,8 @@ impl Member {
         let partitions = self.parts.config.partitions;
         let previous = view.assignment.as_ref();
         let empty = BTreeMap::new();
-        let owners = assign(partitions, &view.members, previous.map_or(&empty, |assignment| &assignment.owners));
+        let owners =
+            assign(partitions, &view.members, previous.map_or(&empty, |assignment| &assignment.owners));
         let generation = previous.map_or(0, |assignment| assignment.generation) + 1;
         let assignment = Assignment { generation, partitions, owners };
         match self.bounded(self.group.assign(&assignment, view.assignment_version)).await {
@@ -396,7 +402,9 @@ impl Member {
         let now = Instant::now();
         let overdue = |since: &Instant| now.duration_since(*since) > RELEASE_TIMEOUT;
         if self.releasing.iter().any(|(partition, since)| overdue(since) && !self.is_quiet(*partition)) {
-            warn!("partitions to give back wait for acknowledgements: what is out is forgotten, the next owner sends it");
+            warn!(
+                "partitions to give back wait for acknowledgements: what is out is forgotten, the next owner sends it"
+            );
             self.end_engine(Mode::Halt).await;
         }
         let quiet: Vec<u32> = self.releasing.keys().copied().filter(|p| self.is_quiet(*p)).collect();
@@ -486,7 +494,11 @@ impl Member {
                     written_at_us: now,
                     ..mark.checkpoint(uuid)
                 };
-                Some(CheckpointWrite { partition: lane.partition, source: lane.source.to_string(), checkpoint })
+                Some(CheckpointWrite {
+                    partition: lane.partition,
+                    source: lane.source.to_string(),
+                    checkpoint,
+                })
             })
             .collect()
     }
@@ -524,7 +536,6 @@ impl Member {
         self.status.publish(&Snapshot {
             leader: view.is_some_and(|view| view.leader.as_deref() == Some(me)),
             generation: assignment.map(|assignment| assignment.generation),
-            assigned: assignment.map_or(0, |a| a.owners.values().filter(|owner| *owner == me).count()),
             held: self.held.keys().copied().collect(),
             delivering: self.engine.is_some() || self.held.is_empty(),
             lanes: status,

@@ -11,8 +11,6 @@ mod member;
 mod shared;
 mod status;
 mod stream;
-#[cfg(test)]
-mod tests;
 mod writer;
 
 pub use member::MemberError;

@@ -23,7 +23,7 @@ pub(super) enum MemberState {
     Delivering,
     /// In the group, waiting until a broker or ZooKeeper answers again.
     Waiting,
-    /// Something is stopped for good; see LastError.
+    /// Something is stopped for good; see `LastError`.
     Failed,
     /// Stops.
     Leaving,
@@ -47,7 +47,6 @@ impl MemberState {
 pub(super) struct Snapshot {
     pub(super) leader: bool,
     pub(super) generation: Option<u64>,
-    pub(super) assigned: usize,
     pub(super) held: BTreeSet<u32>,
     pub(super) delivering: bool,
     pub(super) lanes: Vec<LaneStatus>,
@@ -96,7 +95,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Status {
-    pub(super) fn new(config: &ConsumerConfig, registry: Registry, health: Health, counters: &Arc<Counters>) -> Self {
+    pub(super) fn new(
+        config: &ConsumerConfig,
+        registry: Registry,
+        health: Health,
+        counters: &Arc<Counters>,
+    ) -> Self {
         let bean = registry.bean(ObjectName::new(DOMAIN, &[("type", "Group"), ("name", &config.group)]));
         let sink = registry.bean(ObjectName::new(DOMAIN, &[("type", "Sink"), ("name", "kafka")]));
         let count = |name, read: fn(&Counters) -> u64| {
@@ -139,7 +143,9 @@ impl Status {
                 self.health.waiting("stopping");
                 notify("STOPPING=1");
             }
-            MemberState::Joining | MemberState::Waiting | MemberState::Failed => self.health.waiting(state.word()),
+            MemberState::Joining | MemberState::Waiting | MemberState::Failed => {
+                self.health.waiting(state.word());
+            }
         }
     }
 
@@ -204,7 +210,8 @@ impl Status {
     }
 
     fn publish_partitions(&self, inner: &mut Inner, lanes: &[LaneStatus]) {
-        let present: BTreeSet<(String, u32)> = lanes.iter().map(|l| (l.source.to_string(), l.partition)).collect();
+        let present: BTreeSet<(String, u32)> =
+            lanes.iter().map(|l| (l.source.to_string(), l.partition)).collect();
         inner.partitions.retain(|key, _| present.contains(key));
         for lane in lanes {
             let key = (lane.source.to_string(), lane.partition);

@@ -115,7 +115,7 @@ impl StreamTask {
     pub(super) async fn run(mut self) {
         let mut attempt = spread(&self.member);
         let mut failures = 0u32;
-        let mut refusals = BTreeMap::new();
+        let mut refusals = BTreeSet::new();
         loop {
             let wanted = self.wanted.borrow_and_update().clone();
             let wanted = self.shared.lanes().streamable(self.source, &wanted);
@@ -142,8 +142,8 @@ impl StreamTask {
             // A definite refusal counts once every relay has refused: another one may reach further back.
             match relay {
                 Some((id, all)) if failure.definite => {
-                    refusals.insert(id, ());
-                    let definite = all.iter().all(|id| refusals.contains_key(id));
+                    refusals.insert(id);
+                    let definite = all.iter().all(|id| refusals.contains(id));
                     self.shared.set_source_error(self.source, Some(Failure { definite, ..failure }));
                 }
                 _ => {

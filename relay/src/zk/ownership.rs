@@ -258,22 +258,25 @@ impl Group {
             multi.add_check_version(&self.paths.epoch(write.partition), epoch).map_err(bad)?;
             multi.add_set_data(&slot.path, &data, Some(slot.version)).map_err(bad)?;
         }
+        let writes = || pending.iter().filter_map(|i| writes.get(*i));
+        // From here until the answer the outcome is unknown, also when this future is dropped.
+        each_slot(owned, writes(), |slot, write| slot.unsure = Some(write.checkpoint.clone()));
         match multi.commit().await {
             Ok(_) => {
-                for write in pending.iter().filter_map(|i| writes.get(*i)) {
-                    if let Some(slot) =
-                        owned.get_mut(&write.partition).and_then(|o| o.slots.get_mut(&write.source))
-                    {
-                        slot.version = slot.version.wrapping_add(1);
-                        slot.stored = write.checkpoint.clone();
-                    }
-                }
+                each_slot(owned, writes(), |slot, write| {
+                    slot.unsure = None;
+                    slot.version = slot.version.wrapping_add(1);
+                    slot.stored = write.checkpoint.clone();
+                });
                 Ok(())
             }
-            Err(MultiWriteError::OperationFailed {
-                index,
-                source: zookeeper::Error::BadVersion | zookeeper::Error::NoNode,
-            }) => Err(Refused::At(index / 2)),
+            Err(MultiWriteError::OperationFailed { index, source }) => {
+                each_slot(owned, writes(), |slot, _| slot.unsure = None);
+                if matches!(source, zookeeper::Error::BadVersion | zookeeper::Error::NoNode) {
+                    return Err(Refused::At(index / 2));
+                }
+                Err(Refused::Failed(request("checkpoint", &self.paths.checkpoints(), source)))
+            }
             Err(error) => {
                 Err(Refused::Failed(request("checkpoint", &self.paths.checkpoints(), error.into())))
             }
