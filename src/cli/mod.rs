@@ -5,15 +5,23 @@
 //! line in `subcommands!` below. Its doc comment there is its help. The inventory comes from `cx.inventory()`.
 
 mod agent;
+mod apply;
 mod check;
 mod completions;
 mod demo;
+mod deployment;
 mod diagnostic;
+mod exec;
 mod init;
 mod lab;
 mod output;
+mod plan;
 mod probe;
+mod progress;
+mod ready;
+mod render;
 mod schema;
+mod status;
 
 pub use output::{Closed, Output};
 
@@ -196,6 +204,19 @@ subcommands! {
     Init => init,
     /// Checks the inventory: every fault with its line and its remedy
     Check => check,
+    /// Shows what `apply` would change: diffs, then steps and restarts in their order
+    Plan => plan,
+    /// Makes the hosts what the inventory says: plans, asks, carries out
+    Apply => apply,
+    /// One table: hosts, services, versions, health
+    Status => status,
+    /// Writes every rendered file, by host
+    Render => render,
+    /// Runs a command on hosts
+    Exec => exec,
+    /// The ready test of a service on this host
+    #[command(hide = true)]
+    Ready => ready,
     /// Runs this host's probes now and prints the samples
     Probe => probe,
     /// Runs probes on this host when asked, over HTTPS (installed by `apply`)

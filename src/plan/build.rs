@@ -328,7 +328,9 @@ impl<'a> HostPlan<'a> {
             (Some(stat), true) => Some(format!("it is {} {}:{}", stat.mode, stat.owner, stat.group)),
             _ => None,
         };
-        let hunks = if file.secret || same_content {
+        // Nobody reads the difference of two certificates.
+        let opaque = file.secret || file.content.starts_with(b"-----BEGIN");
+        let hunks = if opaque || same_content {
             String::new()
         } else {
             let before = self.facts.contents.get(&file.path).map_or("", String::as_str);
@@ -339,7 +341,7 @@ impl<'a> HostPlan<'a> {
                 path: file.path.clone(),
                 hosts: vec![self.name.to_owned()],
                 new,
-                secret: file.secret,
+                secret: opaque,
                 hunks,
             });
         }

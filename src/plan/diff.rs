@@ -36,7 +36,8 @@ pub fn render_diffs(diffs: &[FileDiff], with_new: bool) -> String {
     for diff in diffs.iter().filter(|diff| with_new || !diff.new) {
         let Some((first, others)) = diff.hosts.split_first() else { continue };
         if diff.secret {
-            let what = if diff.new { "new secret" } else { "secret changed" };
+            let kind = if diff.path.ends_with("crt") { "certificate" } else { "secret" };
+            let what = if diff.new { format!("new {kind}") } else { format!("{kind} changed") };
             let _infallible = writeln!(text, "# {what}: {} on {}\n", diff.path, diff.hosts.join(", "));
             continue;
         }

@@ -68,7 +68,7 @@ pub struct FileDiff {
     pub hosts: Vec<String>,
     /// The file is new.
     pub new: bool,
-    /// Its content is a secret, so there are no hunks.
+    /// Its content is a secret or means nothing to people, so there are no hunks.
     pub secret: bool,
     /// Unified hunks.
     pub hunks: String,

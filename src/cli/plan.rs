@@ -1,0 +1,56 @@
+//! `aesop plan`.
+
+use super::deployment::{gather, show};
+use super::{Context, Exit};
+use anyhow::Context as _;
+use std::path::PathBuf;
+
+/// Flags of `aesop plan`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Args {
+    /// Save the plan as JSON
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Exit with 3 when there is something to do
+    #[arg(long)]
+    exit_code: bool,
+    /// Plan from what hosts said, saved in a file, instead of asking them
+    #[arg(long, hide = true, value_name = "FILE")]
+    observed: Option<PathBuf>,
+    /// Save what hosts said
+    #[arg(long, hide = true, value_name = "FILE")]
+    save_observed: Option<PathBuf>,
+}
+
+pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
+    let inventory = cx.inventory()?;
+    let gathered = gather(cx, &inventory, args.observed.as_deref()).await?;
+    let save = |path: &PathBuf, text: String| {
+        std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
+    };
+    if let Some(path) = &args.save_observed {
+        save(path, serde_json::to_string_pretty(&gathered.observed)?)?;
+    }
+    let plan = &gathered.plan;
+    if let Some(path) = &args.output {
+        // Ids in a saved plan must be those that the next run finds.
+        gathered.prepared.save_lock()?;
+        save(path, serde_json::to_string_pretty(plan)?)?;
+    }
+    if cx.out.is_json() {
+        cx.out.json(plan)?;
+    } else {
+        cx.out.raw(show(plan, &gathered.prepared, true))?;
+    }
+    gathered.session.close().await;
+    for refusal in &plan.refused {
+        cx.out.error(&anyhow::anyhow!("{refusal}"));
+    }
+    for why in plan.unreachable.values() {
+        cx.out.error(&anyhow::anyhow!("{why}"));
+    }
+    if !plan.unreachable.is_empty() || !plan.refused.is_empty() {
+        return Ok(Exit::Failed);
+    }
+    Ok(if args.exit_code && !plan.is_empty() { Exit::ChangesPending } else { Exit::Done })
+}

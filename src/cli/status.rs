@@ -1,0 +1,136 @@
+//! `aesop status`.
+
+use super::deployment::gather;
+use super::{Context, Exit};
+use crate::host::{Call, Command};
+use crate::plan::{HostFacts, Observation};
+use crate::service::{Part, Role, paths};
+use futures_util::StreamExt;
+use serde::Serialize;
+use std::time::Duration;
+
+/// A test that has not passed by then says `not ready`.
+const READY_SECS: &str = "2";
+const READY_LIMIT: Duration = Duration::from_secs(15);
+
+/// Flags of `aesop status`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Args {}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    host: String,
+    service: String,
+    unit: String,
+    state: String,
+    version: String,
+    health: String,
+    drift: usize,
+}
+
+pub(super) async fn run(_: Args, cx: &Context) -> anyhow::Result<Exit> {
+    let inventory = cx.inventory()?;
+    let selected = cx.hosts(&inventory)?;
+    let gathered = gather(cx, &inventory, None).await?;
+    let mut rows = Vec::new();
+    let mut tests = Vec::new();
+    for (host, state) in gathered.prepared.desired.iter().filter(|(host, _)| selected.contains(*host)) {
+        let observation = gathered.observed.hosts.get(host);
+        for part in state.parts.iter().filter(|part| part.role != Role::Base) {
+            let steps = gathered
+                .plan
+                .stages
+                .iter()
+                .filter(|stage| stage.service == part.service)
+                .flat_map(|stage| &stage.waves)
+                .filter_map(|wave| wave.steps.get(host))
+                .map(Vec::len)
+                .sum();
+            let row = row(host, part, observation, steps);
+            if let (true, Some(gate)) = (row.state.starts_with("active"), &part.gate) {
+                tests.push((rows.len(), host.clone(), gate.test.clone()));
+            }
+            rows.push(row);
+        }
+    }
+    let session = &gathered.session;
+    let mut tested = futures_util::stream::iter(tests.into_iter().map(|(index, host, test)| async move {
+        let argv = [paths::AESOP, "ready", "--timeout", READY_SECS].map(str::to_owned);
+        let argv = argv.into_iter().chain(test).collect();
+        let call = Call { command: Command::Argv(argv), timeout: READY_LIMIT };
+        let Some(connection) = session.host(&host) else { return (index, "unknown".to_owned()) };
+        let health = match connection.call(call, &|_| ()).await {
+            Ok(output) if output.status == Some(0) => "ready".to_owned(),
+            Ok(output) => format!("not ready: {}", output.stderr.trim().lines().next().unwrap_or_default()),
+            Err(error) => error.to_string(),
+        };
+        (index, health)
+    }))
+    .buffer_unordered(usize::from(cx.globals.parallel));
+    while let Some((index, health)) = tested.next().await {
+        if let Some(row) = rows.get_mut(index) {
+            row.health = health;
+        }
+    }
+    drop(tested);
+    gathered.session.close().await;
+    if cx.out.is_json() {
+        cx.out.json(&rows)?;
+    } else {
+        cx.out.raw(table(&rows))?;
+    }
+    let good = rows.iter().all(|row| row.health == "ready");
+    Ok(if good { Exit::Done } else { Exit::Failed })
+}
+
+fn row(host: &str, part: &Part, observation: Option<&Observation>, drift: usize) -> Row {
+    let unit = part.units.first().map(|unit| unit.name.clone()).unwrap_or_default();
+    let (state, health) = match observation {
+        Some(Observation::Facts(facts)) => (unit_state(facts, &unit), "stopped".to_owned()),
+        Some(Observation::Failed(why)) => ("unreachable".to_owned(), why.clone()),
+        None => ("unknown".to_owned(), "not asked".to_owned()),
+    };
+    let pinned = part.artifacts.first().and_then(|artifact| artifact.name.rsplit_once('-'));
+    let version = match pinned {
+        Some((_, version)) if version.starts_with(|c: char| c.is_ascii_digit()) => version.to_owned(),
+        _ => env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    Row { host: host.to_owned(), service: part.service.clone(), unit, state, version, health, drift }
+}
+
+fn unit_state(facts: &HostFacts, unit: &str) -> String {
+    match facts.units.get(unit) {
+        Some(fact) => format!("{} ({})", fact.active, fact.sub),
+        None => "absent".to_owned(),
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut lines = vec![["HOST", "SERVICE", "VERSION", "STATE", "PENDING", "HEALTH"].map(str::to_owned)];
+    lines.extend(rows.iter().map(|row| {
+        let drift = if row.drift == 0 { "-".to_owned() } else { row.drift.to_string() };
+        [
+            row.host.clone(),
+            row.service.clone(),
+            row.version.clone(),
+            row.state.clone(),
+            drift,
+            row.health.clone(),
+        ]
+    }));
+    let mut widths = [0_usize; 6];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    lines
+        .iter()
+        .map(|line| {
+            let cells: Vec<String> =
+                line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            format!("{}\n", cells.join("  ").trim_end())
+        })
+        .collect::<Vec<_>>()
+        .concat()
+}
