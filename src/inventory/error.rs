@@ -177,7 +177,11 @@ fn secret_value(text: &str, word: &str) -> Option<(usize, usize)> {
         let start = text.len() - value.len();
         let length = match value.chars().next() {
             Some(quote @ ('"' | '\'')) => value.get(1..)?.find(quote).map_or(value.len(), |end| end + 2),
-            _ => value.find(['}', ',']).unwrap_or(value.trim_end().len()),
+            // Only inside brackets does a plain text end at a comma.
+            _ if text.get(..key_end)?.contains(['{', '[']) => {
+                value.find(['}', ',', ']']).unwrap_or(value.trim_end().len())
+            }
+            _ => value.trim_end().len(),
         };
         return Some((start, start + length));
     }
@@ -246,6 +250,7 @@ mod tests {
     fn passwords_are_masked_wherever_they_stand() {
         for line in [
             "password: hunter2",
+            "password: hunter,hunter2}hunter2",
             "  mysql: {host: a, password: hunter2, prot: 3306}",
             "  mysql: {host: a, password: \"hunter2, really}\", prot: 3306}",
             "\"password\": 'hunter2'",

@@ -5,7 +5,7 @@ use super::locate::{Part, locate};
 use super::node::{Node, Path, Step};
 
 /// A place by names: `kafka`, `hosts`, 1, `heap`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct At(Vec<Step>);
 
 impl At {
@@ -84,6 +84,12 @@ impl<'a> Faults<'a> {
         if !self.found.contains(&fault) {
             self.found.push(fault);
         }
+    }
+
+    /// The one of two places that the file says more about; the second if it says as much about both.
+    pub(super) fn nearer<'p>(&self, first: &'p At, second: &'p At) -> &'p At {
+        let depth = |at: &At| self.root.resolve(&at.0).len();
+        if depth(first) > depth(second) { first } else { second }
     }
 
     /// The line of `at`, for "first in line 3".

@@ -88,7 +88,7 @@ fn syntax(message: &str) -> (String, Option<String>) {
         return (message.to_owned(), Some(help.to_owned()));
     }
     let (first, _) = message.split_once(" at line ").unwrap_or((message, ""));
-    let help = if first.contains("unknown anchor") {
+    let help = if first.contains("unknown anchor") || first.contains("alphabetic or numeric character") {
         Some("a text that begins with `*` needs quotes: `\"*.orders\"`")
     } else if first.contains("mapping values are not allowed") {
         Some("is a line above indented less, or does a text with `: ` need quotes?")
@@ -124,12 +124,15 @@ pub(super) fn raw(text: &str, root: &mut Node) -> (Option<Raw>, Vec<Diagnostic>,
     (None, faults.into_sorted(), false)
 }
 
-/// A key is missing because its value was faulty and has been cut out.
+/// A key is missing, or a map is not as it should be, because something in it was faulty and has been cut out.
 fn follows_from_another(root: &Node, path: &Path, error: &DeError) -> bool {
-    let (Kind::Missing(field), Some(Node::Map(entries))) = (&error.kind, root.get(path)) else {
-        return false;
-    };
-    entries.iter().any(|(key, node)| key == field && matches!(node, Node::Pruned))
+    let Some(Node::Map(entries)) = root.get(path) else { return false };
+    let mut pruned = entries.iter().filter(|(_, node)| matches!(node, Node::Pruned)).map(|(key, _)| key);
+    match &error.kind {
+        Kind::Missing(field) => pruned.any(|key| key == field || nearest(key, [*field]).is_some()),
+        Kind::Message(_) => pruned.next().is_some(),
+        Kind::UnknownKey { .. } | Kind::UnknownWord { .. } | Kind::Wrong { .. } => false,
+    }
 }
 
 /// Keys that stand twice, and merge keys, which YAML 1.2 no longer has.

@@ -166,6 +166,15 @@ impl<'de> Deserialize<'de> for SecretSource {
     }
 }
 
+/// The places a secret may come from.
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum SecretKey {
+    Env,
+    File,
+    Command,
+}
+
 struct SecretVisitor;
 
 impl SecretVisitor {
@@ -206,14 +215,12 @@ impl<'de> Visitor<'de> for SecretVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretSource, A::Error> {
-        const KEYS: &[&str] = &["env", "file", "command"];
         let several = || A::Error::custom(format!("a secret comes from exactly one place{SECRET_HELP}"));
-        let Some(key) = map.next_key::<String>()? else { return Err(several()) };
-        let reference = match key.as_str() {
-            "env" => SecretRef::Env(map.next_value()?),
-            "file" => SecretRef::File(map.next_value::<String>()?.into()),
-            "command" => SecretRef::Command(map.next_value()?),
-            _ => return Err(A::Error::unknown_field(&key, KEYS)),
+        let Some(key) = map.next_key::<SecretKey>()? else { return Err(several()) };
+        let reference = match key {
+            SecretKey::Env => SecretRef::Env(map.next_value()?),
+            SecretKey::File => SecretRef::File(map.next_value::<String>()?.into()),
+            SecretKey::Command => SecretRef::Command(map.next_value()?),
         };
         let empty = match &reference {
             SecretRef::Env(name) | SecretRef::Generated(name) => name.is_empty(),
@@ -221,9 +228,9 @@ impl<'de> Visitor<'de> for SecretVisitor {
             SecretRef::Command(argv) => argv.first().is_none_or(String::is_empty),
         };
         if empty {
-            return Err(A::Error::custom(format!("`{key}` is empty{SECRET_HELP}")));
+            return Err(A::Error::custom(format!("the place is empty{SECRET_HELP}")));
         }
-        if map.next_key::<String>()?.is_some() {
+        if map.next_key::<SecretKey>()?.is_some() {
             return Err(several());
         }
         Ok(SecretSource(reference))

@@ -103,7 +103,7 @@ impl Check<'_, '_> {
                 let host = Host { name: name.clone(), address: name.clone(), rack: None, ssh };
                 self.hosts.by_name.insert(name.clone(), host);
             }
-        } else if text.contains(':') {
+        } else if text.contains([':', '.']) {
             self.address(at, text);
         } else {
             let known: Vec<&str> = self.raw.hosts.keys().map(String::as_str).collect();
@@ -134,8 +134,7 @@ impl Check<'_, '_> {
         } else if text.contains(':') {
             let help = "an address has no port; ports have keys of their own".to_owned();
             self.faults.add(at, format!("`{text}` is not an address"), help);
-        } else if !is_host_name(text) || looks_like_ipv4(text) && text.parse::<std::net::Ipv4Addr>().is_err()
-        {
+        } else if !is_address(text) && (text.contains('.') || !is_host_name(text)) {
             let help = "an IPv4 address or a DNS name".to_owned();
             self.faults.add(at, format!("`{text}` is not an address"), help);
         }
@@ -192,19 +191,24 @@ impl Check<'_, '_> {
     pub(super) fn ports_and_directories(&mut self) {
         let ports = std::mem::take(&mut self.hosts.ports);
         for (position, claim) in ports.iter().enumerate() {
-            let same = |other: &&Claim<u16>| other.host == claim.host && other.what == claim.what;
+            // A host that is twice in a role has been reported as such.
+            let same = |other: &&Claim<u16>| {
+                other.host == claim.host && other.what == claim.what && other.at != claim.at
+            };
             let Some(first) = ports.iter().take(position).find(same) else { continue };
             let message = format!(
                 "port {} of `{}` is wanted by {} and {}",
                 claim.what, claim.host, first.service, claim.service
             );
             let help = "give one of them another port".to_owned();
-            self.faults.add(&claim.at, message, help);
+            let at = self.faults.nearer(&first.at, &claim.at).clone();
+            self.faults.add(&at, message, help);
         }
         let directories = std::mem::take(&mut self.hosts.directories);
         for (position, claim) in directories.iter().enumerate() {
             let same = |other: &&Claim<PathBuf>| {
                 other.host == claim.host
+                    && other.at != claim.at
                     && (other.what.starts_with(&claim.what) || claim.what.starts_with(&other.what))
             };
             let Some(first) = directories.iter().take(position).find(same) else { continue };
@@ -232,15 +236,13 @@ fn is_host_name(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }
 
-fn looks_like_ipv4(text: &str) -> bool {
-    text.chars().all(|c| c.is_ascii_digit() || c == '.')
-}
-
 /// An IPv4 address, or a DNS name with a dot in it; a word alone is a name from `hosts`.
 fn is_address(text: &str) -> bool {
-    if looks_like_ipv4(text) {
+    let Some((_, last)) = text.rsplit_once('.') else { return false };
+    // No top-level domain begins with a digit: `10.0.0.1l` is a slip and no name.
+    if last.starts_with(|c: char| c.is_ascii_digit()) {
         text.parse::<std::net::Ipv4Addr>().is_ok()
     } else {
-        is_host_name(text) && text.contains('.')
+        is_host_name(text)
     }
 }

@@ -196,7 +196,8 @@ impl Check<'_, '_> {
             if let Some((_, instead)) = taken {
                 let help = match *instead {
                     "" => "remove it".to_owned(),
-                    instead => format!("use {instead}"),
+                    key if key.starts_with('`') => format!("use {key}"),
+                    why => why.to_owned(),
                 };
                 self.faults.add_key(&at, format!("`{key}` is set by aesop"), help);
             } else if lower.contains("password") || lower.contains("jaas") || lower.ends_with("secret") {

@@ -28,15 +28,15 @@ const ZOOKEEPER_OWN: &[(&str, &str)] = &[
 
 /// `server.properties` settings that aesop writes, and the key to use instead.
 const KAFKA_OWN: &[(&str, &str)] = &[
-    ("node.id", "nothing: ids are kept in the lock file"),
-    ("broker.id", "nothing: ids are kept in the lock file"),
-    ("process.roles", "the order of `kafka.hosts`"),
+    ("node.id", "ids are kept in the lock file"),
+    ("broker.id", "ids are kept in the lock file"),
+    ("process.roles", "the first three of `kafka.hosts` are controllers"),
     ("listeners", "`kafka.port` and `kafka.controller_port`"),
     ("advertised.listeners", "`kafka.port`"),
     ("listener.security.protocol.map", ""),
     ("inter.broker.listener.name", ""),
     ("controller.listener.names", ""),
-    ("controller.quorum.*", "the order of `kafka.hosts`"),
+    ("controller.quorum.*", "the first three of `kafka.hosts` are controllers"),
     ("log.dir", "`kafka.data_dirs`"),
     ("log.dirs", "`kafka.data_dirs`"),
     ("metadata.log.dir", "`kafka.data_dirs`"),
