@@ -5,7 +5,7 @@
 //! [`format`], [`wire`], [`group`], [`config`].
 //! Effects: [`mysql`] (binlog connection, preflight), [`log`] (event log on disk), [`serve`]
 //! (relay to consumers), [`client`] (consumer from relays), [`zk`] (the only place that knows znode
-//! paths and payloads), [`consumer`] (the member of a group), [`sink`] (Kafka, stdout),
+//! paths and payloads), [`consumer`] (the member of a group), [`sink`] (Kafka), [`tail`] (changes on stdout, without ZooKeeper and Kafka),
 //! [`telemetry`] (metrics, MBeans, health over HTTP).
 
 pub mod client;
@@ -21,6 +21,7 @@ pub mod position;
 pub mod schema;
 pub mod serve;
 pub mod sink;
+pub mod tail;
 pub mod telemetry;
 pub mod wire;
 pub mod zk;

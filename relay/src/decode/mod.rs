@@ -6,7 +6,23 @@
 //!
 //! No input may make these modules panic; bytes that mean nothing are a [`DecodeError`].
 
+mod bytes;
+pub mod event;
+pub mod filter;
+mod geometry;
+mod json;
 pub mod key;
+pub mod query;
+pub mod rows;
+pub mod stream;
+pub mod table_map;
+mod temporal;
+pub(crate) mod text;
+mod value;
+
+pub(crate) use bytes::Bytes;
+pub(crate) use temporal::write_micros;
+pub(crate) use value::{write as write_value, write_uint};
 
 /// Bytes that cannot be decoded. Always definite: the same bytes will fail again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! Questions to a server over SQL: who it is, which binlogs it has, where its end is.
 
-use super::{Error, ServerIdentity};
+use super::connection::{Connection, Password};
+use super::{Error, Flavor, ServerIdentity, preflight};
 use crate::config;
 
 /// One line of `SHOW BINARY LOGS`.
@@ -34,14 +35,52 @@ impl BinaryLogs {
 
 /// Lists the binary logs and the current end.
 pub async fn binary_logs(mysql: &config::Mysql) -> Result<BinaryLogs, Error> {
-    let _ = mysql;
-    std::future::ready(Err(Error::Transient("not connected".to_owned()))).await
+    let mut connection = Connection::open(mysql, &Password::load(mysql)?).await?;
+    list(&mut connection).await
 }
 
 /// Asks who answers, without any further check.
 pub async fn identify(mysql: &config::Mysql) -> Result<ServerIdentity, Error> {
-    let _ = mysql;
-    std::future::ready(Err(Error::Transient("not connected".to_owned()))).await
+    let mut connection = Connection::open(mysql, &Password::load(mysql)?).await?;
+    preflight::identity(&mut connection).await
+}
+
+/// Connects and runs the whole preflight: an error lists each finding with what mends it.
+pub async fn check(mysql: &config::Mysql) -> Result<ServerIdentity, Error> {
+    let mut connection = Connection::open(mysql, &Password::load(mysql)?).await?;
+    let (identity, _) = preflight::examine(&mut connection, mysql).await?;
+    Ok(identity)
+}
+
+pub(super) async fn list(connection: &mut Connection) -> Result<BinaryLogs, Error> {
+    let mut logs = BinaryLogs::default();
+    for row in connection.query("SHOW BINARY LOGS").await? {
+        let mut fields = row.into_iter();
+        let (Some(Some(name)), Some(Some(bytes))) = (fields.next(), fields.next()) else { continue };
+        logs.files.push(BinaryLog { name, bytes: bytes.parse().unwrap_or(0) });
+    }
+    // MySQL 8.2 renamed the statement and 8.4 removed the old name; MariaDB has the old one only.
+    let maria = flavor(connection.server_version()) == Flavor::MariaDb;
+    let statements = if maria {
+        ["SHOW MASTER STATUS", "SHOW BINLOG STATUS"]
+    } else {
+        ["SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"]
+    };
+    let [first, second] = statements;
+    let rows = match connection.try_query(first).await? {
+        Ok(rows) => rows,
+        Err(_) => connection.query(second).await?,
+    };
+    if let Some(row) = rows.into_iter().next() {
+        let mut fields = row.into_iter().flatten();
+        logs.current_file = fields.next().unwrap_or_default();
+        logs.current_offset = fields.next().and_then(|text| text.parse().ok()).unwrap_or(0);
+    }
+    Ok(logs)
+}
+
+pub(super) fn flavor(version: &str) -> Flavor {
+    if version.to_ascii_lowercase().contains("mariadb") { Flavor::MariaDb } else { Flavor::MySql }
 }
 
 #[cfg(test)]

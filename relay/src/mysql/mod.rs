@@ -2,12 +2,18 @@
 //! [`crate::event::TransactionSink`] from it.
 
 pub mod admin;
+mod connection;
 mod error;
-pub mod filter;
+mod packet;
+mod preflight;
 pub mod source;
 mod start;
 mod status;
+mod tls;
 
+pub use crate::decode::filter;
+pub use crate::decode::stream::{Flavor, LastTransaction};
+pub use connection::Password;
 pub use error::{Definite, Error, Finding};
-pub use start::{LastTransaction, Start, StartError};
-pub use status::{Flavor, ServerIdentity, State, Status, StatusCell};
+pub use start::{Start, StartError};
+pub use status::{ServerIdentity, State, Status, StatusCell};

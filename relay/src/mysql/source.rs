@@ -1,9 +1,32 @@
 //! The loop that reads one source for ever.
 
-use super::{Error, Start, StatusCell};
+use super::admin::BinaryLogs;
+use super::connection::{Connection, Password, address};
+use super::preflight::now_us;
+use super::{Definite, Error, Flavor, ServerIdentity, Start, State, StatusCell, packet, preflight};
 use crate::config;
+use crate::decode::filter::{ColumnFilter, TableFilter};
+use crate::decode::stream::{Assembler, Counts, Progress, StreamError, file_number};
 use crate::event::TransactionSink;
+use crate::position::Position;
+use futures_util::FutureExt as _;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
+
+/// Heartbeats while a server has nothing to say: what idle progress and the dead-link test rest on.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// A link that is silent for so long is dead: many heartbeats, yet longer than a server needs to seek by GTID.
+const SILENCE: Duration = Duration::from_mins(1);
+/// Between `covered` marks.
+const COVERED_EVERY: Duration = Duration::from_secs(1);
+/// First pause before connecting again; each one doubles.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// Longest pause: a database that is back is read again soon.
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// First event of a binlog file.
+const FILE_START: u64 = 4;
+/// Error of a dump whose binlog is gone, too short, or not readable.
+const DUMP_FAILED: u16 = 1236;
 
 /// What to read, and from where.
 #[derive(Clone, Debug)]
@@ -12,6 +35,8 @@ pub struct Job {
     pub name: String,
     /// Connection and filters.
     pub config: config::Source,
+    /// The password; none reads it from the configuration's `password_file` at each connection.
+    pub password: Option<Password>,
     /// The epoch that positions get.
     pub epoch: u32,
     /// Where to begin.
@@ -42,7 +67,354 @@ pub async fn run<S: TransactionSink>(
     status: &StatusCell,
     shutdown: &CancellationToken,
 ) -> Result<Ended, Error> {
-    let _ = (job, sink, status);
-    shutdown.cancelled().await;
-    Ok(Ended::Shutdown)
+    let mut reader = Reader {
+        job,
+        status,
+        start: job.start.clone(),
+        replica_uuid: uuid::Uuid::new_v4().to_string(),
+        assembler: None,
+        backoff: BACKOFF_MIN,
+        reported: Counts::default(),
+        expected_server: job.expected_server.clone(),
+    };
+    let result = reader.run(sink, shutdown).await;
+    status.update(|s| {
+        s.state = State::Stopped;
+        if let Err(error) = &result {
+            s.last_error = Some(error.to_string());
+        }
+    });
+    result
+}
+
+struct Reader<'a> {
+    job: &'a Job,
+    status: &'a StatusCell,
+    start: Start,
+    /// A server ends an older dump of the same replica; so each run is a replica of its own.
+    replica_uuid: String,
+    assembler: Option<Assembler>,
+    backoff: Duration,
+    reported: Counts,
+    expected_server: Option<String>,
+}
+
+/// Where a dump begins.
+struct Dump {
+    command: Vec<u8>,
+    /// For messages.
+    wanted: String,
+    assembler: Assembler,
+}
+
+impl Reader<'_> {
+    async fn run<S: TransactionSink>(
+        &mut self,
+        sink: &mut S,
+        shutdown: &CancellationToken,
+    ) -> Result<Ended, Error> {
+        loop {
+            self.status.update(|s| s.state = State::Connecting);
+            let outcome = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => Ok(Ended::Shutdown),
+                outcome = self.session(sink) => outcome,
+            };
+            self.leave(sink)?;
+            let reason = match outcome {
+                Err(Error::Transient(reason)) => reason,
+                ended => return ended,
+            };
+            tracing::warn!(source = %self.job.name, %reason, retry_in = ?self.backoff, "source is not readable now");
+            self.status.update(|s| {
+                s.state = State::Connecting;
+                s.caught_up = false;
+                s.disconnects_total += 1;
+                s.last_error = Some(reason);
+            });
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(Ended::Shutdown),
+                () = tokio::time::sleep(self.backoff) => {}
+            }
+            self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Ends a session: an unfinished transaction is forgotten, and the next session goes on behind the last whole
+    /// one.
+    fn leave<S: TransactionSink>(&mut self, sink: &mut S) -> Result<(), Error> {
+        let Some(mut assembler) = self.assembler.take() else { return Ok(()) };
+        assembler.disconnected(sink).map_err(|e| Error::Sink(Box::new(e)))?;
+        sink.flush().map_err(|e| Error::Sink(Box::new(e)))?;
+        self.report(&assembler);
+        self.reported = Counts::default();
+        if let Some(last) = assembler.last() {
+            self.start = Start::After(last);
+        }
+        Ok(())
+    }
+
+    async fn session<S: TransactionSink>(&mut self, sink: &mut S) -> Result<Ended, Error> {
+        let config = &self.job.config.mysql;
+        let password = match &self.job.password {
+            Some(password) => password.clone(),
+            None => Password::load(config)?,
+        };
+        let mut connection = Connection::open(config, &password).await?;
+        let (server, logs) = preflight::examine(&mut connection, config).await?;
+        self.check_server(&server)?;
+        let dump = self.plan(&server, &logs)?;
+        self.prepare(&mut connection, &server).await?;
+        connection.command(&dump.command).await?;
+        tracing::info!(
+            source = %self.job.name, server = %server.server_uuid, version = %server.version, from = %dump.wanted,
+            "reading the binlog"
+        );
+        self.status.update(|s| s.server = Some(server));
+        let end =
+            Position::new(self.job.epoch, file_number(&logs.current_file).unwrap_or(0), logs.current_offset);
+        self.assembler = Some(dump.assembler);
+        self.stream(&mut connection, &dump.wanted, end, sink).await
+    }
+
+    fn check_server(&mut self, server: &ServerIdentity) -> Result<(), Definite> {
+        match &self.expected_server {
+            Some(expected) if *expected != server.server_uuid => Err(Definite::WrongServer {
+                address: address(&self.job.config.mysql),
+                expected: expected.clone(),
+                found: server.server_uuid.clone(),
+            }),
+            Some(_) => Ok(()),
+            None => {
+                // From now on positions mean this server.
+                self.expected_server = Some(server.server_uuid.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// Turns the start into a dump command.
+    fn plan(&mut self, server: &ServerIdentity, logs: &BinaryLogs) -> Result<Dump, Definite> {
+        let job = self.job;
+        let assembler = Assembler::new(
+            TableFilter::new(&job.config.tables),
+            ColumnFilter::new(&job.config.exclude_columns),
+            server.flavor,
+            job.epoch,
+        );
+        let server_id = job.config.mysql.server_id;
+        if self.start == Start::Latest {
+            // Pinned, so that what is committed while a connection is lost is not passed over.
+            let file = file_number(&logs.current_file).unwrap_or(0);
+            self.start = Start::At(Position::new(job.epoch, file, logs.current_offset));
+        }
+        let gone = |wanted: String, reason: &str| Definite::Purged {
+            address: address(&job.config.mysql),
+            wanted,
+            reason: reason.to_owned(),
+        };
+        let from = |file: &str, offset: u64, assembler: Assembler| {
+            // The command has 32 bits: what lies beyond is reached from the file's start, passing over the rest.
+            let at = u32::try_from(offset).or_else(|_| u32::try_from(FILE_START)).unwrap_or(4);
+            let command = packet::dump(server_id, file, at.max(4));
+            Dump { command, wanted: format!("{file}:{offset}"), assembler }
+        };
+        match &self.start {
+            Start::Earliest | Start::Latest => {
+                let first = logs.files.first();
+                let file = first.ok_or_else(|| gone("its beginning".into(), "it lists no binlog"))?;
+                Ok(from(&file.name, FILE_START, assembler))
+            }
+            Start::At(position) => self.plan_at(*position, logs, assembler, from, gone),
+            Start::Scn(scn) => self.plan_at(scn.position(job.epoch), logs, assembler, from, gone),
+            Start::After(last) => {
+                if !logs.files.iter().any(|f| f.name == last.file_name) {
+                    return Err(gone(last.file_name.clone(), "the file is not listed"));
+                }
+                Ok(from(&last.file_name, last.position.offset, assembler.resuming_after(last.clone())))
+            }
+            Start::Gtid(set) if server.flavor == Flavor::MariaDb => {
+                let command = packet::dump(server_id, "", 4);
+                Ok(Dump { command, wanted: set.clone(), assembler })
+            }
+            Start::Gtid(set) => {
+                let encoded = packet::gtid_set(set).ok_or_else(|| {
+                    Definite::Config(format!(
+                        "{set} is no GTID set of MySQL (tagged ones are not supported yet)"
+                    ))
+                })?;
+                let command = packet::dump_gtid(server_id, &encoded);
+                Ok(Dump { command, wanted: set.clone(), assembler })
+            }
+        }
+    }
+
+    fn plan_at(
+        &self,
+        position: Position,
+        logs: &BinaryLogs,
+        assembler: Assembler,
+        from: impl Fn(&str, u64, Assembler) -> Dump,
+        gone: impl Fn(String, &str) -> Definite,
+    ) -> Result<Dump, Definite> {
+        let file = logs.files.iter().find(|f| file_number(&f.name) == Some(position.file));
+        let file =
+            file.ok_or_else(|| gone(format!("file number {}", position.file), "the file is not listed"))?;
+        let position = Position { epoch: self.job.epoch, ..position };
+        Ok(from(&file.name, position.offset.max(FILE_START), assembler.starting_at(position)))
+    }
+
+    /// Settings of the session that the dump reads.
+    async fn prepare(&self, connection: &mut Connection, server: &ServerIdentity) -> Result<(), Error> {
+        let period = HEARTBEAT.as_nanos();
+        let mut statements = vec![
+            "SET NAMES utf8mb4".to_owned(),
+            "SET @master_binlog_checksum = 'CRC32', @source_binlog_checksum = 'CRC32'".to_owned(),
+            format!("SET @master_heartbeat_period = {period}, @source_heartbeat_period = {period}"),
+            format!("SET @slave_uuid = '{0}', @replica_uuid = '{0}'", self.replica_uuid),
+        ];
+        if server.flavor == Flavor::MariaDb {
+            // 4: this reader knows GTID events.
+            statements.push("SET @mariadb_slave_capability = 4".to_owned());
+            if let Start::Gtid(set) = &self.start {
+                let set: String =
+                    set.chars().filter(|c| c.is_ascii_digit() || matches!(c, '-' | ',')).collect();
+                statements.push(format!("SET @slave_connect_state = '{set}'"));
+                statements
+                    .push("SET @slave_gtid_strict_mode = 0, @slave_gtid_ignore_duplicates = 0".to_owned());
+            }
+        }
+        for statement in statements {
+            connection.query(&statement).await?;
+        }
+        connection.command_ok(&packet::register(self.job.config.mysql.server_id)).await
+    }
+
+    async fn stream<S: TransactionSink>(
+        &mut self,
+        connection: &mut Connection,
+        wanted: &str,
+        end: Position,
+        sink: &mut S,
+    ) -> Result<Ended, Error> {
+        let sink_error = |e: S::Error| Error::Sink(Box::new(e));
+        let mut covered_at = Instant::now();
+        let mut bytes_read = 0u64;
+        loop {
+            let packet = if let Some(packet) = connection.packet().now_or_never() {
+                packet?
+            } else {
+                sink.flush().map_err(sink_error)?;
+                self.progress(&mut bytes_read);
+                match tokio::time::timeout(SILENCE, connection.packet()).await {
+                    Ok(packet) => packet?,
+                    Err(_) => return Err(Error::Transient("the server has been silent for 60 s".to_owned())),
+                }
+            };
+            let bytes = self.event_bytes(connection, &packet, wanted)?;
+            bytes_read += u64::try_from(bytes.len()).unwrap_or(0);
+            let Some(assembler) = &mut self.assembler else {
+                return Err(Error::Transient("the session has ended".to_owned()));
+            };
+            let progress = assembler.event(bytes, sink).map_err(|error| located(error, assembler))?;
+            self.backoff = BACKOFF_MIN;
+            if assembler.in_transaction() {
+                continue;
+            }
+            let (boundary, commit_time_us) = assembler.boundary();
+            let reached = Position::new(boundary.epoch, boundary.file, assembler.offset());
+            if progress == Progress::Heartbeat {
+                self.status.update(|s| s.caught_up = true);
+            }
+            if progress == Progress::Heartbeat || covered_at.elapsed() >= COVERED_EVERY {
+                covered_at = Instant::now();
+                sink.covered(boundary, commit_time_us).map_err(sink_error)?;
+            }
+            if self.job.until_caught_up && boundary.file > 0 && reached >= end {
+                sink.covered(boundary, commit_time_us).map_err(sink_error)?;
+                sink.flush().map_err(sink_error)?;
+                return Ok(Ended::CaughtUp);
+            }
+        }
+    }
+
+    /// The event in a packet of the dump.
+    fn event_bytes<'p>(
+        &self,
+        connection: &Connection,
+        packet: &'p [u8],
+        wanted: &str,
+    ) -> Result<&'p [u8], Error> {
+        if let Some((0, event)) = packet.split_first() {
+            return Ok(event);
+        }
+        let Some(error) = packet::server_error(packet) else {
+            return Err(Error::Transient("the server ended the dump".to_owned()));
+        };
+        // Another replica with the same id or uuid took over: not a matter of the binlog.
+        let replaced = error.message.contains("same server_uuid") || error.message.contains("same server_id");
+        if error.code == DUMP_FAILED && !replaced {
+            let address = address(&self.job.config.mysql);
+            return Err(
+                Definite::Purged { address, wanted: wanted.to_owned(), reason: error.to_string() }.into()
+            );
+        }
+        Err(connection.classify(&error, false))
+    }
+
+    /// Brings the status up to date; called when input has run dry.
+    fn progress(&mut self, bytes_read: &mut u64) {
+        let read = std::mem::take(bytes_read);
+        if let Some(assembler) = self.assembler.take() {
+            self.report(&assembler);
+            self.reported = assembler.counts();
+            self.status.update(|s| {
+                s.bytes_read_total += read;
+                if read > 0 {
+                    s.last_event_at_us = now_us();
+                    s.state = State::Streaming;
+                    s.last_error = None;
+                }
+            });
+            self.assembler = Some(assembler);
+        }
+    }
+
+    fn report(&self, assembler: &Assembler) {
+        let counts = assembler.counts();
+        let (boundary, commit_time_us) = assembler.boundary();
+        self.status.update(|s| {
+            s.transactions_total += counts.transactions.saturating_sub(self.reported.transactions);
+            s.rows_total += counts.rows.saturating_sub(self.reported.rows);
+            if counts.transactions > self.reported.transactions {
+                s.caught_up = false;
+            }
+            if let Some(last) = assembler.last_handed_on() {
+                s.position = Some(last);
+            }
+            if !assembler.file().is_empty() {
+                s.file_name = assembler.file().clone();
+                s.end_offset = if assembler.in_transaction() { boundary.offset } else { assembler.offset() };
+            }
+            if commit_time_us > 0 {
+                s.last_commit_time_us = commit_time_us;
+            }
+        });
+    }
+}
+
+/// Adds the place to an error.
+fn located<E: std::error::Error + Send + Sync + 'static>(
+    error: StreamError<E>,
+    assembler: &Assembler,
+) -> Error {
+    let (file, offset) = (assembler.file().to_string(), assembler.event_start());
+    match error {
+        StreamError::Decode(error) => Definite::Decode { file, offset, error }.into(),
+        StreamError::Diverged { expected, found } => {
+            Definite::Diverged { file, offset, expected, found }.into()
+        }
+        StreamError::Sink(error) => Error::Sink(Box::new(error)),
+    }
 }

@@ -1,5 +1,6 @@
 //! Where to begin reading.
 
+use crate::decode::stream::LastTransaction;
 use crate::position::{Position, Scn};
 use std::str::FromStr;
 
@@ -18,17 +19,6 @@ pub enum Start {
     Gtid(String),
     /// Behind a transaction that was read before; that it is still the same one is checked.
     After(LastTransaction),
-}
-
-/// The last whole transaction somebody has: enough to go on behind it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct LastTransaction {
-    /// Its start.
-    pub position: Position,
-    /// Name of its binlog file.
-    pub file_name: String,
-    /// Its GTID, if the server assigns them.
-    pub gtid: Option<String>,
 }
 
 /// A start that is none.

@@ -1,18 +1,8 @@
 //! What a source says about itself.
 
+use crate::decode::stream::Flavor;
 use crate::position::Position;
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Which database it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Flavor {
-    /// MySQL and what is built from it.
-    #[default]
-    MySql,
-    /// MariaDB.
-    MariaDb,
-}
 
 /// Who answers at a source's address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,266 @@
+//! Rows events and row images.
+//!
+//! An image as the rest of the program sees it is self-contained: the present-columns bitmap, the null bitmap
+//! over the columns present, then the values. In the event the present-columns bitmap stands once for all rows.
+
+use super::bytes::Bytes;
+use super::table_map::bit;
+use super::{DecodeError, event::code, value};
+use crate::schema::{Column, TableSchema};
+
+/// What a rows event does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowsKind {
+    /// One image a row, the new one.
+    Write,
+    /// Two images a row.
+    Update,
+    /// One image a row, the old one.
+    Delete,
+}
+
+/// How a type code lays its rows event out; none for other events.
+pub fn layout(kind: u8) -> Option<(RowsKind, Version, bool)> {
+    use RowsKind::{Delete, Update, Write};
+    Some(match kind {
+        code::WRITE_ROWS_V1 => (Write, Version::V1, false),
+        code::UPDATE_ROWS_V1 => (Update, Version::V1, false),
+        code::DELETE_ROWS_V1 => (Delete, Version::V1, false),
+        code::WRITE_ROWS => (Write, Version::V2, false),
+        code::UPDATE_ROWS => (Update, Version::V2, false),
+        code::DELETE_ROWS => (Delete, Version::V2, false),
+        code::MARIA_WRITE_ROWS_COMPRESSED_V1 => (Write, Version::V1, true),
+        code::MARIA_UPDATE_ROWS_COMPRESSED_V1 => (Update, Version::V1, true),
+        code::MARIA_DELETE_ROWS_COMPRESSED_V1 => (Delete, Version::V1, true),
+        code::MARIA_WRITE_ROWS_COMPRESSED => (Write, Version::V2, true),
+        code::MARIA_UPDATE_ROWS_COMPRESSED => (Update, Version::V2, true),
+        code::MARIA_DELETE_ROWS_COMPRESSED => (Delete, Version::V2, true),
+        _ => return None,
+    })
+}
+
+/// Version 2 has room for extra data in front of the column count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// MariaDB, and MySQL before 5.6.
+    V1,
+    /// MySQL.
+    V2,
+}
+
+/// The front of a rows event.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    /// Refers to a table map of the same statement.
+    pub table_id: u64,
+    /// Columns of the table.
+    pub columns: usize,
+    /// Columns in the first image of each row.
+    pub present: &'a [u8],
+    /// Columns in the second image of each row; empty unless an update.
+    pub present_after: &'a [u8],
+    /// The rows, possibly compressed.
+    pub data: &'a [u8],
+}
+
+/// Reads the front of a rows event.
+pub fn parse(body: &[u8], kind: RowsKind, version: Version, wide_ids: bool) -> Result<Rows<'_>, DecodeError> {
+    let mut input = Bytes::new(body, "rows event");
+    let table_id = if wide_ids { input.u48()? } else { u64::from(input.u32()?) };
+    input.u16()?;
+    if version == Version::V2 {
+        // The length counts its own two bytes.
+        let extra = usize::from(input.u16()?);
+        input.take(extra.checked_sub(2).ok_or(DecodeError::Invalid("extra data of a rows event"))?)?;
+    }
+    let columns = input.lenenc_len()?;
+    let bitmap = columns.div_ceil(8);
+    let present = input.take(bitmap)?;
+    let present_after = if kind == RowsKind::Update { input.take(bitmap)? } else { &[] };
+    Ok(Rows { table_id, columns, present, present_after, data: input.rest() })
+}
+
+fn count_ones(bitmap: &[u8], columns: usize) -> usize {
+    let whole = columns / 8;
+    let ones = |bytes: &[u8]| bytes.iter().map(|b| b.count_ones()).sum::<u32>();
+    let mut count = ones(bitmap.get(..whole).unwrap_or_default());
+    if let Some(last) = bitmap.get(whole) {
+        count += (last & ((1u8 << (columns % 8)) - 1)).count_ones();
+    }
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// Takes one row from the front of a rows event's data: its null bitmap and values.
+pub(crate) fn take_row<'a>(
+    schema: &TableSchema,
+    present: &[u8],
+    input: &mut Bytes<'a>,
+) -> Result<&'a [u8], DecodeError> {
+    let all = input.rest();
+    let columns = schema.columns.len();
+    let present_count = count_ones(present, columns);
+    let nulls = input.take(present_count.div_ceil(8))?;
+    if present_count == columns {
+        for (index, column) in schema.columns.iter().enumerate() {
+            if !bit(nulls, index) {
+                value::take(&column.kind, input)?;
+            }
+        }
+    } else {
+        let mut at = 0;
+        for (index, column) in schema.columns.iter().enumerate() {
+            if bit(present, index) {
+                if !bit(nulls, at) {
+                    value::take(&column.kind, input)?;
+                }
+                at += 1;
+            }
+        }
+    }
+    Ok(all.get(..all.len() - input.rest().len()).unwrap_or_default())
+}
+
+/// The columns present in an image, in table order, each with its value's bytes (none: NULL).
+#[derive(Clone, Debug)]
+pub(crate) struct Values<'a> {
+    columns: std::iter::Enumerate<std::slice::Iter<'a, Column>>,
+    present: &'a [u8],
+    nulls: &'a [u8],
+    at: usize,
+    input: Bytes<'a>,
+}
+
+/// One column of an image.
+pub(crate) type Cell<'a> = (usize, &'a Column, Option<&'a [u8]>);
+
+impl<'a> Values<'a> {
+    /// Over a self-contained image.
+    pub(crate) fn new(schema: &'a TableSchema, image: &'a [u8]) -> Result<Self, DecodeError> {
+        let count = schema.columns.len();
+        let mut input = Bytes::new(image, "row image");
+        let present = input.take(count.div_ceil(8))?;
+        let nulls = input.take(count_ones(present, count).div_ceil(8))?;
+        Ok(Self { columns: schema.columns.iter().enumerate(), present, nulls, at: 0, input })
+    }
+
+    /// The next column.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<Option<Cell<'a>>, DecodeError> {
+        for (index, column) in self.columns.by_ref() {
+            if !bit(self.present, index) {
+                continue;
+            }
+            let null = bit(self.nulls, self.at);
+            self.at += 1;
+            let value = if null { None } else { Some(value::take(&column.kind, &mut self.input)?) };
+            return Ok(Some((index, column, value)));
+        }
+        Ok(None)
+    }
+
+    /// The value of one column; none when it is absent.
+    pub(crate) fn find(mut self, wanted: usize) -> Result<Option<Cell<'a>>, DecodeError> {
+        while let Some(cell) = self.next()? {
+            if cell.0 == wanted {
+                return Ok(Some(cell));
+            }
+            if cell.0 > wanted {
+                break;
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Copies an image without some columns, as if the server had never sent them.
+pub(crate) fn strip(
+    schema: &TableSchema,
+    excluded: &[bool],
+    image: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), DecodeError> {
+    out.clear();
+    let count = schema.columns.len();
+    let mut present = vec![0u8; count.div_ceil(8)];
+    let mut nulls = Vec::new();
+    let mut values = Vec::new();
+    let mut kept = 0usize;
+    let mut cells = Values::new(schema, image)?;
+    loop {
+        let before = cells.input.rest();
+        let Some((index, _, value)) = cells.next()? else { break };
+        if excluded.get(index) == Some(&true) {
+            continue;
+        }
+        if let Some(byte) = present.get_mut(index / 8) {
+            *byte |= 1 << (index % 8);
+        }
+        if kept.is_multiple_of(8) {
+            nulls.push(0u8);
+        }
+        if value.is_none()
+            && let Some(byte) = nulls.last_mut()
+        {
+            *byte |= 1 << (kept % 8);
+        }
+        kept += 1;
+        let taken = before.len() - cells.input.rest().len();
+        values.extend_from_slice(before.get(..taken).unwrap_or_default());
+    }
+    out.extend_from_slice(&present);
+    out.extend_from_slice(&nulls);
+    out.extend_from_slice(&values);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{Charset, ColumnKind};
+    use proptest::prelude::*;
+
+    fn schema(count: usize) -> TableSchema {
+        let kinds = [
+            ColumnKind::Int { bytes: 4, unsigned: false },
+            ColumnKind::Varchar { width: 300, charset: Charset::Utf8 },
+            ColumnKind::Json { length_bytes: 4 },
+            ColumnKind::Decimal { precision: 10, scale: 2 },
+            ColumnKind::Time { fraction: 3 },
+        ];
+        let column = |i: usize| Column {
+            name: format!("c{i}"),
+            kind: kinds[i % kinds.len()].clone(),
+            nullable: true,
+            visible: true,
+        };
+        TableSchema::new("d".into(), "t".into(), (0..count).map(column).collect(), vec![0])
+    }
+
+    #[test]
+    fn stripped_columns_are_absent() {
+        let schema = schema(2);
+        // Both present; c0 = 7, c1 = "ab".
+        let image = [0b11, 0, 7, 0, 0, 0, 2, 0, b'a', b'b'];
+        let mut out = Vec::new();
+        strip(&schema, &[false, true], &image, &mut out).unwrap();
+        assert_eq!(out, [0b01, 0, 7, 0, 0, 0]);
+        let image = [0b11, 0b10, 7, 0, 0, 0];
+        strip(&schema, &[true, false], &image, &mut out).unwrap();
+        assert_eq!(out, [0b10, 0b1]);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_images_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64), count in 0usize..12) {
+            let schema = schema(count);
+            if let Ok(mut values) = Values::new(&schema, &bytes) {
+                while let Ok(Some((_, column, value))) = values.next() {
+                    if let Some(value) = value {
+                        drop(value::write(&column.kind, value, &mut Vec::new()));
+                    }
+                }
+            }
+            drop(strip(&schema, &vec![true; count / 2], &bytes, &mut Vec::new()));
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! `TABLE_MAP` with its optional metadata to a [`TableSchema`].
+
+use super::DecodeError;
+use super::bytes::Bytes;
+use crate::schema::{Charset, Column, ColumnKind, TableSchema};
+
+/// Wire types, as the table map gives them.
+mod wire {
+    pub(super) const TINY: u8 = 1;
+    pub(super) const SHORT: u8 = 2;
+    pub(super) const LONG: u8 = 3;
+    pub(super) const FLOAT: u8 = 4;
+    pub(super) const DOUBLE: u8 = 5;
+    pub(super) const TIMESTAMP: u8 = 7;
+    pub(super) const LONGLONG: u8 = 8;
+    pub(super) const INT24: u8 = 9;
+    pub(super) const DATE: u8 = 10;
+    pub(super) const TIME: u8 = 11;
+    pub(super) const DATETIME: u8 = 12;
+    pub(super) const YEAR: u8 = 13;
+    pub(super) const NEWDATE: u8 = 14;
+    pub(super) const VARCHAR: u8 = 15;
+    pub(super) const BIT: u8 = 16;
+    pub(super) const TIMESTAMP2: u8 = 17;
+    pub(super) const DATETIME2: u8 = 18;
+    pub(super) const TIME2: u8 = 19;
+    pub(super) const BLOB_COMPRESSED: u8 = 140;
+    pub(super) const VARCHAR_COMPRESSED: u8 = 141;
+    pub(super) const VECTOR: u8 = 242;
+    pub(super) const JSON: u8 = 245;
+    pub(super) const NEWDECIMAL: u8 = 246;
+    pub(super) const ENUM: u8 = 247;
+    pub(super) const SET: u8 = 248;
+    pub(super) const BLOB: u8 = 252;
+    pub(super) const VAR_STRING: u8 = 253;
+    pub(super) const STRING: u8 = 254;
+    pub(super) const GEOMETRY: u8 = 255;
+}
+
+/// The names at the front of a table map: enough to know whether the table is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableName<'a> {
+    /// Number that rows events of this transaction refer to.
+    pub table_id: u64,
+    /// Database.
+    pub database: &'a str,
+    /// Table.
+    pub table: &'a str,
+    /// What follows the names: the definition.
+    pub definition: &'a [u8],
+}
+
+/// Reads the id and the names.
+pub fn name(body: &[u8], wide_ids: bool) -> Result<TableName<'_>, DecodeError> {
+    let mut input = Bytes::new(body, "table map");
+    let table_id = if wide_ids { input.u48()? } else { u64::from(input.u32()?) };
+    input.u16()?;
+    let mut text = || -> Result<&str, DecodeError> {
+        let len = usize::from(input.u8()?);
+        let bytes = input.take(len)?;
+        input.u8()?;
+        std::str::from_utf8(bytes).map_err(|_| DecodeError::Invalid("table name in a table map"))
+    };
+    let (database, table) = (text()?, text()?);
+    Ok(TableName { table_id, database, table, definition: input.rest() })
+}
+
+/// The optional metadata's fields, not yet applied.
+#[derive(Default)]
+struct Metadata<'a> {
+    unsigned: &'a [u8],
+    default_charset: Option<&'a [u8]>,
+    column_charset: Option<&'a [u8]>,
+    enum_default_charset: Option<&'a [u8]>,
+    enum_column_charset: Option<&'a [u8]>,
+    names: Option<&'a [u8]>,
+    sets: &'a [u8],
+    enums: &'a [u8],
+    simple_key: &'a [u8],
+    prefix_key: &'a [u8],
+    visibility: Option<&'a [u8]>,
+}
+
+impl<'a> Metadata<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut input = Bytes::new(bytes, "table map's metadata");
+        let mut found = Self::default();
+        while !input.is_empty() {
+            let kind = input.u8()?;
+            let value = input.lenenc_bytes()?;
+            match kind {
+                1 => found.unsigned = value,
+                2 => found.default_charset = Some(value),
+                3 => found.column_charset = Some(value),
+                4 => found.names = Some(value),
+                5 => found.sets = value,
+                6 => found.enums = value,
+                8 => found.simple_key = value,
+                9 => found.prefix_key = value,
+                10 => found.enum_default_charset = Some(value),
+                11 => found.enum_column_charset = Some(value),
+                12 => found.visibility = Some(value),
+                // Geometry types, vector dimensions, and what later servers add: not needed to read rows.
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Collations of a class of columns, in order: a default with exceptions, or one each.
+struct Collations<'a> {
+    default: u64,
+    exceptions: Vec<(u64, u64)>,
+    each: Option<Bytes<'a>>,
+    next: u64,
+}
+
+impl<'a> Collations<'a> {
+    fn new(default: Option<&'a [u8]>, each: Option<&'a [u8]>) -> Result<Self, DecodeError> {
+        let mut found = Self {
+            default: 0,
+            exceptions: Vec::new(),
+            each: each.map(|bytes| Bytes::new(bytes, "column charsets")),
+            next: 0,
+        };
+        if let Some(bytes) = default {
+            let mut input = Bytes::new(bytes, "default charset");
+            found.default = input.lenenc()?;
+            while !input.is_empty() {
+                found.exceptions.push((input.lenenc()?, input.lenenc()?));
+            }
+        }
+        Ok(found)
+    }
+
+    fn next(&mut self) -> Result<Charset, DecodeError> {
+        let index = self.next;
+        self.next += 1;
+        let id = match &mut self.each {
+            Some(input) => input.lenenc()?,
+            None => self.exceptions.iter().find(|(i, _)| *i == index).map_or(self.default, |(_, id)| *id),
+        };
+        Ok(Charset::of_collation(id))
+    }
+}
+
+/// Bit `index` of a bitmap that begins at the highest bit of its first byte.
+fn bit_from_top(bitmap: &[u8], index: usize) -> bool {
+    bitmap.get(index / 8).is_some_and(|byte| byte & (0x80 >> (index % 8)) != 0)
+}
+
+/// Bit `index` of a bitmap that begins at the lowest bit of its first byte.
+#[inline]
+pub(crate) fn bit(bitmap: &[u8], index: usize) -> bool {
+    bitmap.get(index / 8).is_some_and(|byte| byte >> (index % 8) & 1 != 0)
+}
+
+/// Most columns a table can have.
+const MAX_COLUMNS: usize = 4096;
+
+/// Reads the definition.
+pub fn schema(name: &TableName<'_>) -> Result<TableSchema, DecodeError> {
+    let mut input = Bytes::new(name.definition, "table map");
+    let count = input.lenenc_len()?;
+    if count > MAX_COLUMNS {
+        return Err(DecodeError::Invalid("column count in a table map"));
+    }
+    let types = input.take(count)?;
+    let mut meta = Bytes::new(input.lenenc_bytes()?, "table map's type metadata");
+    let nullable = input.take(count.div_ceil(8))?;
+    let optional = Metadata::parse(input.rest())?;
+
+    let Some(names) = optional.names else {
+        return Err(DecodeError::NoMetadata(format!("{}.{}", name.database, name.table)));
+    };
+    let mut builder = Builder {
+        names: Bytes::new(names, "column names"),
+        charsets: Collations::new(optional.default_charset, optional.column_charset)?,
+        enum_charsets: Collations::new(optional.enum_default_charset, optional.enum_column_charset)?,
+        enums: Bytes::new(optional.enums, "ENUM members"),
+        sets: Bytes::new(optional.sets, "SET members"),
+        unsigned: optional.unsigned,
+        numeric: 0,
+    };
+    let mut columns = Vec::with_capacity(count);
+    for (index, wire_type) in types.iter().enumerate() {
+        let name = String::from_utf8_lossy(builder.names.lenenc_bytes()?).into_owned();
+        let kind = builder.kind(*wire_type, &mut meta)?;
+        let visible = optional.visibility.is_none_or(|bits| bit_from_top(bits, index));
+        columns.push(Column { name, kind, nullable: bit(nullable, index), visible });
+    }
+    let key = key(&optional, count)?;
+    Ok(TableSchema::new(name.database.to_owned(), name.table.to_owned(), columns, key))
+}
+
+fn key(optional: &Metadata<'_>, columns: usize) -> Result<Vec<usize>, DecodeError> {
+    let mut key = Vec::new();
+    let mut simple = Bytes::new(optional.simple_key, "primary key");
+    while !simple.is_empty() {
+        key.push(simple.lenenc_len()?);
+    }
+    let mut prefixed = Bytes::new(optional.prefix_key, "primary key");
+    while !prefixed.is_empty() {
+        key.push(prefixed.lenenc_len()?);
+        prefixed.lenenc()?;
+    }
+    if key.iter().any(|index| *index >= columns) {
+        return Err(DecodeError::Invalid("primary key in a table map"));
+    }
+    Ok(key)
+}
+
+struct Builder<'a> {
+    names: Bytes<'a>,
+    charsets: Collations<'a>,
+    enum_charsets: Collations<'a>,
+    enums: Bytes<'a>,
+    sets: Bytes<'a>,
+    unsigned: &'a [u8],
+    numeric: usize,
+}
+
+impl Builder<'_> {
+    /// Numeric columns share a bitmap of signedness in which the others have no bit.
+    fn unsigned(&mut self) -> bool {
+        let index = self.numeric;
+        self.numeric += 1;
+        bit_from_top(self.unsigned, index)
+    }
+
+    fn int(&mut self, bytes: u8) -> ColumnKind {
+        ColumnKind::Int { bytes, unsigned: self.unsigned() }
+    }
+
+    fn fraction(meta: &mut Bytes<'_>) -> Result<u8, DecodeError> {
+        let fraction = meta.u8()?;
+        if fraction > 6 {
+            Err(DecodeError::Invalid("fractional digits in a table map"))
+        } else {
+            Ok(fraction)
+        }
+    }
+
+    fn length_bytes(meta: &mut Bytes<'_>) -> Result<u8, DecodeError> {
+        let bytes = meta.u8()?;
+        if (1..=4).contains(&bytes) {
+            Ok(bytes)
+        } else {
+            Err(DecodeError::Invalid("length bytes of a BLOB in a table map"))
+        }
+    }
+
+    fn kind(&mut self, wire_type: u8, meta: &mut Bytes<'_>) -> Result<ColumnKind, DecodeError> {
+        Ok(match wire_type {
+            wire::TINY => self.int(1),
+            wire::SHORT => self.int(2),
+            wire::INT24 => self.int(3),
+            wire::LONG => self.int(4),
+            wire::LONGLONG => self.int(8),
+            wire::FLOAT => {
+                meta.u8()?;
+                self.unsigned();
+                ColumnKind::Float
+            }
+            wire::DOUBLE => {
+                meta.u8()?;
+                self.unsigned();
+                ColumnKind::Double
+            }
+            wire::NEWDECIMAL => {
+                let (precision, scale) = (meta.u8()?, meta.u8()?);
+                self.unsigned();
+                if precision == 0 || precision > 65 || scale > precision {
+                    return Err(DecodeError::Invalid("DECIMAL's precision in a table map"));
+                }
+                ColumnKind::Decimal { precision, scale }
+            }
+            wire::BIT => {
+                let (bits, bytes) = (meta.u8()?, meta.u8()?);
+                let bits = u16::from(bytes) * 8 + u16::from(bits);
+                match u8::try_from(bits) {
+                    Ok(bits @ 1..=64) => ColumnKind::Bit { bits },
+                    _ => return Err(DecodeError::Invalid("BIT's width in a table map")),
+                }
+            }
+            wire::YEAR => ColumnKind::Year,
+            wire::DATE | wire::NEWDATE => ColumnKind::Date,
+            wire::TIME => ColumnKind::OldTime,
+            wire::DATETIME => ColumnKind::OldDateTime,
+            wire::TIMESTAMP => ColumnKind::OldTimestamp,
+            wire::TIME2 => ColumnKind::Time { fraction: Self::fraction(meta)? },
+            wire::DATETIME2 => ColumnKind::DateTime { fraction: Self::fraction(meta)? },
+            wire::TIMESTAMP2 => ColumnKind::Timestamp { fraction: Self::fraction(meta)? },
+            wire::VARCHAR | wire::VAR_STRING => {
+                ColumnKind::Varchar { width: meta.u16()?, charset: self.charsets.next()? }
+            }
+            wire::BLOB => {
+                ColumnKind::Blob { length_bytes: Self::length_bytes(meta)?, charset: self.charsets.next()? }
+            }
+            wire::VARCHAR_COMPRESSED => {
+                let length_bytes = if meta.u16()? > 255 { 2 } else { 1 };
+                ColumnKind::Compressed { length_bytes, charset: self.charsets.next()? }
+            }
+            wire::BLOB_COMPRESSED => ColumnKind::Compressed {
+                length_bytes: Self::length_bytes(meta)?,
+                charset: self.charsets.next()?,
+            },
+            wire::STRING => self.string(meta.u8()?, meta.u8()?)?,
+            wire::JSON => ColumnKind::Json { length_bytes: Self::length_bytes(meta)? },
+            wire::GEOMETRY => ColumnKind::Geometry { length_bytes: Self::length_bytes(meta)? },
+            wire::VECTOR => ColumnKind::Vector { length_bytes: Self::length_bytes(meta)? },
+            other => return Err(DecodeError::Unsupported(format!("column type {other} is not known"))),
+        })
+    }
+
+    /// CHAR, BINARY, ENUM and SET share a wire type; the real one, and two more bits of the width, are in its
+    /// metadata.
+    fn string(&mut self, first: u8, second: u8) -> Result<ColumnKind, DecodeError> {
+        match first {
+            wire::ENUM if matches!(second, 1 | 2) => {
+                let charset = self.enum_charsets.next()?;
+                Ok(ColumnKind::Enum { bytes: second, members: members(&mut self.enums, charset)? })
+            }
+            wire::SET if matches!(second, 1..=8) => {
+                let charset = self.enum_charsets.next()?;
+                Ok(ColumnKind::Set { bytes: second, members: members(&mut self.sets, charset)? })
+            }
+            wire::ENUM | wire::SET => Err(DecodeError::Invalid("width of an ENUM or SET in a table map")),
+            _ => {
+                let high = u16::from(first & 0x30 ^ 0x30) << 4;
+                Ok(ColumnKind::Char { width: high | u16::from(second), charset: self.charsets.next()? })
+            }
+        }
+    }
+}
+
+/// One column's member names.
+fn members(input: &mut Bytes<'_>, charset: Charset) -> Result<Vec<String>, DecodeError> {
+    let count = input.lenenc_len()?;
+    let mut members = Vec::with_capacity(count.min(64));
+    for _ in 0..count {
+        let bytes = input.lenenc_bytes()?;
+        members.push(match charset {
+            Charset::Latin1 => bytes.iter().map(|byte| super::text::latin1(*byte)).collect(),
+            Charset::Utf8 | Charset::Ascii | Charset::Binary | Charset::Other(_) => {
+                String::from_utf8_lossy(bytes).into_owned()
+            }
+        });
+    }
+    Ok(members)
+}

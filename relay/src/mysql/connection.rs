@@ -1,0 +1,315 @@
+//! One connection to a server: packets, login, text queries, and the dump command.
+//!
+//! Our own, and small, because a dump needs what the client libraries do not give: events as the raw bytes
+//! the server sent, one at a time, whatever their type, with bounded memory and every error visible.
+
+use super::packet::{self, Auth, Greeting, ServerError};
+use super::{Definite, Error, tls};
+use crate::config::{Mysql, Tls};
+use bytes::{Buf as _, BytesMut};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// Time for the TCP connection, and again for TLS and login together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the answer to a query of ours; none of them reads tables.
+const QUERY_TIMEOUT: Duration = Duration::from_mins(1);
+/// A packet of this length is continued by the next one.
+const MAX_PACKET: usize = 0x00ff_ffff;
+/// The greatest `max_allowed_packet` a server can have, and some room for headers.
+const MAX_JOINED: usize = (1 << 30) + (1 << 16);
+/// Bytes asked from the socket at once: several events, yet small beside the relay's memory.
+const READ_CHUNK: usize = 256 * 1024;
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A user's password, never shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Password(Vec<u8>);
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password")
+    }
+}
+
+impl Password {
+    /// Takes the password's bytes.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// Reads the file that the configuration names; empty without one. A final newline is not part of it.
+    pub fn load(config: &Mysql) -> Result<Self, Definite> {
+        let Some(path) = &config.password_file else { return Ok(Self::default()) };
+        let mut bytes = std::fs::read(path).map_err(|error| {
+            Definite::Config(format!("cannot read the password file {}: {error}", path.display()))
+        })?;
+        if bytes.last() == Some(&b'\n') {
+            bytes.pop();
+            if bytes.last() == Some(&b'\r') {
+                bytes.pop();
+            }
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// A connection that is logged in.
+pub(super) struct Connection {
+    address: String,
+    stream: Box<dyn Stream>,
+    buffer: BytesMut,
+    joined: BytesMut,
+    sequence: u8,
+    server_version: String,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// `host:port` for messages.
+pub(super) fn address(config: &Mysql) -> String {
+    format!("{}:{}", config.host, config.port)
+}
+
+impl Connection {
+    /// Connects and logs in.
+    pub(super) async fn open(config: &Mysql, password: &Password) -> Result<Self, Error> {
+        let address = address(config);
+        let transient = |what: &str| Error::Transient(format!("{address}: {what}"));
+        let tcp = TcpStream::connect((config.host.as_str(), config.port));
+        let tcp = tokio::time::timeout(CONNECT_TIMEOUT, tcp)
+            .await
+            .map_err(|_| transient("no connection within 10 s"))?
+            .map_err(|error| transient(&format!("cannot connect: {error}")))?;
+        tcp.set_nodelay(true).map_err(|error| transient(&error.to_string()))?;
+        tokio::time::timeout(CONNECT_TIMEOUT, Self::login(address.clone(), tcp, config, password))
+            .await
+            .map_err(|_| transient("no login within 10 s"))?
+    }
+
+    async fn login(
+        address: String,
+        tcp: TcpStream,
+        config: &Mysql,
+        password: &Password,
+    ) -> Result<Self, Error> {
+        let mut connection = Self {
+            address,
+            stream: Box::new(tcp),
+            buffer: BytesMut::new(),
+            joined: BytesMut::new(),
+            sequence: 0,
+            server_version: String::new(),
+        };
+        let greeting = connection.packet().await?;
+        if let Some(error) = packet::server_error(&greeting) {
+            return Err(connection.classify(&error, true));
+        }
+        let greeting = Greeting::parse(&greeting).ok_or_else(|| connection.broken("greeting"))?;
+        connection.server_version.clone_from(&greeting.server_version);
+        let mut secure = false;
+        if config.tls != Tls::Disabled {
+            if greeting.offers_tls() {
+                connection.send(&packet::tls_request()).await?;
+                connection = connection.secure(config).await?;
+                secure = true;
+            } else if config.tls != Tls::Preferred {
+                return Err(connection.refused("the server does not offer TLS"));
+            }
+        }
+        let mut auth = Auth::new(&greeting.plugin, &greeting.nonce);
+        let answer = auth.first(&password.0).ok_or_else(|| connection.unknown_plugin(&greeting.plugin))?;
+        connection.send(&packet::login(&config.user, &greeting.plugin, &answer, secure)).await?;
+        loop {
+            let reply = connection.packet().await?;
+            if let Some(error) = packet::server_error(&reply) {
+                return Err(connection.classify(&error, true));
+            }
+            match reply.first() {
+                Some(0x00) => return Ok(connection),
+                Some(0xfe) => {
+                    let (plugin, nonce) =
+                        packet::auth_switch(&reply).ok_or_else(|| connection.broken("auth switch"))?;
+                    auth = Auth::new(&plugin, &nonce);
+                    let answer = auth.first(&password.0).ok_or_else(|| connection.unknown_plugin(&plugin))?;
+                    connection.send(&answer).await?;
+                }
+                Some(0x01) => {
+                    let data = reply.get(1..).unwrap_or_default();
+                    match auth.more(data, &password.0, secure) {
+                        Ok(Some(answer)) => connection.send(&answer).await?,
+                        Ok(None) => {}
+                        Err(()) => return Err(connection.broken("login")),
+                    }
+                }
+                _ => return Err(connection.broken("login")),
+            }
+        }
+    }
+
+    async fn secure(mut self, config: &Mysql) -> Result<Self, Error> {
+        let connector = tls::connector(config.tls).map_err(Definite::Config)?;
+        let name = tls::server_name(&config.host).map_err(Definite::Config)?;
+        let stream = connector.connect(name, self.stream).await.map_err(|error| Definite::Access {
+            address: self.address.clone(),
+            reason: format!("TLS: {error}"),
+        })?;
+        self.stream = Box::new(stream);
+        Ok(self)
+    }
+
+    /// What the server calls itself.
+    pub(super) fn server_version(&self) -> &str {
+        &self.server_version
+    }
+
+    fn broken(&self, what: &str) -> Error {
+        Error::Transient(format!("{}: the server's {what} packet is not understood", self.address))
+    }
+
+    fn refused(&self, reason: &str) -> Error {
+        Definite::Access { address: self.address.clone(), reason: reason.to_owned() }.into()
+    }
+
+    fn unknown_plugin(&self, plugin: &str) -> Error {
+        self.refused(&format!(
+            "the user's authentication plugin {plugin} is not supported (caching_sha2_password and mysql_native_password are)"
+        ))
+    }
+
+    /// Sorts a server's error by whether trying again can help.
+    pub(super) fn classify(&self, error: &ServerError, login: bool) -> Error {
+        /// Access denied in its variants, host not allowed, plugin not loaded, account locked, password expired.
+        const ACCESS: [u16; 10] = [1044, 1045, 1130, 1142, 1227, 1251, 1524, 1698, 1862, 3118];
+        if ACCESS.contains(&error.code) {
+            return self.refused(&error.to_string());
+        }
+        let doing = if login { "login" } else { "query" };
+        Error::Transient(format!("{}: {doing}: {error}", self.address))
+    }
+
+    async fn send(&mut self, payload: &[u8]) -> Result<(), Error> {
+        let mut framed = Vec::with_capacity(payload.len() + 4);
+        let len = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes();
+        framed.extend_from_slice(len.get(..3).unwrap_or_default());
+        framed.push(self.sequence);
+        self.sequence = self.sequence.wrapping_add(1);
+        framed.extend_from_slice(payload);
+        let sent = async {
+            self.stream.write_all(&framed).await?;
+            self.stream.flush().await
+        };
+        sent.await.map_err(|error| Error::Transient(format!("{}: {error}", self.address)))
+    }
+
+    /// A whole packet that is already here, without waiting.
+    pub(super) fn buffered_packet(&mut self) -> Result<Option<BytesMut>, Error> {
+        loop {
+            let Some((head, rest)) = self.buffer.split_first_chunk::<4>() else { return Ok(None) };
+            let [a, b, c, sequence] = *head;
+            let len = usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
+            if rest.len() < len {
+                return Ok(None);
+            }
+            self.buffer.advance(4);
+            self.sequence = sequence.wrapping_add(1);
+            let piece = self.buffer.split_to(len);
+            if len < MAX_PACKET && self.joined.is_empty() {
+                return Ok(Some(piece));
+            }
+            if self.joined.len() + len > MAX_JOINED {
+                return Err(Error::Transient(format!("{}: a packet of more than 1 GiB", self.address)));
+            }
+            self.joined.extend_from_slice(&piece);
+            if len < MAX_PACKET {
+                return Ok(Some(std::mem::take(&mut self.joined)));
+            }
+        }
+    }
+
+    /// Waits for a whole packet. May be cancelled without losing bytes.
+    pub(super) async fn packet(&mut self) -> Result<BytesMut, Error> {
+        loop {
+            if let Some(packet) = self.buffered_packet()? {
+                return Ok(packet);
+            }
+            self.buffer.reserve(READ_CHUNK);
+            match self.stream.read_buf(&mut self.buffer).await {
+                Ok(0) => {
+                    return Err(Error::Transient(format!(
+                        "{}: the server closed the connection",
+                        self.address
+                    )));
+                }
+                Ok(_) => {}
+                Err(error) => return Err(Error::Transient(format!("{}: {error}", self.address))),
+            }
+        }
+    }
+
+    /// Sends a command; its answer is up to the caller.
+    pub(super) async fn command(&mut self, payload: &[u8]) -> Result<(), Error> {
+        self.sequence = 0;
+        self.send(payload).await
+    }
+
+    /// Sends a command that is answered by OK or an error.
+    pub(super) async fn command_ok(&mut self, payload: &[u8]) -> Result<(), Error> {
+        self.command(payload).await?;
+        let reply = self.answer().await?;
+        match packet::server_error(&reply) {
+            Some(error) => Err(self.classify(&error, false)),
+            None => Ok(()),
+        }
+    }
+
+    async fn answer(&mut self) -> Result<BytesMut, Error> {
+        match tokio::time::timeout(QUERY_TIMEOUT, self.packet()).await {
+            Ok(packet) => packet,
+            Err(_) => Err(Error::Transient(format!("{}: no answer within 60 s", self.address))),
+        }
+    }
+
+    /// Runs a statement and returns its rows as text; none is NULL.
+    pub(super) async fn query(&mut self, sql: &str) -> Result<Vec<Vec<Option<String>>>, Error> {
+        self.try_query(sql).await?.map_err(|error| self.classify(&error, false))
+    }
+
+    /// As [`Connection::query`], with the server's own errors apart.
+    pub(super) async fn try_query(
+        &mut self,
+        sql: &str,
+    ) -> Result<Result<Vec<Vec<Option<String>>>, ServerError>, Error> {
+        const COM_QUERY: u8 = 3;
+        let mut command = vec![COM_QUERY];
+        command.extend_from_slice(sql.as_bytes());
+        self.command(&command).await?;
+        let head = self.answer().await?;
+        if let Some(error) = packet::server_error(&head) {
+            return Ok(Err(error));
+        }
+        if head.first() == Some(&0) {
+            return Ok(Ok(Vec::new()));
+        }
+        // Column definitions up to an EOF: every one of our queries knows its columns.
+        while !packet::is_eof(&self.answer().await?) {}
+        let mut rows = Vec::new();
+        loop {
+            let row = self.answer().await?;
+            if let Some(error) = packet::server_error(&row) {
+                return Ok(Err(error));
+            }
+            if packet::is_eof(&row) {
+                return Ok(Ok(rows));
+            }
+            rows.push(packet::text_row(&row).ok_or_else(|| self.broken("row"))?);
+        }
+    }
+}

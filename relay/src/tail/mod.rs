@@ -1,0 +1,144 @@
+//! `aesop-relay tail`: a server's row changes as JSON lines on stdout, relay and consumer in one process.
+
+mod checkpoint;
+mod printer;
+mod target;
+
+use crate::config::{self, Format};
+use crate::format::Formatter;
+use crate::mysql::source::{self, Ended, Job};
+use crate::mysql::{Error, Start, State, StatusCell};
+use checkpoint::Checkpoint;
+use printer::Printer;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Between lines of progress.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+/// A `server_id` that `tail` takes lies above this: far from the small numbers people give their servers.
+const SERVER_ID_BASE: u32 = 1 << 31;
+
+/// What to show, and from where.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The server: `mysql://user[:password]@host[:port]/[?tls=disabled|preferred|required|verify_ca|verify_identity]`.
+    pub url: String,
+    /// Tables to show: globs `database.table`, a leading `!` excludes, the last match wins; all but the system's by
+    /// default.
+    #[arg(long, value_delimiter = ',')]
+    pub tables: Vec<String>,
+    /// Columns to leave out: globs `database.table.column`.
+    #[arg(long, value_delimiter = ',')]
+    pub exclude_columns: Vec<String>,
+    /// Where to begin: earliest, latest, an SCN or a GTID set. Default: the checkpoint if there is one, else latest.
+    #[arg(long)]
+    pub from: Option<String>,
+    /// End when everything that was committed at the start is shown.
+    #[arg(long)]
+    pub until_caught_up: bool,
+    /// Shape of the JSON.
+    #[arg(long, default_value = "aesop", value_parser = format_of)]
+    pub format: Format,
+    /// Keeps the place in this file, and goes on from there the next time.
+    #[arg(long, value_name = "FILE")]
+    pub checkpoint: Option<PathBuf>,
+    /// File with the password; else it is taken from the URL or from `AESOP_PASSWORD`.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// The `server_id` to replicate with; must differ from every other replica's.
+    #[arg(long)]
+    pub server_id: Option<u32>,
+    /// The source's name in the messages.
+    #[arg(long, default_value = "tail")]
+    pub source: String,
+}
+
+fn format_of(text: &str) -> Result<Format, String> {
+    match text {
+        "aesop" => Ok(Format::Aesop),
+        _ => Err("the formats are: aesop".to_owned()),
+    }
+}
+
+/// Shows changes until `shutdown`, or until caught up if asked to.
+pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let target = target::parse(&args)?;
+    let checkpoint = match &args.checkpoint {
+        Some(path) => Checkpoint::load(path)?,
+        None => None,
+    };
+    let start = match (&args.from, &checkpoint) {
+        (Some(from), _) => from.parse()?,
+        (None, Some(checkpoint)) => checkpoint.start(),
+        (None, None) => Start::Latest,
+    };
+    let job = Job {
+        name: args.source.clone(),
+        config: config::Source {
+            mysql: target.mysql,
+            tables: args.tables.clone(),
+            exclude_columns: args.exclude_columns.clone(),
+            start: "latest".to_owned(),
+        },
+        password: target.password,
+        epoch: 1,
+        expected_server: if args.from.is_none() { checkpoint.map(|c| c.server_uuid) } else { None },
+        start,
+        until_caught_up: args.until_caught_up,
+    };
+    let status = Arc::new(StatusCell::default());
+    let stdout = std::io::stdout();
+    let show_progress = std::io::stderr().is_terminal() && !stdout.is_terminal();
+    let mut printer = Printer::new(
+        stdout,
+        Formatter::new(args.format),
+        args.source.clone(),
+        args.checkpoint.clone(),
+        Arc::clone(&status),
+    );
+    let ended = {
+        let read = source::run(&job, &mut printer, &status, &shutdown);
+        tokio::pin!(read);
+        let mut ticks = tokio::time::interval(PROGRESS_EVERY);
+        loop {
+            tokio::select! {
+                ended = &mut read => break ended,
+                _ = ticks.tick(), if show_progress => progress(&status),
+            }
+        }
+    };
+    if show_progress {
+        progress(&status);
+        drop(writeln!(std::io::stderr()));
+    }
+    match ended {
+        Ok(Ended::Shutdown | Ended::CaughtUp) => Ok(printer.finish()?),
+        // The reader of our output has gone: nothing is wrong.
+        Err(Error::Sink(error)) if printer::is_broken_pipe(error.as_ref()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// One line on stderr, written over the last one.
+fn progress(status: &StatusCell) {
+    let s = status.get();
+    let state = match s.state {
+        State::Connecting => "connecting",
+        State::Streaming if s.caught_up => "caught up",
+        State::Streaming => "reading",
+        State::Stopped => "stopped",
+    };
+    let error = s.last_error.map(|e| format!(" · {e}")).unwrap_or_default();
+    let line = format!(
+        "\r\x1b[K{state} · {} transactions · {} rows · {} MiB · {}:{}{error}",
+        s.transactions_total,
+        s.rows_total,
+        s.bytes_read_total >> 20,
+        s.file_name,
+        s.end_offset
+    );
+    drop(std::io::stderr().write_all(line.as_bytes()));
+}

@@ -1,0 +1,264 @@
+//! Prints whole transactions, one row a line.
+
+use super::checkpoint::Checkpoint;
+use crate::decode::DecodeError;
+use crate::event::{Op, RowChange, TransactionSink, TxnEnd, TxnHeader, TxnStart};
+use crate::format::{Formatter, RowContext};
+use crate::mysql::{LastTransaction, StatusCell};
+use crate::position::Position;
+use crate::schema::TableSchema;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Rows of an open transaction held in memory; more go to a temporary file.
+const MAX_MEMORY: usize = 32 << 20;
+/// Output is written in pieces of about this size.
+const WRITE_CHUNK: usize = 256 << 10;
+/// Between writes of the checkpoint file.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// What can go wrong while printing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PrintError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+pub(super) fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(error.downcast_ref::<PrintError>(), Some(PrintError::Io(e)) if e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The rows of a transaction until its number of rows is known.
+#[derive(Default)]
+struct Pending {
+    start: Option<TxnStart>,
+    schemas: Vec<Arc<TableSchema>>,
+    rows: u64,
+    memory: Vec<u8>,
+    spilled: Option<File>,
+}
+
+pub(super) struct Printer<W> {
+    out: W,
+    formatter: Formatter,
+    source: String,
+    checkpoint: Option<PathBuf>,
+    status: Arc<StatusCell>,
+    pending: Pending,
+    buffer: Vec<u8>,
+    place: Checkpoint,
+    stored_at: Option<Instant>,
+    dirty: bool,
+}
+
+impl<W: Write> Printer<W> {
+    pub(super) fn new(
+        out: W,
+        formatter: Formatter,
+        source: String,
+        checkpoint: Option<PathBuf>,
+        status: Arc<StatusCell>,
+    ) -> Self {
+        Self {
+            out,
+            formatter,
+            source,
+            checkpoint,
+            status,
+            pending: Pending::default(),
+            buffer: Vec::new(),
+            place: Checkpoint { server_uuid: String::new(), after: None, covered: None },
+            stored_at: None,
+            dirty: false,
+        }
+    }
+
+    fn write_out(&mut self) -> io::Result<()> {
+        self.out.write_all(&self.buffer)?;
+        self.buffer.clear();
+        self.out.flush()
+    }
+
+    /// Writes what is left, and the place.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        self.write_out()?;
+        self.store_place()
+    }
+
+    fn store_place(&mut self) -> io::Result<()> {
+        let Some(path) = &self.checkpoint else { return Ok(()) };
+        if self.dirty {
+            self.place.server_uuid = self.status.get().server.map(|s| s.server_uuid).unwrap_or_default();
+            self.place.store(path)?;
+            self.dirty = false;
+            self.stored_at = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    fn print(&mut self, header: &TxnHeader, rows: &mut dyn Read) -> Result<(), PrintError> {
+        let server_uuid = self.status.get().server.map(|s| s.server_uuid).unwrap_or_default();
+        let mut images = Vec::new();
+        for row in 0..header.rows {
+            let record = Record::read(rows, &mut images)?;
+            let (before, after) = images.split_at_checked(record.before).unwrap_or((&images, &[]));
+            let Some(schema) = self.pending.schemas.get(record.schema) else {
+                return Err(io::Error::from(io::ErrorKind::InvalidData).into());
+            };
+            let change = RowChange { op: record.op, schema, key_hash_before: 0, key_hash: 0, before, after };
+            let context = RowContext {
+                source: &self.source,
+                txn: header,
+                row,
+                change,
+                server_uuid: &server_uuid,
+                snapshot: false,
+            };
+            self.formatter.value(&context, &mut self.buffer)?;
+            self.buffer.push(b'\n');
+            if self.buffer.len() >= WRITE_CHUNK {
+                self.out.write_all(&self.buffer)?;
+                self.buffer.clear();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The front of a row in `Pending`.
+struct Record {
+    op: Op,
+    schema: usize,
+    before: usize,
+}
+
+const RECORD_LEN: usize = 13;
+
+impl Record {
+    fn write(op: Op, schema: usize, row: &RowChange<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+        let op: u8 = match op {
+            Op::Insert => 1,
+            Op::Update => 2,
+            Op::Delete => 3,
+            Op::Read => 4,
+            Op::Truncate => 5,
+            Op::Ddl => 6,
+        };
+        out.push(op);
+        for number in [schema, row.before.len(), row.after.len()] {
+            let number = u32::try_from(number).map_err(io::Error::other)?;
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.extend_from_slice(row.before);
+        out.extend_from_slice(row.after);
+        Ok(())
+    }
+
+    fn read(input: &mut dyn Read, images: &mut Vec<u8>) -> io::Result<Self> {
+        let mut head = [0u8; RECORD_LEN];
+        input.read_exact(&mut head)?;
+        let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+        let (op, numbers) = head.split_first().ok_or_else(invalid)?;
+        let mut numbers = numbers.as_chunks::<4>().0.iter().map(|n| u32::from_le_bytes(*n));
+        let mut number = || usize::try_from(numbers.next().unwrap_or(0)).map_err(io::Error::other);
+        let (schema, before, after) = (number()?, number()?, number()?);
+        let op = match op {
+            1 => Op::Insert,
+            2 => Op::Update,
+            3 => Op::Delete,
+            4 => Op::Read,
+            5 => Op::Truncate,
+            6 => Op::Ddl,
+            _ => return Err(invalid()),
+        };
+        images.resize(before + after, 0);
+        input.read_exact(images)?;
+        Ok(Self { op, schema, before })
+    }
+}
+
+/// A file that vanishes with the process.
+fn temporary_file() -> io::Result<File> {
+    let path = std::env::temp_dir().join(format!("aesop-tail-{}", uuid::Uuid::new_v4()));
+    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+impl<W: Write> TransactionSink for Printer<W> {
+    type Error = PrintError;
+
+    fn begin(&mut self, start: TxnStart) -> Result<(), PrintError> {
+        self.pending = Pending { start: Some(start), ..Pending::default() };
+        Ok(())
+    }
+
+    fn row(&mut self, row: RowChange<'_>) -> Result<(), PrintError> {
+        let pending = &mut self.pending;
+        // The last table is the likeliest.
+        let known = pending.schemas.iter().rposition(|schema| Arc::ptr_eq(schema, row.schema));
+        let schema = known.unwrap_or_else(|| {
+            pending.schemas.push(Arc::clone(row.schema));
+            pending.schemas.len() - 1
+        });
+        Record::write(row.op, schema, &row, &mut pending.memory)?;
+        pending.rows += 1;
+        if pending.memory.len() > MAX_MEMORY {
+            let file = match &mut pending.spilled {
+                Some(file) => file,
+                none => none.insert(temporary_file()?),
+            };
+            file.write_all(&pending.memory)?;
+            pending.memory.clear();
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, end: TxnEnd) -> Result<(), PrintError> {
+        let Some(start) = self.pending.start.take() else { return Ok(()) };
+        let header = TxnHeader { start, end_offset: end.end_offset, rows: self.pending.rows };
+        let memory = std::mem::take(&mut self.pending.memory);
+        match self.pending.spilled.take() {
+            Some(mut file) => {
+                file.seek(SeekFrom::Start(0))?;
+                self.print(&header, &mut BufReader::new(file).chain(memory.as_slice()))?;
+            }
+            None => self.print(&header, &mut memory.as_slice())?,
+        }
+        self.pending = Pending { memory, ..Pending::default() };
+        self.pending.memory.clear();
+        self.place.after = Some(LastTransaction {
+            position: header.start.position,
+            file_name: header.start.file_name.to_string(),
+            gtid: header.start.gtid,
+        });
+        self.dirty = true;
+        Ok(())
+    }
+
+    fn abort(&mut self) -> Result<(), PrintError> {
+        self.pending = Pending::default();
+        Ok(())
+    }
+
+    fn covered(&mut self, position: Position, _commit_time_us: i64) -> Result<(), PrintError> {
+        if self.place.covered != Some(position) && position.file > 0 {
+            self.place.covered = Some(position);
+            self.dirty = true;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), PrintError> {
+        self.write_out()?;
+        if self.stored_at.is_none_or(|at| at.elapsed() >= CHECKPOINT_EVERY) {
+            self.store_place()?;
+        }
+        Ok(())
+    }
+}
