@@ -323,16 +323,17 @@ impl Reader<'_> {
                 continue;
             }
             let (boundary, commit_time_us) = assembler.boundary();
+            let file = assembler.file();
             let reached = Position::new(boundary.epoch, boundary.file, assembler.offset());
             if progress == Progress::Heartbeat {
                 self.status.update(|s| s.caught_up = true);
             }
             if progress == Progress::Heartbeat || covered_at.elapsed() >= COVERED_EVERY {
                 covered_at = Instant::now();
-                sink.covered(boundary, commit_time_us).map_err(sink_error)?;
+                sink.covered(boundary, file, commit_time_us).map_err(sink_error)?;
             }
             if self.job.until_caught_up && boundary.file > 0 && reached >= end {
-                sink.covered(boundary, commit_time_us).map_err(sink_error)?;
+                sink.covered(boundary, file, commit_time_us).map_err(sink_error)?;
                 sink.flush().map_err(sink_error)?;
                 return Ok(Ended::CaughtUp);
             }

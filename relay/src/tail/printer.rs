@@ -246,7 +246,12 @@ impl<W: Write> TransactionSink for Printer<W> {
         Ok(())
     }
 
-    fn covered(&mut self, position: Position, _commit_time_us: i64) -> Result<(), PrintError> {
+    fn covered(
+        &mut self,
+        position: Position,
+        _file_name: &Arc<str>,
+        _commit_time_us: i64,
+    ) -> Result<(), PrintError> {
         if self.place.covered != Some(position) && position.file > 0 {
             self.place.covered = Some(position);
             self.dirty = true;
