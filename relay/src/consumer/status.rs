@@ -135,7 +135,8 @@ impl Status {
         drop(inner);
         self.state.set(state.word());
         match state {
-            MemberState::Standby | MemberState::Delivering => {
+            // Waiting for a broker or a relay passes by itself; whoever starts us need not wait for it.
+            MemberState::Standby | MemberState::Delivering | MemberState::Waiting => {
                 self.health.ready();
                 notify("READY=1");
             }
@@ -143,7 +144,7 @@ impl Status {
                 self.health.waiting("stopping");
                 notify("STOPPING=1");
             }
-            MemberState::Joining | MemberState::Waiting | MemberState::Failed => {
+            MemberState::Joining | MemberState::Failed => {
                 self.health.waiting(state.word());
             }
         }

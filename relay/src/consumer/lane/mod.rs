@@ -1,6 +1,12 @@
 //! Lanes: one for each source and partition that this member delivers. They decide which record a row
 //! becomes, count records out and back, and know each partition's checkpoint. No I/O.
 
+mod mark;
+#[cfg(test)]
+mod tests;
+
+pub(super) use mark::{Dest, From, Mark, Route};
+
 use crate::event::{Op, TxnHeader};
 use crate::group::{Point, Tracker};
 use crate::position::Position;
@@ -13,89 +19,6 @@ use std::sync::Arc;
 
 /// Bits of a token that count records; the rest name the lane.
 const SEQ_BITS: u32 = 40;
-
-/// A point with what a checkpoint says beside it.
-#[derive(Clone, Debug)]
-pub(super) struct Mark {
-    pub(super) point: Point,
-    /// The transaction at the point, where there is one.
-    txn: Option<Arc<TxnHeader>>,
-    gtid: Option<Arc<str>>,
-    file: Arc<str>,
-    commit_time_us: i64,
-}
-
-impl Mark {
-    fn of_txn(txn: &Arc<TxnHeader>, row: u64) -> Self {
-        Self {
-            point: Point { position: txn.start.position, row },
-            txn: Some(Arc::clone(txn)),
-            gtid: None,
-            file: Arc::clone(&txn.start.file_name),
-            commit_time_us: txn.start.commit_time_us,
-        }
-    }
-
-    /// When what is before it was committed.
-    pub(super) fn commit_time_us(&self) -> i64 {
-        self.commit_time_us
-    }
-
-    /// The checkpoint at this mark.
-    pub(super) fn checkpoint(&self, server_uuid: &str) -> Checkpoint {
-        let position = self.point.position;
-        let done_txn =
-            self.txn.as_ref().filter(|txn| self.point.row >= txn.rows && txn.start.position == position);
-        let gtid = self.txn.as_ref().and_then(|txn| txn.start.gtid.clone());
-        Checkpoint {
-            start: None,
-            position,
-            rows: self.point.row,
-            scn: position.scn(),
-            file: self.file.to_string(),
-            end_offset: done_txn.map_or(position.offset, |txn| txn.end_offset),
-            gtid: gtid.or_else(|| self.gtid.as_deref().map(str::to_owned)),
-            server_uuid: server_uuid.to_owned(),
-            commit_time_us: self.commit_time_us,
-            ..Checkpoint::default()
-        }
-    }
-}
-
-/// Where a source's stream for some partitions has to begin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum From {
-    /// At a point.
-    Point(Point),
-    /// At the configured beginning, which is before every point the others have.
-    Start(String),
-}
-
-/// A record that a row becomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Dest {
-    pub(super) token: u64,
-    /// Token of the tombstone that follows.
-    pub(super) tombstone: Option<u64>,
-    pub(super) epoch: i32,
-}
-
-/// The records that a row becomes here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Route {
-    /// The row as it is.
-    pub(super) whole: Option<Dest>,
-    /// The key changed: a delete of the old one,
-    pub(super) old: Option<Dest>,
-    /// and an insert of the new one.
-    pub(super) new: Option<Dest>,
-}
-
-impl Route {
-    pub(super) fn is_empty(self) -> bool {
-        self == Self::default()
-    }
-}
 
 /// One source's partition.
 #[derive(Debug)]
