@@ -237,6 +237,11 @@ impl Assembler {
         self.handed_on
     }
 
+    /// Reading at or behind the start: not on the way to it through what was handed on before.
+    pub fn has_arrived(&self) -> bool {
+        self.resume.is_none() && self.file_number > 0 && self.boundary >= self.from
+    }
+
     /// Inside a transaction.
     pub fn in_transaction(&self) -> bool {
         self.txn.is_some()

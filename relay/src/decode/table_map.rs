@@ -284,7 +284,10 @@ impl Builder<'_> {
                     _ => return Err(DecodeError::Invalid("BIT's width in a table map")),
                 }
             }
-            wire::YEAR => ColumnKind::Year,
+            wire::YEAR => {
+                self.unsigned();
+                ColumnKind::Year
+            }
             wire::DATE | wire::NEWDATE => ColumnKind::Date,
             wire::TIME => ColumnKind::OldTime,
             wire::DATETIME => ColumnKind::OldDateTime,
@@ -298,14 +301,14 @@ impl Builder<'_> {
             wire::BLOB => {
                 ColumnKind::Blob { length_bytes: Self::length_bytes(meta)?, charset: self.charsets.next()? }
             }
+            // MariaDB names no charset for these.
             wire::VARCHAR_COMPRESSED => {
                 let length_bytes = if meta.u16()? > 255 { 2 } else { 1 };
-                ColumnKind::Compressed { length_bytes, charset: self.charsets.next()? }
+                ColumnKind::Compressed { length_bytes, charset: Charset::UNKNOWN }
             }
-            wire::BLOB_COMPRESSED => ColumnKind::Compressed {
-                length_bytes: Self::length_bytes(meta)?,
-                charset: self.charsets.next()?,
-            },
+            wire::BLOB_COMPRESSED => {
+                ColumnKind::Compressed { length_bytes: Self::length_bytes(meta)?, charset: Charset::UNKNOWN }
+            }
             wire::STRING => self.string(meta.u8()?, meta.u8()?)?,
             wire::JSON => ColumnKind::Json { length_bytes: Self::length_bytes(meta)? },
             wire::GEOMETRY => ColumnKind::Geometry { length_bytes: Self::length_bytes(meta)? },

@@ -299,7 +299,7 @@ impl Reader<'_> {
         sink: &mut S,
     ) -> Result<Ended, Error> {
         let sink_error = |e: S::Error| Error::Sink(Box::new(e));
-        let mut covered_at = Instant::now();
+        let mut covered_at: Option<Instant> = None;
         let mut bytes_read = 0u64;
         loop {
             let packet = if let Some(packet) = connection.packet().now_or_never() {
@@ -328,11 +328,12 @@ impl Reader<'_> {
             if progress == Progress::Heartbeat {
                 self.status.update(|s| s.caught_up = true);
             }
-            if progress == Progress::Heartbeat || covered_at.elapsed() >= COVERED_EVERY {
-                covered_at = Instant::now();
+            let due = covered_at.is_none_or(|at| at.elapsed() >= COVERED_EVERY);
+            if assembler.has_arrived() && (due || progress == Progress::Heartbeat) {
+                covered_at = Some(Instant::now());
                 sink.covered(boundary, file, commit_time_us).map_err(sink_error)?;
             }
-            if self.job.until_caught_up && boundary.file > 0 && reached >= end {
+            if self.job.until_caught_up && assembler.has_arrived() && reached >= end {
                 sink.covered(boundary, file, commit_time_us).map_err(sink_error)?;
                 sink.flush().map_err(sink_error)?;
                 return Ok(Ended::CaughtUp);
