@@ -11,6 +11,8 @@ mod member;
 mod shared;
 mod status;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use member::MemberError;
