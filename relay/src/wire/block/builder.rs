@@ -97,6 +97,17 @@ impl BlockBuilder {
         self.open.map_or(self.items, |open| open.items_at) > 0
     }
 
+    /// Whether a row of the open transaction is in it.
+    pub fn has_rows(&self) -> bool {
+        let entry = u32::from(!self.begins_inside);
+        self.open.is_some_and(|open| self.items - open.items_at > entry)
+    }
+
+    /// The definitions it brings.
+    pub fn definitions(&self) -> impl Iterator<Item = (SchemaId, Bytes)> + '_ {
+        self.schemas.iter().filter_map(|schema| Some((schema.id, schema.definition.clone()?)))
+    }
+
     /// Bytes of the block if it were sealed now.
     pub fn len(&self) -> usize {
         HEADER_BYTES + self.file_name.len() + self.schemas_len + self.index.len() + self.images.len()

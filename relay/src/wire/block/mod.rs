@@ -233,6 +233,19 @@ impl Sealed {
         Ok(slots)
     }
 
+    /// The last transaction that begins in the block: its start, GTID and commit time.
+    pub fn last_transaction(&self) -> Result<Option<(Position, Option<String>, i64)>, BlockError> {
+        let mut last = None;
+        let mut entries = self.entries()?;
+        while let Some(entry) = entries.next()? {
+            if let Entry::Txn(txn) = entry {
+                last = Some(txn);
+            }
+        }
+        let at = |offset| Position { offset, ..self.header.first };
+        Ok(last.map(|txn| (at(txn.offset), txn.gtid.map(str::to_owned), txn.commit_time_us)))
+    }
+
     pub(super) fn entries(&self) -> Result<Entries<'_>, BlockError> {
         let start = HEADER_BYTES + self.header.name_len + self.header.schemas_len;
         let input = self.section(start, self.header.index_len, "block index")?;

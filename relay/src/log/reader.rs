@@ -1,0 +1,201 @@
+//! Follows a log.
+
+use super::segment::Segment;
+use super::{Log, LogState, Mark, Place, ReadError};
+use crate::position::Position;
+use crate::wire::block::{BlockHeader, HEADER_BYTES};
+use crate::wire::frame::StartFrom;
+use crate::wire::{BlockError, Malformed, Sealed};
+use bytes::{Buf as _, Bytes};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What one read from disk brings, when a block is not larger.
+const READ_AHEAD_BYTES: usize = 1024 * 1024;
+
+/// One follower of a log; independent of all others and of the writer.
+#[derive(Debug)]
+pub struct Reader {
+    log: Log,
+    state: watch::Receiver<LogState>,
+    from: StartFrom,
+    at: Option<At>,
+}
+
+/// Where a reader is, once the log has a beginning.
+#[derive(Debug)]
+struct At {
+    segment: Arc<Segment>,
+    offset: u64,
+    /// Bytes of the segment from `offset` on that were read ahead.
+    ahead: Bytes,
+    /// Everything of the log before this was handed out.
+    mark: Mark,
+}
+
+impl Reader {
+    pub(super) fn new(log: Log, from: StartFrom) -> Self {
+        let state = log.watch();
+        Self { log, state, from, at: None }
+    }
+
+    /// The next block. Waits for one at the log's end. The first may begin before the place asked for. Dropping the
+    /// future loses nothing.
+    pub async fn next(&mut self) -> Result<Sealed, ReadError> {
+        loop {
+            let state = self.state.borrow_and_update().clone();
+            if let Some(block) = self.try_next(&state).await? {
+                return Ok(block);
+            }
+            // The log outlives its readers' wish to wait.
+            if self.state.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// How far this reader has read: everything of the source before it was handed out.
+    pub fn covered(&self) -> Option<Mark> {
+        let at = self.at.as_ref()?;
+        let state = self.state.borrow();
+        let place = Place { segment: at.segment.seq(), offset: at.offset };
+        if state.tail == Some(place) { state.covered.clone() } else { Some(at.mark.clone()) }
+    }
+
+    pub(super) async fn try_next(&mut self, state: &LogState) -> Result<Option<Sealed>, ReadError> {
+        let (Some(tail), Some(lowest), Some(covered)) = (state.tail, &state.lowest, &state.covered) else {
+            return Ok(None);
+        };
+        if self.at.is_none() {
+            self.at = Some(self.seek(tail, lowest, covered)?);
+        }
+        let Some(at) = &mut self.at else { return Ok(None) };
+        loop {
+            let segment_tail = if at.segment.seq() == tail.segment { tail.offset } else { at.segment.len() };
+            if at.offset < segment_tail {
+                return read(&self.log, at, segment_tail).await.map(Some);
+            }
+            if at.segment.seq() >= tail.segment {
+                return Ok(None);
+            }
+            let next = self.log.segments().get(&(at.segment.seq() + 1)).cloned();
+            let Some(segment) = next else {
+                let (wanted, lowest) = (at.mark.position, lowest.clone());
+                return Err(ReadError::BelowLowest { wanted, lowest });
+            };
+            *at = At {
+                offset: segment.first_block(),
+                mark: segment.begin().clone(),
+                segment,
+                ahead: Bytes::new(),
+            };
+        }
+    }
+
+    fn seek(&self, tail: Place, lowest: &Mark, covered: &Mark) -> Result<At, ReadError> {
+        let segments = self.log.segments();
+        let below = |wanted| ReadError::BelowLowest { wanted, lowest: lowest.clone() };
+        let at = |segment: &Arc<Segment>, offset| At {
+            segment: Arc::clone(segment),
+            offset,
+            ahead: Bytes::new(),
+            mark: segment.begin().clone(),
+        };
+        let end = || {
+            let segment = segments.get(&tail.segment).ok_or_else(|| below(covered.position))?;
+            Ok(At { mark: covered.clone(), ..at(segment, tail.offset) })
+        };
+        match &self.from {
+            StartFrom::Latest => end(),
+            StartFrom::Earliest => {
+                let (_, first) = segments.first_key_value().ok_or_else(|| below(lowest.position))?;
+                Ok(at(first, first.first_block()))
+            }
+            StartFrom::Position { position, .. } if *position < lowest.position => Err(below(*position)),
+            StartFrom::Position { position, .. } if *position >= covered.position => end(),
+            StartFrom::Position { position, .. } => {
+                let segment = segment_of(segments.values(), *position).ok_or_else(|| below(*position))?;
+                Ok(at(segment, segment.seek(*position)))
+            }
+            StartFrom::Gtid(set) => Err(ReadError::Unsupported(format!(
+                "a relay's log cannot be searched for the GTID set {set:?}; start at earliest, latest or an SCN"
+            ))),
+        }
+    }
+}
+
+fn segment_of<'a>(
+    segments: impl DoubleEndedIterator<Item = &'a Arc<Segment>>,
+    position: Position,
+) -> Option<&'a Arc<Segment>> {
+    segments.rev().find(|segment| segment.begin().position <= position)
+}
+
+/// Takes the block at the reader's place, which lies before `tail`.
+async fn read(log: &Log, at: &mut At, tail: u64) -> Result<Sealed, ReadError> {
+    let place = Place { segment: at.segment.seq(), offset: at.offset };
+    let block = if let Some(block) = log.cached(place) {
+        block
+    } else {
+        let bytes = fill(at, tail, place).await?;
+        let length = block_length(&bytes).map_err(|source| damaged(place, source))?;
+        let block = Sealed::parse(bytes.slice(..length)).map_err(|source| damaged(place, source))?;
+        at.ahead = bytes;
+        block
+    };
+    let length = block.bytes().len();
+    if at.ahead.len() >= length {
+        at.ahead.advance(length);
+    } else {
+        at.ahead = Bytes::new();
+    }
+    at.offset += u64::try_from(length).unwrap_or(u64::MAX);
+    let header = block.header();
+    at.mark = Mark {
+        position: header.end,
+        file_name: block.file_name().map_err(|source| damaged(place, source))?.into(),
+        commit_time_us: header.commit_time_us,
+    };
+    Ok(block)
+}
+
+/// At least one whole block from the reader's place on: what was read ahead, or more from disk.
+async fn fill(at: &At, tail: u64, place: Place) -> Result<Bytes, ReadError> {
+    let mut wanted = HEADER_BYTES;
+    if at.ahead.len() >= HEADER_BYTES {
+        wanted = BlockHeader::parse(&at.ahead).map_err(|source| damaged(place, source))?.length;
+        if at.ahead.len() >= wanted {
+            return Ok(at.ahead.clone());
+        }
+    }
+    let left = usize::try_from(tail - at.offset).unwrap_or(usize::MAX);
+    let mut bytes = read_blocking(at, wanted.max(READ_AHEAD_BYTES).min(left), place).await?;
+    let length = BlockHeader::parse(&bytes).map_err(|source| damaged(place, source))?.length;
+    if length > bytes.len() {
+        if length > left {
+            let source = BlockError::Malformed(Malformed { what: "block length" });
+            return Err(damaged(place, source));
+        }
+        bytes = read_blocking(at, length, place).await?;
+    }
+    Ok(bytes)
+}
+
+fn block_length(bytes: &Bytes) -> Result<usize, BlockError> {
+    let length = BlockHeader::parse(bytes)?.length;
+    if length > bytes.len() { Err(Malformed { what: "block length" }.into()) } else { Ok(length) }
+}
+
+async fn read_blocking(at: &At, len: usize, place: Place) -> Result<Bytes, ReadError> {
+    let segment = Arc::clone(&at.segment);
+    let read = tokio::task::spawn_blocking(move || {
+        let mut buffer = vec![0; len];
+        segment.read(&mut buffer, place.offset).map(|()| Bytes::from(buffer))
+    });
+    let result = read.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+    result.map_err(|source| ReadError::Io { segment: place.segment, offset: place.offset, source })
+}
+
+fn damaged(place: Place, source: BlockError) -> ReadError {
+    ReadError::Damaged { segment: place.segment, offset: place.offset, source }
+}
