@@ -261,3 +261,119 @@ fn expand_home(path: &Path) -> PathBuf {
         _ => path.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolver() -> (tempfile::TempDir, Resolver) {
+        let folder = tempfile::tempdir().unwrap();
+        let resolver = Resolver::new(&folder.path().join("shop.yml"));
+        (folder, resolver)
+    }
+
+    fn fails(resolver: &Resolver, reference: &SecretRef) -> String {
+        let error = resolver.resolve("sources.shop.mysql.password", reference).unwrap_err();
+        let text = error.to_string();
+        let rest = text.strip_prefix("cannot read the secret sources.shop.mysql.password: ").unwrap();
+        rest.replace(&*resolver.base.to_string_lossy(), "[DIR]")
+    }
+
+    fn command(argv: &[&str]) -> SecretRef {
+        SecretRef::Command(argv.iter().map(|&word| word.to_owned()).collect())
+    }
+
+    #[test]
+    fn debug_shows_nothing() {
+        assert_eq!(format!("{:?}", Secret::new("hunter2")), "Secret(…)");
+    }
+
+    #[test]
+    fn a_file_gives_its_line() {
+        let (folder, resolver) = resolver();
+        for (text, secret) in
+            [("hunter2\n", "hunter2"), ("hunter2", "hunter2"), (" a b \r\n", " a b "), ("é\n", "é")]
+        {
+            std::fs::write(folder.path().join("pw"), text).unwrap();
+            let found = resolver.resolve("k", &SecretRef::File("pw".into())).unwrap();
+            assert_eq!(found.expose(), secret);
+        }
+    }
+
+    #[test]
+    fn a_command_gives_its_output() {
+        let (_folder, resolver) = resolver();
+        let found = resolver.resolve("k", &command(&["printf", "%s\\n", "a b;c"])).unwrap();
+        assert_eq!(found.expose(), "a b;c");
+    }
+
+    #[test]
+    fn a_generated_secret_is_made_once_and_for_the_owner_only() {
+        let (folder, resolver) = resolver();
+        let reference = SecretRef::Generated("agent-token".to_owned());
+        let first = resolver.resolve("k", &reference).unwrap();
+        assert_eq!(resolver.resolve("k", &reference).unwrap(), first);
+        assert_eq!(first.expose().len(), 32);
+        assert!(first.expose().chars().all(|c| c.is_ascii_hexdigit()));
+        let other = resolver.resolve("k", &SecretRef::Generated("other".to_owned())).unwrap();
+        assert_ne!(other, first);
+        let secrets = folder.path().join("shop.secrets");
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&secrets), mode(&secrets.join("agent-token"))), (0o700, 0o600));
+        assert_eq!(std::fs::read_to_string(secrets.join(".gitignore")).unwrap(), "*\n");
+        std::fs::set_permissions(secrets.join("agent-token"), std::fs::Permissions::from_mode(0o644))
+            .unwrap();
+        expect_test::expect!["[DIR]/shop.secrets/agent-token can be read by others; run `chmod 600 [DIR]/shop.secrets/agent-token`"]
+            .assert_eq(&fails(&resolver, &reference));
+    }
+
+    #[test]
+    fn two_at_once_end_with_one_value() {
+        let (_folder, resolver) = resolver();
+        let reference = SecretRef::Generated("token".to_owned());
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let (resolver, reference) = (resolver.clone(), reference.clone());
+                std::thread::spawn(move || resolver.resolve("k", &reference).unwrap())
+            })
+            .collect();
+        let values: Vec<Secret> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert!(values.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+
+    #[test]
+    fn errors_name_the_key_the_place_and_the_remedy_and_no_value() {
+        let (folder, resolver) = resolver();
+        let write = |name: &str, bytes: &[u8]| {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+            SecretRef::File(name.into())
+        };
+        let lines = [
+            fails(&resolver, &SecretRef::Env("AESOP_TEST_NOT_SET".to_owned())),
+            fails(&resolver, &SecretRef::File("missing".into())),
+            fails(&resolver, &SecretRef::File(".".into())),
+            fails(&resolver, &write("empty", b"\n")),
+            fails(&resolver, &write("lines", b"hunter2\nhunter2\n")),
+            fails(&resolver, &write("binary", b"hunter2\xff")),
+            fails(&resolver, &write("large", &vec![b'x'; 70_000])),
+            fails(&resolver, &command(&["/no/such/program"])),
+            fails(&resolver, &command(&["sh", "-c", "echo hunter2; echo hunter2 >&2; exit 3"])),
+            fails(&resolver, &command(&["true"])),
+            fails(&resolver, &command(&[])),
+        ];
+        let text = lines.join("\n");
+        assert!(!text.contains("hunter2"), "{text}");
+        expect_test::expect![[r#"
+            the environment variable AESOP_TEST_NOT_SET is not set; export it before you call aesop
+            [DIR]/missing: No such file or directory (os error 2); create the file, or make it readable for the user who calls aesop
+            [DIR]/.: Is a directory (os error 21); create the file, or make it readable for the user who calls aesop
+            [DIR]/empty gives an empty secret
+            [DIR]/lines gives something that is not one line of text
+            [DIR]/binary gives something that is not one line of text
+            [DIR]/large is larger than 64 KiB, which no password is; is it the right file?
+            `/no/such/program` cannot be run: No such file or directory (os error 2)
+            `sh` failed (exit status: 3); run it by hand to see why
+            `true` gives an empty secret
+            the empty command gives an empty secret"#]].assert_eq(&text);
+    }
+}

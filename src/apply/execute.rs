@@ -5,6 +5,7 @@ use super::prepare::{PrepareError, Prepared};
 use super::report::{Failure, Report};
 use super::session::{Session, observe};
 use super::{ApplyEvent, Contents, Events, Options};
+use crate::clock::{Clock, SystemClock};
 use crate::host::{Call, Command, Connect, HostError};
 use crate::inventory::model::Inventory;
 use crate::plan::{Change, Plan, Stage, Step, Wave};
@@ -14,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A lock that nobody has touched for so long belongs to an apply that died. Every call of an apply touches it,
 /// and no call waits longer.
@@ -260,7 +261,7 @@ impl Run<'_> {
             self.left_out(stage, host, steps.len(), "an earlier step failed on this host").await;
             return true;
         }
-        let started = Instant::now();
+        let started = SystemClock.instant();
         let mut script = Script::new();
         let compiled = self
             .lock_line(&mut script)

@@ -1,13 +1,13 @@
 //! `aesop ready`: the ready test of one service, run on its host by `apply`. Hidden.
 
 use super::{Context, Exit};
+use crate::clock::{Clock, SystemClock};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 
 /// Between two tries.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -56,13 +56,13 @@ enum Test {
 }
 
 pub(super) async fn run(args: Args, _: &Context) -> anyhow::Result<Exit> {
-    let end = Instant::now() + Duration::from_secs(args.timeout);
+    let end = SystemClock.instant() + Duration::from_secs(args.timeout);
     loop {
         let tried = tokio::time::timeout(TRY_LIMIT, args.test.passes()).await;
         let Err(why) = tried.unwrap_or_else(|_| bail!("no answer within {} s", TRY_LIMIT.as_secs())) else {
             return Ok(Exit::Done);
         };
-        if Instant::now() >= end {
+        if SystemClock.instant() >= end {
             return Err(why.context(format!("not ready after {} s", args.timeout)));
         }
         tokio::time::sleep(INTERVAL).await;

@@ -17,6 +17,8 @@ mod raw;
 mod schedule;
 pub mod schema;
 mod select;
+#[cfg(test)]
+mod tests;
 mod validate;
 mod value;
 

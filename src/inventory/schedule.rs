@@ -54,7 +54,7 @@ fn check_calendar(fields: &[&str]) -> Result<(), String> {
     }
     let mut parts = fields.iter().copied().peekable();
     let mut seen = false;
-    if parts.peek().is_some_and(|part| part.split(['.', ',']).filter(|d| !d.is_empty()).all(is_weekday)) {
+    if parts.peek().is_some_and(|part| weekdays(part)) {
         parts.next();
         seen = true;
     }
@@ -78,6 +78,11 @@ fn check_calendar(fields: &[&str]) -> Result<(), String> {
             fields.join(" ")
         )),
     }
+}
+
+/// `Mon`, `Mon,Wed`, `Mon..Fri,Sun`.
+fn weekdays(text: &str) -> bool {
+    text.split(',').all(|item| item.split("..").all(is_weekday) && item.split("..").count() <= 2)
 }
 
 fn is_weekday(name: &str) -> bool {

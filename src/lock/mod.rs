@@ -5,6 +5,8 @@
 //! others alone. An id that was ever used is never given again.
 
 mod file;
+#[cfg(test)]
+mod tests;
 
 pub use file::{LockError, path_for};
 
