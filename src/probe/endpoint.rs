@@ -88,9 +88,11 @@ fn bean_samples(bean: &Bean, now: Timestamp) -> Vec<Sample> {
         match (attribute.as_str(), value) {
             ("State", Value::String(state)) => {
                 let running = matches!(state.as_str(), "streaming" | "running" | "stable" | "joined");
-                samples.push(
-                    label(format!("{prefix}_running"), f64::from(u8::from(running))).note(state.clone()),
-                );
+                let note = match bean.attributes.get("LastError") {
+                    Some(Value::String(error)) if !error.is_empty() => format!("{state}: {error}"),
+                    _ => state.clone(),
+                };
+                samples.push(label(format!("{prefix}_running"), f64::from(u8::from(running))).note(note));
             }
             ("LastError", Value::String(error)) if !error.is_empty() => {
                 samples.push(label(format!("{prefix}_error"), 1.0).note(error.clone()));
@@ -156,7 +158,7 @@ mod tests {
             relay_uptime_seconds ["relay"] 7 
             relay_source_connected ["shop", "relay"] 0 
             relay_source_error ["shop", "relay"] 1 access denied
-            relay_source_running ["shop", "relay"] 0 connecting
+            relay_source_running ["shop", "relay"] 0 connecting: access denied
             relay_source_time_lag_ms ["shop", "relay"] 1500 
             service_ready ["relay"] 0 503 Service Unavailable: shop: connecting"#]]
         .assert_eq(&lines.join("\n"));

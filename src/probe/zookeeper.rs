@@ -81,7 +81,12 @@ const READINGS: &[(&str, &str)] = &[
 fn samples(mntr: &str, srvr: &str, now: Timestamp) -> Result<Vec<Sample>, ProbeError> {
     let sample = |name: &str, value: f64| Sample::new(name, value, now).label("service", "zookeeper");
     if mntr.contains(NOT_SERVING) || srvr.contains(NOT_SERVING) {
-        return Ok(vec![sample("zookeeper_serving", 0.0).note("not serving requests: no quorum")]);
+        return Ok(vec![
+            sample("zookeeper_serving", 0.0).note("not serving requests: no quorum"),
+            // The ensemble's count of leaders needs a reading of those outside it, too.
+            sample("zookeeper_leader", 0.0),
+            sample("zookeeper_standalone", 0.0),
+        ]);
     }
     let readings = parse_mntr(mntr);
     let Some(mode) = srvr.lines().find_map(|line| line.strip_prefix("Mode: ")) else {
