@@ -14,6 +14,7 @@ mod diagnostic;
 mod exec;
 mod init;
 mod lab;
+mod lag;
 mod output;
 mod plan;
 mod probe;
@@ -219,6 +220,8 @@ subcommands! {
     Ready => ready,
     /// Runs this host's probes now and prints the samples
     Probe => probe,
+    /// How far each partition is behind its source, by hop; worst first
+    Lag => lag,
     /// Runs probes on this host when asked, over HTTPS (installed by `apply`)
     Agent => agent,
     /// Everything on lab hosts on this machine, from nothing (as root)

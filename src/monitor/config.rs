@@ -118,6 +118,9 @@ pub struct EmailConfig {
     /// File with the SMTP password.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// PEM certificate authority of the SMTP server, where it is none of the system's.
+    #[serde(default)]
+    pub ca_certificate: Option<PathBuf>,
     /// Sender.
     pub from: String,
     /// Recipients of alerts.

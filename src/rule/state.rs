@@ -275,7 +275,8 @@ fn summary(rule: &Rule, element: &Element) -> String {
     let note = element.note.clone().unwrap_or_default();
     let context = minijinja::context! { labels => element.labels.clone(), value => element.value, note };
     match environment().render_str(&rule.summary, context) {
-        Ok(text) => text,
+        // One line, whatever stood in a label or in an error.
+        Ok(text) => text.split_whitespace().collect::<Vec<_>>().join(" "),
         // An alert with a clumsy text is better than none.
         Err(error) => format!("{} {:?} {} (summary: {error})", rule.name, element.labels, element.value),
     }

@@ -235,6 +235,7 @@ fn email(
         },
         user: email.smtp.user.clone(),
         password_file,
+        ca_certificate: None,
         from: email.from.clone(),
         to: email.to.clone(),
     }))
