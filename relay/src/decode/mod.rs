@@ -10,6 +10,8 @@ mod bytes;
 pub mod event;
 pub mod filter;
 mod geometry;
+#[cfg(test)]
+mod golden;
 mod json;
 pub mod key;
 pub mod query;
