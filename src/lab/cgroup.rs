@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// The folder of all labs in each hierarchy.
 const ROOT: &str = "aesop-lab";
+/// Below a host's own: see [`Group::keeper_files`].
+const KEEPER: &str = "keeper";
 /// How long killed processes may take to be gone; the kernel needs milliseconds, a busy disk seconds.
 const EMPTY_WITHIN: Duration = Duration::from_secs(20);
 /// How often it looks.
@@ -52,12 +54,22 @@ impl Group {
                 fill_cpuset(&hierarchy.path, dir)?;
             }
         }
-        Ok(())
+        let keeper = self.unified.join(KEEPER);
+        fs::create_dir_all(&keeper).map_err(LabError::file("make cgroup", keeper))
     }
 
-    /// The files that a starting process writes its own pid to.
-    pub(super) fn procs_files(&self) -> impl Iterator<Item = PathBuf> {
-        self.dirs.iter().map(|(_, dir)| dir.join("cgroup.procs"))
+    /// The files that the process which starts and restarts the host writes its pid to. In the unified hierarchy
+    /// that is a leaf: a cgroup there has either processes or children with controllers.
+    pub(super) fn keeper_files(&self) -> impl Iterator<Item = PathBuf> {
+        self.dirs.iter().map(|(hierarchy, dir)| {
+            let dir = if hierarchy.unified { dir.join(KEEPER) } else { dir.clone() };
+            dir.join("cgroup.procs")
+        })
+    }
+
+    /// The file that systemd-nspawn's pid goes to, from where it spreads into leaves of its own.
+    pub(super) fn entry_file(&self) -> PathBuf {
+        self.unified.join("cgroup.procs")
     }
 
     /// The files that a process writes its own pid to in order to join this one in every hierarchy.

@@ -2,8 +2,10 @@
 
 use super::{LabError, Result};
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::process::{Command, Stdio};
+use tempfile::tempfile;
 
 /// Lines of a failed command's output that an error quotes: enough for the reason, short enough to read.
 const TAIL_LINES: usize = 12;
@@ -71,10 +73,6 @@ impl Cmd {
         self.argv.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 
-    fn started(&self, source: std::io::Error) -> LabError {
-        LabError::Start { command: self.line(), remedy: self.remedy.clone(), source }
-    }
-
     /// The command as std knows it; for callers that keep the child.
     pub(super) fn to_std(&self) -> Command {
         let mut argv = self.argv.iter();
@@ -83,27 +81,19 @@ impl Cmd {
         command
     }
 
-    fn raw(&self) -> Result<Output> {
-        let mut command = self.to_std();
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| self.started(error))?;
-        std::thread::scope(|scope| {
-            if let Some(mut stdin) = child.stdin.take() {
-                // A command that does not read its stdin closes the pipe: no failure of ours.
-                scope.spawn(move || stdin.write_all(&self.stdin).ok());
-            }
-            child.wait_with_output().map_err(|error| self.started(error))
-        })
-    }
-
-    /// Runs it, whatever its exit code.
+    /// Runs it, whatever its exit code. Through files and not pipes: what it leaves running in the background
+    /// would hold a pipe open, and us with it.
     pub(super) fn answer(&self) -> Result<Answer> {
-        let output = self.raw()?;
-        Ok(Answer {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+        let run = || {
+            let (mut stdin, mut stdout, mut stderr) = (tempfile()?, tempfile()?, tempfile()?);
+            stdin.write_all(&self.stdin)?;
+            stdin.rewind()?;
+            let mut command = self.to_std();
+            command.stdin(stdin).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+            let code = command.status()?.code();
+            Ok(Answer { code, stdout: text(&mut stdout)?, stderr: text(&mut stderr)? })
+        };
+        run().map_err(|source| LabError::Start { command: self.line(), remedy: self.remedy.clone(), source })
     }
 
     /// Runs it and returns its stdout; an exit code other than 0 is an error.
@@ -120,6 +110,13 @@ impl Cmd {
             tail: tail(said),
         })
     }
+}
+
+fn text(file: &mut File) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The last lines of a text.
@@ -155,6 +152,13 @@ mod tests {
     #[test]
     fn stdin_reaches_the_command() {
         assert_eq!(Cmd::new("cat").stdin(b"abc").run().unwrap(), "abc");
+    }
+
+    #[test]
+    fn what_a_command_leaves_running_does_not_hold_us() {
+        let answer = Cmd::new("sh").args(["-c", "sleep 30 & echo $!"]).answer().unwrap();
+        let kill = Cmd::new("kill").arg(answer.stdout.trim()).run();
+        assert!(kill.is_ok(), "it ended before we did");
     }
 
     #[test]

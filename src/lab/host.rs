@@ -24,6 +24,14 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// Writes its own pid to every file before `--`, then becomes the command after it.
 const ENTER_CGROUPS: &str =
     "while [ \"$1\" != -- ]; do echo $$ > \"$1\" || exit 125; shift; done; shift; exec \"$@\"";
+/// Runs `$@` below the cgroup whose file is `$1`, and again as long as it ends with 133: so systemd-nspawn asks
+/// for a reboot. `$2` is the host's link, which outlives the run for a moment and would be in the way.
+const KEEP: &str = r#"entry=$1 link=$2; shift 2
+while :; do
+    sh -c 'echo $$ > "$1" || exit 125; shift; exec "$@"' sh "$entry" "$@"
+    [ $? = 133 ] || exit 0
+    ip link delete "$link" 2>/dev/null
+done"#;
 
 /// A host of a lab.
 #[derive(Clone, Debug)]
@@ -115,15 +123,16 @@ impl Host {
     fn spawn(&self) -> Result<Child> {
         let (folders, group) = (self.folders(), self.group()?);
         prepare::mount_host(&folders, &self.host)?;
+        let link = net::link_name(&self.host.machine);
         // Left by the last run, whose end the kernel may still be tidying up after.
-        net::remove_link(&net::link_name(&self.host.machine))?;
+        net::remove_link(&link)?;
         group.make()?;
         let console = File::create(folders.console()).map_err(LabError::file("create", folders.console()))?;
         let errors = console.try_clone().map_err(LabError::file("open", folders.console()))?;
-        let mut command = Cmd::new("sh").args(["-c", ENTER_CGROUPS, "sh"]).args(group.procs_files()).args([
-            // A session of its own: what ends our terminal does not end the lab.
-            "--",
-            "setsid",
+        // A session of its own: what ends our terminal does not end the lab.
+        let mut command =
+            Cmd::new("setsid").args(["sh", "-c", ENTER_CGROUPS, "sh"]).args(group.keeper_files());
+        command = command.args(["--", "sh", "-c", KEEP, "sh"]).arg(group.entry_file()).arg(&link).args([
             "systemd-nspawn",
             "--quiet",
             "--boot",

@@ -70,6 +70,8 @@ pub(super) const DEBIAN: Recipe = Recipe {
             "etc/smtpd.conf",
             "listen on 0.0.0.0 port 25 hostname mail.lab\ntable boxes { \"@\" = \"deploy\" }\naction \"keep\" maildir \"/var/mail/lab\" virtual <boxes>\nmatch from any for any action \"keep\"\n",
         ),
+        // A lab host reaches no name server; asking nobody fails at once, asking the machine's after a minute.
+        ("etc/resolv.conf", "nameserver 127.0.0.1\n"),
         // A test that kills the server wants to say itself when it comes back.
         ("etc/systemd/system/mariadb.service.d/lab.conf", "[Service]\nRestart=no\n"),
     ],

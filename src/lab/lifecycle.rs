@@ -147,6 +147,11 @@ impl Lab {
         self.state.subnet.gateway()
     }
 
+    /// The link that all its hosts are attached to.
+    pub fn bridge(&self) -> String {
+        self.state.bridge()
+    }
+
     /// The folder of overlays, keys and logs.
     pub fn work_dir(&self) -> &Path {
         &self.state.work_dir

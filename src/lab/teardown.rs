@@ -3,9 +3,13 @@
 use super::cgroup::Group;
 use super::state::{self, HostState, State};
 use super::{LabError, Result, image, mount, net};
+use std::path::Path;
 
 /// A file in every lab's folder: what has none is never removed.
 pub(super) const MARKER: &str = ".aesop-lab";
+
+/// Where systemd-nspawn passes mounts to running machines.
+const PROPAGATE: &str = "/run/systemd/nspawn/propagate";
 
 /// Removes a lab: processes, mounts, loop devices, links, cgroups, folders, and last its state. What fails does
 /// not keep the rest from being removed, and leaves the state for another try.
@@ -39,6 +43,8 @@ pub(super) fn remove_host(state: &State, host: &HostState) -> Result<()> {
     attempt(mount::detach_loops_below(&dir));
     attempt(net::remove_link(&net::link_name(&host.machine)));
     attempt(group.remove());
+    // systemd-nspawn leaves it where /run is not a tmpfs.
+    attempt(image::remove_dir(&Path::new(PROPAGATE).join(&host.machine)));
     if mount::below(&dir)?.is_empty() {
         attempt(image::remove_dir(&dir));
     }
