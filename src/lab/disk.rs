@@ -20,7 +20,11 @@ cp -a "$4/." /mnt/
 umount /mnt
 mount "$1" "$4"
 "#;
-const FILL: &str = r#"cat /dev/zero > "$1" 2>/dev/null; df --output=avail -B1 "$(dirname "$1")" | tail -n 1"#;
+/// Several times, since ext4 gives back what it had set aside for metadata once the file is on disk.
+const FILL: &str = r#"
+for try in 1 2 3 4; do cat /dev/zero >> "$1" 2>/dev/null; sync -f "$1"; done
+df --output=avail -B1 "$(dirname "$1")" | tail -n 1
+"#;
 
 impl Host {
     /// Puts a disk of its own, this many megabytes large, under the folder `path`, with what the folder holds.

@@ -15,6 +15,7 @@
 mod cluster;
 mod crash;
 mod growth;
+mod hosts;
 mod oracle;
 mod story;
 
@@ -23,6 +24,19 @@ use std::process::ExitCode;
 
 /// In the order they run: the stories share one cluster, made by the first of them.
 const TESTS: &[(&str, fn())] = &[
+    ("hosts::answer_over_ssh", hosts::answer_over_ssh),
+    ("hosts::differ_in_what_sudo_allows", hosts::differ_in_what_sudo_allows),
+    ("hosts::stop_their_own_services_only", hosts::stop_their_own_services_only),
+    ("hosts::can_be_cut_off_and_frozen", hosts::can_be_cut_off_and_frozen),
+    ("hosts::come_back_after_every_end", hosts::come_back_after_every_end),
+    ("hosts::can_have_a_full_disk", hosts::can_have_a_full_disk),
+    ("hosts::are_added_and_removed", hosts::are_added_and_removed),
+    ("hosts::bring_databases_and_mail", hosts::bring_databases_and_mail),
+    ("hosts::leave_nothing_behind", hosts::leave_nothing_behind),
+    (
+        "hosts::leave_nothing_behind_when_their_creator_is_killed",
+        hosts::leave_nothing_behind_when_their_creator_is_killed,
+    ),
     ("story::from_nothing_to_a_resolved_mail", story::from_nothing_to_a_resolved_mail),
     ("growth::a_host_is_added_by_a_line", growth::a_host_is_added_by_a_line),
     ("crash::nothing_is_lost_in_a_crash", crash::nothing_is_lost_in_a_crash),
