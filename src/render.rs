@@ -140,7 +140,8 @@ mod tests {
         let templates = Templates::new(&overrides).unwrap();
         assert_eq!(templates.overridden(), ["base/sysctl.conf.j2"]);
         let error = templates.render("base/sysctl.conf.j2", context! { cluster => "hunter2" }).unwrap_err();
-        expect!["your template base/sysctl.conf.j2, line 2: undefined value"].assert_eq(&error.to_string());
+        expect!["your template base/sysctl.conf.j2, line 2: undefined value: `nonsense` is undefined"]
+            .assert_eq(&error.to_string());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{ApplyEvent, Contents, Events, Options};
 use crate::clock::{Clock, SystemClock};
 use crate::host::{Call, Command, Connect, HostError};
 use crate::inventory::model::Inventory;
-use crate::plan::{Change, Plan, Stage, Step, Wave};
+use crate::plan::{Action, Change, Plan, Stage, Step, Wave};
 use crate::service::{HostState, Role};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,9 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// A lock that nobody has touched for so long belongs to an apply that died. Every call of an apply touches it,
-/// and no call waits longer.
-const LOCK_STALE: Duration = Duration::from_mins(15);
+/// A lock that nobody has touched for so long belongs to an apply that died.
+const LOCK_STALE: Duration = Duration::from_mins(2);
+/// How often locks are touched. It keeps idle connections up as well.
+const HEARTBEAT: Duration = Duration::from_secs(20);
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Observes, plans and applies without asking; what demos and tests call. The plan comes back with the report.
@@ -87,6 +88,26 @@ struct Outcome {
     /// Steps done.
     done: usize,
     failure: Option<(usize, String)>,
+    /// The host itself is in trouble, not one of its services.
+    lost: bool,
+}
+
+impl Outcome {
+    fn lost(error: String) -> Self {
+        Self { done: 0, failure: Some((0, error)), lost: true }
+    }
+}
+
+/// The step that failed.
+struct Failed {
+    words: String,
+    only_not_ready: bool,
+}
+
+impl Failed {
+    fn hard(words: &str) -> Self {
+        Self { words: words.to_owned(), only_not_ready: false }
+    }
 }
 
 impl Run<'_> {
@@ -123,8 +144,14 @@ impl Run<'_> {
             }
         });
         if self.lock(&hosts).await {
-            for stage in &self.plan.stages {
-                self.stage(stage).await;
+            let work = async {
+                for stage in &self.plan.stages {
+                    self.stage(stage).await;
+                }
+            };
+            tokio::select! {
+                () = work => {}
+                () = self.heartbeat(&hosts) => {}
             }
         } else {
             self.skip_all().await;
@@ -140,7 +167,7 @@ impl Run<'_> {
             let added = self.lock_line(&mut script);
             let outcome = match added {
                 Ok(()) => self.call(host, "lock", script, &[], LOCK_LIMIT).await,
-                Err(error) => Outcome { done: 0, failure: Some((0, error.to_string())) },
+                Err(error) => Outcome::lost(error.to_string()),
             };
             (*host, outcome)
         }));
@@ -149,10 +176,29 @@ impl Run<'_> {
         while let Some((host, outcome)) = locked.next().await {
             if let Some((_, error)) = outcome.failure {
                 free = false;
-                self.fail(host, Role::Base, "lock", "take the lock", &error).await;
+                self.fail(host, Role::Base, "lock", &Failed::hard("take the lock"), &error).await;
             }
         }
         free
+    }
+
+    /// Touches the locks as long as there is work. Never ends by itself.
+    async fn heartbeat(&self, hosts: &[&str]) {
+        loop {
+            tokio::time::sleep(HEARTBEAT).await;
+            let beats = hosts.iter().filter(|host| !self.progress(|progress| progress.out.contains(**host)));
+            let beats = futures_util::stream::iter(beats.map(|host| async move {
+                let mut script = Script::new();
+                if self.lock_line(&mut script).is_ok() {
+                    let outcome = self.call(host, "lock", script, &[], LOCK_LIMIT).await;
+                    if let Some((_, error)) = outcome.failure {
+                        // The next step on that host says it better.
+                        tracing::debug!(host, error, "lock not touched");
+                    }
+                }
+            }));
+            beats.buffer_unordered(self.options.parallel.max(1)).collect::<()>().await;
+        }
     }
 
     fn lock_line(&self, script: &mut Script) -> Result<(), super::ApplyError> {
@@ -277,7 +323,7 @@ impl Run<'_> {
             })
             .and_then(|()| script.steps(host, steps, self.contents));
         if let Err(error) = compiled {
-            self.fail(host, stage.role, &stage.service, "prepare", &error.to_string()).await;
+            self.fail(host, stage.role, &stage.service, &Failed::hard("prepare"), &error.to_string()).await;
             return false;
         }
         self.say(ApplyEvent::HostStarted {
@@ -302,7 +348,11 @@ impl Run<'_> {
                 true
             }
             Some((number, error)) => {
-                let step = steps.get(number).map(|step| step.action.to_string()).unwrap_or_default();
+                let action = steps.get(number).map(|step| &step.action);
+                let step = Failed {
+                    words: action.map(ToString::to_string).unwrap_or_default(),
+                    only_not_ready: !outcome.lost && matches!(action, Some(Action::AwaitReady(_))),
+                };
                 self.fail(host, stage.role, &stage.service, &step, &error).await;
                 false
             }
@@ -324,15 +374,19 @@ impl Run<'_> {
         });
     }
 
-    async fn fail(&self, host: &str, role: Role, service: &str, step: &str, error: &str) {
+    /// Notes a failure. A service that does not become ready leaves the host's other services alone; after any
+    /// other failure the host gets no further steps.
+    async fn fail(&self, host: &str, role: Role, service: &str, step: &Failed, error: &str) {
         self.progress(|progress| {
             progress.report.hosts.entry(host.to_owned()).or_default().failed += 1;
-            progress.out.insert(host.to_owned());
+            if !step.only_not_ready {
+                progress.out.insert(host.to_owned());
+            }
             progress.failed.entry(role).or_default().insert(host.to_owned());
             progress.report.failures.push(Failure {
                 host: host.to_owned(),
                 service: service.to_owned(),
-                step: step.to_owned(),
+                step: step.words.clone(),
                 error: error.to_owned(),
             });
         });
@@ -368,7 +422,7 @@ impl Run<'_> {
         timeout: Duration,
     ) -> Outcome {
         let Some(connection) = self.session.host(host).map(Arc::clone) else {
-            return Outcome { done: 0, failure: Some((0, format!("{host}: there is no connection"))) };
+            return Outcome::lost(format!("{host}: there is no connection"));
         };
         let Script { lines, bodies, ends, .. } = script;
         let on_line = |line: &str| self.line(host, service, &ends, steps, line);
@@ -393,9 +447,10 @@ impl Run<'_> {
                     })
                 })
             }
-            Some(("note", rest)) => rest
-                .split_once('|')
-                .map(|(_, text)| ApplyEvent::Note { host: host.to_owned(), text: decode(text) }),
+            Some(("note", rest)) => rest.split_once('|').map(|(_, text)| ApplyEvent::Note {
+                host: host.to_owned(),
+                text: decode(text).replace('\n', "; "),
+            }),
             _ => None,
         };
         if let Some(event) = event {
@@ -413,7 +468,7 @@ fn outcome(
 ) -> Outcome {
     let output = match output {
         Ok(output) => output,
-        Err(error) => return Outcome { done: 0, failure: Some((0, error.to_string())) },
+        Err(error) => return Outcome::lost(error.to_string()),
     };
     let text = String::from_utf8_lossy(&output.stdout);
     let (mut lines_done, mut failure) = (0, None);
@@ -426,15 +481,16 @@ fn outcome(
     }
     let done = ends.iter().take(lines_done).filter_map(|end| *end).max().map_or(0, |last| last + 1);
     if lines_done == ends.len() && output.status == Some(0) {
-        return Outcome { done: steps.len(), failure: None };
+        return Outcome { done: steps.len(), failure: None, lost: false };
     }
     // Files that are written aside end with their commit; the line tells which one it was.
     let at = ends.iter().skip(lines_done).find_map(|end| *end).unwrap_or(done);
+    let lost = failure.is_none();
     let detail = failure.unwrap_or_else(|| {
         let said = output.stderr.trim();
         format!("the host stopped answering in the middle{}{said}", if said.is_empty() { "" } else { ": " })
     });
-    Outcome { done, failure: Some((at, format!("{host}: {detail}"))) }
+    Outcome { done, failure: Some((at, format!("{host}: {detail}"))), lost }
 }
 
 fn decode(base64: &str) -> String {

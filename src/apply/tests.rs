@@ -1,1 +1,312 @@
+//! Plan and apply on hosts in memory: whatever the inventory, an apply leaves nothing to do.
 
+use super::*;
+use crate::artifact::Store;
+use crate::host::fake::FakeConnect;
+use crate::inventory::model::Inventory;
+use crate::plan::plan;
+use proptest::prelude::*;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// An inventory of `kafka` Kafka and ZooKeeper hosts, `consumers` consumers and the rest.
+fn inventory(folder: &Path, kafka: usize, relays: usize, consumers: usize, shared: bool) -> Inventory {
+    let names = |prefix: &str, count: usize| {
+        (1..=count).map(|n| format!("{prefix}{n}")).collect::<Vec<_>>().join(", ")
+    };
+    let mut hosts = String::new();
+    for (prefix, count, base) in [("k", kafka, 10), ("r", relays, 20), ("c", consumers, 30), ("m", 1, 40)] {
+        for number in 1..=count {
+            writeln!(hosts, "  {prefix}{number}: {{address: 10.0.0.{}}}", base + number).unwrap();
+        }
+    }
+    let monitor = if shared { "k1" } else { "m1" };
+    let text = format!(
+        "cluster: shop\nhosts:\n{hosts}zookeeper: {{hosts: [{k}]}}\nkafka: {{hosts: [{k}]}}\n\
+         sources:\n  shop: {{mysql: {{host: 10.0.0.5, user: aesop}}, tables: ['shop.*']}}\n\
+         relays: {{hosts: [{r}]}}\nconsumers:\n  kafka-json: {{hosts: [{c}], sources: [shop]}}\n\
+         monitor: {{hosts: [{monitor}]}}\n",
+        k = names("k", kafka),
+        r = names("r", relays),
+        c = names("c", consumers),
+    );
+    let path = folder.join("shop.yml");
+    std::fs::write(&path, text).unwrap();
+    crate::inventory::load(&path).unwrap()
+}
+
+/// Binaries that are small, and jars that are never fetched: in-memory hosts have them already.
+fn prepared(folder: &Path, inventory: &Inventory) -> Prepared {
+    let binaries = folder.join("bin");
+    std::fs::create_dir_all(&binaries).unwrap();
+    for name in ["aesop", "aesop-relay", "aesop-consumer"] {
+        std::fs::write(binaries.join(name), name).unwrap();
+    }
+    let names = crate::service::artifact_names(inventory);
+    let store = Store::open_in(folder.join("cache"), binaries, &names).unwrap();
+    Prepared::with_store(inventory, store).unwrap()
+}
+
+/// Puts the jar sets onto every host: they come from a network that tests do not use.
+fn with_jars(connect: &FakeConnect, prepared: &Prepared) {
+    for (name, state) in &prepared.desired {
+        let artifacts = state.parts.iter().flat_map(|part| &part.artifacts);
+        let jars: Vec<String> =
+            artifacts.filter(|a| !a.name.starts_with("aesop")).map(|a| a.id.clone()).collect();
+        connect.host(name).with(|host| host.artifacts.extend(jars));
+    }
+}
+
+struct Lab {
+    folder: tempfile::TempDir,
+    connect: FakeConnect,
+}
+
+impl Lab {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), connect: FakeConnect::default() }
+    }
+
+    fn prepare(&self, inventory: &Inventory) -> Prepared {
+        let prepared = prepared(self.folder.path(), inventory);
+        with_jars(&self.connect, &prepared);
+        prepared
+    }
+
+    async fn apply(&self, inventory: &Inventory) -> (crate::plan::Plan, Report) {
+        let prepared = self.prepare(inventory);
+        let (events, mut receiver) = tokio::sync::mpsc::channel(64);
+        let options = Options { parallel: 4, operator: "test@here".to_owned() };
+        let drain = tokio::spawn(async move { while receiver.recv().await.is_some() {} });
+        let done = run(inventory, &prepared, &self.connect, &options, events).await.unwrap();
+        drain.await.unwrap();
+        done
+    }
+
+    async fn plan(&self, inventory: &Inventory) -> crate::plan::Plan {
+        let prepared = self.prepare(inventory);
+        let (_, observed) = observe(&self.connect, inventory, &prepared.desired, 4).await;
+        plan(&inventory.cluster, &prepared.desired, &observed)
+    }
+
+    /// Kafka hosts where a unit was restarted since the logs were cleared.
+    fn restarted(&self) -> Vec<&'static str> {
+        let restarts = |name: &&str| {
+            self.connect.host(name).with(|state| state.log.iter().any(|step| step.starts_with("restart")))
+        };
+        ["k1", "k2", "k3"].into_iter().filter(restarts).collect()
+    }
+
+    fn clear_logs(&self, inventory: &Inventory) {
+        for name in inventory.hosts.keys() {
+            self.connect.host(name).with(|host| host.log.clear());
+        }
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn an_apply_leaves_nothing_to_do(
+        kafka in 1..6_usize, relays in 1..3_usize, consumers in 1..4_usize, shared in any::<bool>(),
+    ) {
+        block_on(async {
+            let lab = Lab::new();
+            let inventory = inventory(lab.folder.path(), kafka, relays, consumers, shared);
+            let (first, report) = lab.apply(&inventory).await;
+            assert!(report.is_success(), "{report:#?}");
+            assert!(!first.is_empty());
+            assert_eq!(first.summary().restarts, 0, "nothing runs yet");
+            let second = lab.plan(&inventory).await;
+            assert!(second.is_empty(), "{:#?}", second.steps().collect::<Vec<_>>());
+        });
+    }
+
+    #[test]
+    fn an_apply_that_fails_anywhere_is_finished_by_the_next(
+        step in prop::sample::select(vec![
+            "user kafka", "directory", "artifact-end", "file", "commit", "daemon-reload", "kafka-format",
+            "start", "started", "gate", "ready", "generation",
+        ]),
+        host in prop::sample::select(vec!["k1", "k2", "r1", "c1", "m1"]),
+    ) {
+        block_on(async {
+            let lab = Lab::new();
+            let inventory = inventory(lab.folder.path(), 3, 1, 2, false);
+            let failing = step.replace(' ', "|");
+            lab.connect.host(host).with(|state| state.fails = vec![failing]);
+            let (_, report) = lab.apply(&inventory).await;
+            let others = report.failures.iter().filter(|failure| failure.host != host).count();
+            assert_eq!(others, 0, "one failing host never fails another: {report:#?}");
+            lab.connect.host(host).with(|state| {
+                state.fails.clear();
+                // A lock is given up also where something failed.
+                assert_eq!(state.lock, None);
+            });
+            let (_, report) = lab.apply(&inventory).await;
+            assert!(report.is_success(), "{report:#?}");
+            assert!(lab.plan(&inventory).await.is_empty());
+        });
+    }
+}
+
+#[test]
+fn adding_a_consumer_touches_that_host_and_reloads_the_monitor() {
+    block_on(async {
+        let lab = Lab::new();
+        let before = inventory(lab.folder.path(), 3, 1, 2, false);
+        lab.apply(&before).await;
+        lab.clear_logs(&before);
+        let after = inventory(lab.folder.path(), 3, 1, 3, false);
+        let (plan, report) = lab.apply(&after).await;
+        assert!(report.is_success());
+        assert_eq!(plan.hosts().into_iter().collect::<Vec<_>>(), ["c3", "m1"]);
+        assert_eq!(plan.summary().restarts, 0);
+        let monitor = lab.connect.host("m1").with(|state| state.log.clone());
+        assert_eq!(
+            monitor,
+            [
+                "file /etc/aesop/monitor.yml",
+                "commit ",
+                "reload aesop-monitor.service",
+                "started aesop-monitor.service",
+                "gate aesop-monitor.service",
+                "ready aesop-monitor.service",
+                "generation 2",
+            ]
+        );
+    });
+}
+
+#[test]
+fn brokers_restart_one_after_the_other_each_behind_the_test_of_all() {
+    block_on(async {
+        let lab = Lab::new();
+        let mut inventory = inventory(lab.folder.path(), 3, 1, 1, false);
+        lab.apply(&inventory).await;
+        let role = inventory.kafka.as_mut().unwrap();
+        role.config.insert("num.io.threads".to_owned(), "16".to_owned());
+        let plan = lab.plan(&inventory).await;
+        assert_eq!(plan.summary().restarts, 3);
+        let waves: Vec<(Vec<&String>, Vec<&String>)> = plan.stages[0]
+            .waves
+            .iter()
+            .map(|wave| (wave.steps.keys().collect(), wave.gates.keys().collect()))
+            .collect();
+        let names: Vec<String> = ["k1", "k2", "k3"].map(str::to_owned).to_vec();
+        let [k1, k2, k3] = [&names[0], &names[1], &names[2]];
+        assert_eq!(waves, [(vec![k1], vec![k2, k3]), (vec![k2], vec![k1, k3]), (vec![k3], vec![k1, k2])]);
+
+        // The second broker is not ready once the first is back: no further one is touched, and the next apply
+        // goes on where this one stopped.
+        lab.connect.host("k2").with(|state| state.fails = vec!["gate|aesop-kafka".to_owned()]);
+        lab.clear_logs(&inventory);
+        let (_, report) = lab.apply(&inventory).await;
+        assert!(!report.is_success());
+        assert_eq!(lab.restarted(), ["k1"]);
+        lab.connect.host("k2").with(|state| state.fails.clear());
+        lab.clear_logs(&inventory);
+        let (_, report) = lab.apply(&inventory).await;
+        assert!(report.is_success(), "{report:#?}");
+        assert_eq!(lab.restarted(), ["k2", "k3"]);
+        assert!(lab.plan(&inventory).await.is_empty());
+    });
+}
+
+#[test]
+fn an_unreachable_host_never_stops_the_others() {
+    block_on(async {
+        let lab = Lab::new();
+        let inventory = inventory(lab.folder.path(), 3, 1, 2, false);
+        lab.connect.host("c1").with(|state| state.unreachable = true);
+        let (_, report) = lab.apply(&inventory).await;
+        assert!(!report.is_success());
+        assert!(report.hosts["c1"].unreachable);
+        assert!(
+            report.hosts.iter().all(|(name, host)| name == "c1" || (host.failed == 0 && host.skipped == 0))
+        );
+    });
+}
+
+#[test]
+fn without_a_majority_of_zookeeper_nothing_that_needs_it_is_started() {
+    block_on(async {
+        let lab = Lab::new();
+        let inventory = inventory(lab.folder.path(), 3, 1, 1, false);
+        for name in ["k1", "k2"] {
+            lab.connect.host(name).with(|state| state.fails = vec!["gate|aesop-zookeeper".to_owned()]);
+        }
+        let (_, report) = lab.apply(&inventory).await;
+        assert_eq!(report.failures.len(), 2, "{report:#?}");
+        lab.connect.host("r1").with(|state| assert!(!state.active.contains("aesop-relay.service")));
+        lab.connect.host("r1").with(|state| assert!(state.active.contains("aesop-agent.service")));
+    });
+}
+
+#[test]
+fn a_lock_that_somebody_holds_stops_all_of_it() {
+    block_on(async {
+        let lab = Lab::new();
+        let inventory = inventory(lab.folder.path(), 1, 1, 1, false);
+        lab.connect.host("r1").with(|state| state.lock = Some("somebody".to_owned()));
+        let (_, report) = lab.apply(&inventory).await;
+        assert_eq!(report.failures.len(), 1);
+        assert!(report.failures[0].error.contains("locked by somebody"));
+        lab.connect.host("k1").with(|state| assert!(state.files.is_empty() && state.lock.is_none()));
+    });
+}
+
+#[test]
+fn an_id_that_disagrees_with_the_lock_refuses_the_plan() {
+    block_on(async {
+        let lab = Lab::new();
+        let inventory = inventory(lab.folder.path(), 3, 1, 1, false);
+        lab.apply(&inventory).await;
+        lab.connect.host("k2").with(|state| {
+            let myid = state.files.get_mut("/var/lib/aesop/zookeeper/myid").unwrap();
+            myid.0 = b"7\n".to_vec();
+        });
+        let plan = lab.plan(&inventory).await;
+        assert_eq!(
+            plan.refused,
+            [
+                "k2: /var/lib/aesop/zookeeper/myid says 7, the lock file says 2; an id must never move. Bring the right lock file, or move the old data away"
+            ]
+        );
+    });
+}
+
+#[test]
+fn no_secret_is_in_a_plan() {
+    block_on(async {
+        let lab = Lab::new();
+        let inventory = inventory(lab.folder.path(), 1, 1, 1, false);
+        let prepared = lab.prepare(&inventory);
+        let plan = lab.plan(&inventory).await;
+        let text = serde_json::to_string(&plan).unwrap() + &crate::plan::render_diffs(&plan.diffs, true);
+        let secrets: Vec<String> = prepared
+            .desired
+            .values()
+            .flat_map(crate::service::HostState::files)
+            .filter(|file| file.secret)
+            .flat_map(|file| {
+                let text = String::from_utf8_lossy(&file.content).into_owned();
+                text.lines().map(str::to_owned).collect::<Vec<_>>()
+            })
+            .filter(|line| {
+                line.len() >= 32 && !line.contains("org.jolokia") && !line.contains("policyLocation")
+            })
+            .collect();
+        assert!(secrets.len() > 5, "the test looks for something");
+        for secret in secrets {
+            let value = secret.rsplit(['=', ':']).next().unwrap_or_default().to_owned();
+            assert!(!text.contains(&secret), "{secret}");
+            assert!(value.len() < 16 || !text.contains(&value), "{value}");
+        }
+    });
+}

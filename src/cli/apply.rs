@@ -1,6 +1,6 @@
 //! `aesop apply`.
 
-use super::deployment::{gather, show};
+use super::deployment::{Diffs, gather, show};
 use super::progress::render;
 use super::{Context, Exit, UsageError};
 use crate::apply::{Options, Report, execute};
@@ -28,7 +28,7 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     let gathered = gather(cx, &inventory, None).await?;
     let plan = &gathered.plan;
     if !cx.out.is_json() {
-        cx.out.raw(show(plan, &gathered.prepared, false))?;
+        cx.out.raw(show(plan, &gathered.prepared, Diffs::Changed))?;
     }
     for refusal in &plan.refused {
         cx.out.error(&anyhow::anyhow!("{refusal}"));

@@ -50,15 +50,30 @@ async fn ask(
     prepared: &Prepared,
     selected: &BTreeSet<String>,
 ) -> (Session, Observed) {
-    let connect = SshConnect::new(prepared.sudo_passwords.clone());
+    let connect = SshConnect::new(inventory, prepared.sudo_passwords.clone());
     let mut desired = prepared.desired.clone();
     desired.retain(|name, _| selected.contains(name));
     observe(&connect, inventory, &desired, usize::from(cx.globals.parallel)).await
 }
 
+/// Which diffs are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Diffs {
+    /// Of new files too.
+    All,
+    /// Of files that are there already.
+    Changed,
+    /// None.
+    None,
+}
+
 /// The plan for people: diffs, then what happens in which order.
-pub(super) fn show(plan: &Plan, prepared: &Prepared, new_files: bool) -> String {
-    let mut text = render_diffs(&plan.diffs, new_files);
+pub(super) fn show(plan: &Plan, prepared: &Prepared, diffs: Diffs) -> String {
+    let mut text = match diffs {
+        Diffs::All => render_diffs(&plan.diffs, true),
+        Diffs::Changed => render_diffs(&plan.diffs, false),
+        Diffs::None => String::new(),
+    };
     if !text.is_empty() && !text.ends_with("\n\n") {
         text.push('\n');
     }

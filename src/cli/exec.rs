@@ -31,7 +31,7 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
             passwords.insert(name.clone(), resolver.resolve(&key, reference)?);
         }
     }
-    let connect = SshConnect::new(passwords);
+    let connect = SshConnect::new(&inventory, passwords);
     let (connect, args) = (&connect, &args);
     let hosts = inventory.hosts.iter().filter(|(name, _)| selected.contains(*name));
     let mut running = futures_util::stream::iter(hosts.map(|(name, host)| async move {

@@ -1,6 +1,6 @@
 //! `aesop plan`.
 
-use super::deployment::{gather, show};
+use super::deployment::{Diffs, gather, show};
 use super::{Context, Exit};
 use anyhow::Context as _;
 use std::path::PathBuf;
@@ -11,6 +11,9 @@ pub(super) struct Args {
     /// Save the plan as JSON
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Only the steps, without the diffs of files
+    #[arg(long)]
+    summary: bool,
     /// Exit with 3 when there is something to do
     #[arg(long)]
     exit_code: bool,
@@ -40,7 +43,7 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     if cx.out.is_json() {
         cx.out.json(plan)?;
     } else {
-        cx.out.raw(show(plan, &gathered.prepared, true))?;
+        cx.out.raw(show(plan, &gathered.prepared, if args.summary { Diffs::None } else { Diffs::All }))?;
     }
     gathered.session.close().await;
     for refusal in &plan.refused {

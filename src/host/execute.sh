@@ -17,6 +17,7 @@ run() { out=$("$@" 2>&1) || fail "$1: $(printf '%s' "$out" | tail -n 5)"; }
 replace() { # path: writes stdin there, whole or not at all
   cat >"$1.aesop-new" && sync "$1.aesop-new" && mv -f "$1.aesop-new" "$1" || fail "cannot write $1"
 }
+restarts() { systemctl show -p NRestarts --value "$1"; }
 last_log() { journalctl -u "$1" -n 20 --no-pager -o cat 2>/dev/null; }
 take_lock() { # id owner stale_after generation
   held=
@@ -102,8 +103,17 @@ while IFS='|' read -r op a b c d e f; do
       run runuser -u kafka -- "$a" -Xmx256m -Dlog4j2.configurationFile=/etc/aesop/kafka/tools-log4j2.properties \
         -cp "$b/*" kafka.tools.StorageTool "$@" ;;
     gate) # unit timeout test…
-      out=$(/opt/aesop/bin/aesop ready --timeout "$b" $c 2>&1) || fail "$out
-$(last_log "$a")" ;;
+      end=$(($(date +%s) + b)) first=$(restarts "$a")
+      until out=$(/opt/aesop/bin/aesop ready --timeout 3 $c 2>&1); do
+        now=$(systemctl show -p ActiveState --value "$a")
+        # What waits for others does so inside; what falls five times over will go on falling.
+        if [ "$now" = failed ] || [ $(($(restarts "$a") - first)) -ge 5 ]; then
+          fail "$a does not stay up
+$(last_log "$a")"
+        fi
+        [ "$(date +%s)" -lt "$end" ] || fail "$out
+$(last_log "$a")"
+      done ;;
     *) fail "unknown step $op" ;;
   esac
   printf 'done|%s\n' "$n"

@@ -231,8 +231,12 @@ impl State {
             "started" => drop(self.records.insert(a, format!("{b}|{}|0", field(3)))),
             "ready" => drop(self.records.insert(a, format!("{b}|{}|1", field(3)))),
             "kafka-format" => {
-                let file =
-                    (b"cluster.id=".to_vec(), "600".to_owned(), "kafka".to_owned(), "kafka".to_owned());
+                let file = (
+                    format!("cluster.id={}\n", field(4)).into_bytes(),
+                    "600".to_owned(),
+                    "kafka".to_owned(),
+                    "kafka".to_owned(),
+                );
                 self.files.insert(field(6), file);
             }
             "artifact" | "sysctl" | "daemon-reload" | "reload" | "gate" | "downtime" => {}

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder, Stdio};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -34,13 +34,17 @@ const BOOTSTRAP: &str = r#"IFS=: read -r a b c; [ "$a" = aesop ] || IFS=: read -
 /// Connects by SSH.
 #[derive(Debug, Default)]
 pub struct SshConnect {
+    base: PathBuf,
     sudo_passwords: BTreeMap<String, Secret>,
 }
 
 impl SshConnect {
-    /// With the sudo passwords of the hosts that ask for one, by host name.
-    pub fn new(sudo_passwords: BTreeMap<String, Secret>) -> Self {
-        Self { sudo_passwords }
+    /// For the hosts of an inventory, whose folder relative paths start from, with the sudo passwords of those
+    /// that ask for one, by host name.
+    pub fn new(inventory: &model::Inventory, sudo_passwords: BTreeMap<String, Secret>) -> Self {
+        let folder = inventory.path.parent().unwrap_or(Path::new(""));
+        let base = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        Self { base, sudo_passwords }
     }
 }
 
@@ -48,7 +52,7 @@ impl Connect for SshConnect {
     fn connect<'a>(&'a self, host: &'a model::Host) -> BoxFuture<'a, Result<Arc<dyn Host>, HostError>> {
         Box::pin(async move {
             let password = self.sudo_passwords.get(&host.name).cloned();
-            let connected: Arc<dyn Host> = Arc::new(SshHost::connect(host, password).await?);
+            let connected: Arc<dyn Host> = Arc::new(SshHost::connect(host, &self.base, password).await?);
             Ok(connected)
         })
     }
@@ -68,7 +72,11 @@ pub struct SshHost {
 }
 
 impl SshHost {
-    async fn connect(host: &model::Host, sudo_password: Option<Secret>) -> Result<Self, HostError> {
+    async fn connect(
+        host: &model::Host,
+        base: &Path,
+        sudo_password: Option<Secret>,
+    ) -> Result<Self, HostError> {
         let local = |what: &str, error: &dyn std::fmt::Display| HostError::Local {
             host: host.name.clone(),
             what: what.to_owned(),
@@ -91,7 +99,7 @@ impl SshHost {
                 model::KnownHosts::AcceptNew => KnownHosts::Add,
             });
         if let model::KnownHosts::File(path) = &host.ssh.known_hosts {
-            builder.user_known_hosts_file(home(path));
+            builder.user_known_hosts_file(base.join(home(path)));
         }
         if let Some(user) = &host.ssh.user {
             builder.user(user.clone());
@@ -100,7 +108,7 @@ impl SshHost {
             builder.port(port);
         }
         if let Some(identity) = &host.ssh.identity_file {
-            builder.keyfile(home(identity));
+            builder.keyfile(base.join(home(identity)));
         }
         if let Some(jump) = &host.ssh.jump {
             builder.jump_hosts([jump]);
@@ -290,7 +298,7 @@ async fn tail(stderr: Option<openssh::ChildStderr>) -> String {
 }
 
 /// `~/` is the user's home, as in the shell.
-fn home(path: &std::path::Path) -> PathBuf {
+fn home(path: &Path) -> PathBuf {
     match (path.strip_prefix("~"), std::env::home_dir()) {
         (Ok(rest), Some(home)) => home.join(rest),
         _ => path.to_owned(),

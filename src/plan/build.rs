@@ -92,7 +92,9 @@ impl<'a> HostPlan<'a> {
         let packages: BTreeSet<&String> = parts
             .iter()
             .flat_map(|part| &part.packages)
-            .filter(|package| !self.facts.packages.contains_key(*package))
+            .filter(|package| !self.facts.stats.contains_key(&package.unless))
+            .map(|package| &package.name)
+            .filter(|name| !self.facts.packages.contains_key(*name))
             .collect();
         if !packages.is_empty() {
             steps.push(step(Action::InstallPackages(packages.into_iter().cloned().collect())));

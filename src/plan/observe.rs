@@ -132,7 +132,8 @@ pub fn questions(desired: &HostState) -> String {
             ask(format_args!("unit|{}", unit.name));
         }
         for package in &part.packages {
-            ask(format_args!("package|{package}"));
+            ask(format_args!("package|{}", package.name));
+            ask(format_args!("path|{}", package.unless));
         }
         for user in &part.users {
             ask(format_args!("user|{}", user.name));

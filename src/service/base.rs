@@ -1,6 +1,7 @@
 //! What every host has.
 
-use super::{Directory, File, Inputs, Link, Part, Role, ServiceError, User, paths};
+use super::jvm::JAVA;
+use super::{Directory, File, Inputs, Link, Package, Part, Role, ServiceError, User, paths};
 use crate::inventory::model::Java;
 use minijinja::context;
 
@@ -26,7 +27,8 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
     }
     let jvm = parts.iter().any(|part| matches!(part.role, Role::ZooKeeper | Role::Kafka));
     if let (true, Java::Package(package)) = (jvm, &inputs.inventory.java) {
-        part.packages.push(package.clone());
+        // Any Java that is already there is good: which one a site uses is its own choice.
+        part.packages.push(Package { name: package.clone(), unless: JAVA.to_owned() });
     }
     if parts.iter().any(|part| part.role == Role::Kafka) {
         let values = context! { cluster => &inputs.inventory.cluster };

@@ -11,6 +11,8 @@ pub(super) const JOLOKIA: &str = "jolokia-2.6.0";
 const JOLOKIA_JAR: &str = "jolokia-agent-jvm-2.6.0-javaagent.jar";
 /// What the agent and `aesop ready` read the password from.
 pub(super) const JOLOKIA_PASSWORD: &str = "/etc/aesop/secrets/jolokia-password";
+/// Where a package puts it.
+pub(super) const JAVA: &str = "/usr/bin/java";
 const MIB: u64 = 1 << 20;
 
 /// A JVM service.
@@ -31,7 +33,7 @@ pub(super) struct Jvm<'a> {
 
 pub(super) fn java(inputs: &Inputs<'_>) -> String {
     match &inputs.inventory.java {
-        Java::Package(_) => "/usr/bin/java".to_owned(),
+        Java::Package(_) => JAVA.to_owned(),
         Java::Home(home) => home.join("bin/java").display().to_string(),
     }
 }

@@ -13,8 +13,8 @@ mod zookeeper;
 
 pub use inputs::{ArtifactIds, Certificates, Inputs, Secrets, artifact_names, secret_refs};
 pub use state::{
-    ArtifactRef, Directory, File, Gate, HostState, Init, KafkaFormat, Link, Part, Role, Unit, User, hex,
-    sha256,
+    ArtifactRef, Directory, File, Gate, HostState, Init, KafkaFormat, Link, Package, Part, Role, Unit, User,
+    hex, sha256,
 };
 
 use crate::inventory::model::Inventory;

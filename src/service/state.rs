@@ -81,7 +81,7 @@ pub struct Part {
     /// `kafka`, `consumer/kafka-json`: what tables, alerts and downtimes call it.
     pub service: String,
     /// Debian packages.
-    pub packages: Vec<String>,
+    pub packages: Vec<Package>,
     /// System users, each with a group of its own name.
     pub users: Vec<User>,
     /// Directories, parents first.
@@ -117,6 +117,15 @@ impl Part {
             gate: None,
         }
     }
+}
+
+/// A Debian package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Where this is there already, somebody else provides it, and nothing is installed.
+    pub unless: String,
 }
 
 /// A system user.
