@@ -20,9 +20,10 @@ cp -a "$4/." /mnt/
 umount /mnt
 mount "$1" "$4"
 "#;
-/// Several times, since ext4 gives back what it had set aside for metadata once the file is on disk.
+/// Large pieces as long as they fit, then the smallest there are: ext4 refuses a piece that does not fit whole.
 const FILL: &str = r#"
-for try in 1 2 3 4; do cat /dev/zero >> "$1" 2>/dev/null; sync -f "$1"; done
+cat /dev/zero > "$1" 2>/dev/null
+dd if=/dev/zero of="$1" bs=1024 oflag=append conv=notrunc 2>/dev/null
 df --output=avail -B1 "$(dirname "$1")" | tail -n 1
 "#;
 
