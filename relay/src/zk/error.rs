@@ -82,3 +82,36 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn errors_name_the_thing_and_the_remedy_and_know_whether_to_retry() {
+        let request =
+            |source| Error::Request { op: "set", path: "/aesop/shop/groups/g/leader".to_owned(), source };
+        let servers = "zk1:2181,zk2:2181".to_owned();
+        let all = [
+            Error::NoSession { servers: servers.clone() },
+            Error::Slow { servers },
+            request(zookeeper::Error::ConnectionLoss),
+            request(zookeeper::Error::NoAuth),
+            Error::AuthFile {
+                path: "/etc/aesop/secrets/zookeeper".into(),
+                source: std::io::ErrorKind::NotFound.into(),
+            },
+            Error::Partitions { group: "g".to_owned(), stored: 16, configured: 32 },
+        ];
+        let text = all.map(|error| format!("{} {error}", error.is_transient())).join("\n");
+        expect![[r"
+            true no session with zookeeper at zk1:2181,zk2:2181
+            true zookeeper at zk1:2181,zk2:2181 does not answer in time
+            true zookeeper set /aesop/shop/groups/g/leader: connection to server has lost
+            false zookeeper set /aesop/shop/groups/g/leader: not authorized (the znode belongs to another user; check zookeeper.auth_file)
+            false zookeeper auth_file /etc/aesop/secrets/zookeeper: entity not found
+            false group g has 16 partitions, the configuration says 32; the number is fixed for a group's life: use a new group"]]
+        .assert_eq(&text);
+    }
+}

@@ -99,3 +99,36 @@ impl GroupPaths {
         format!("{}/checkpoints/{generation}/{source}/{partition}", self.root)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    /// The paths are a contract: other tools read them.
+    #[test]
+    fn paths_stay() {
+        let paths = Paths::new("shop");
+        let group = paths.group("kafka-json");
+        let all = [
+            paths.relay("orders", "r1"),
+            paths.epoch("orders", 2),
+            group.member("c1"),
+            group.leader(),
+            group.assignment(),
+            group.owner(7),
+            group.epoch(7),
+            group.checkpoint(1, "orders", 7),
+        ];
+        expect![[r"
+            /aesop/shop/relays/orders/r1
+            /aesop/shop/sources/orders/epochs/2
+            /aesop/shop/groups/kafka-json/members/c1
+            /aesop/shop/groups/kafka-json/leader
+            /aesop/shop/groups/kafka-json/assignment
+            /aesop/shop/groups/kafka-json/owners/7
+            /aesop/shop/groups/kafka-json/epochs/7
+            /aesop/shop/groups/kafka-json/checkpoints/1/orders/7"]]
+        .assert_eq(&all.join("\n"));
+    }
+}

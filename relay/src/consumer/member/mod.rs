@@ -1,31 +1,27 @@
 //! The member: joins the group, leads it if it must, takes partitions over and gives them back, starts and
 //! ends the engine, and stores checkpoints.
 
+mod checkpoint;
+mod follow;
+
 use super::engine::{Engine, Parts};
 use super::shared::Mode;
 use super::status::{MemberState, Snapshot, Status};
-use crate::group::{Intent, Lease, Seen, assign, decide};
+use crate::group::Lease;
 use crate::sink::Failure;
-use crate::zk::types::{Assignment, Checkpoint, MemberNode};
-use crate::zk::{self, Changed, CheckpointWrite, Group, GroupView, Outcome, Owned, Session, Takeover, Zk};
+use crate::zk::types::MemberNode;
+use crate::zk::{self, Changed, Group, GroupView, Owned, Session, Zk};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// Between two looks at acknowledgements, lease and releases.
 const TICK: Duration = Duration::from_millis(100);
-/// Between two checkpoints of a partition.
-const CHECKPOINT_PERIOD: Duration = Duration::from_secs(1);
 /// Between two refreshes of what telemetry shows.
 const PUBLISH_PERIOD: Duration = Duration::from_millis(250);
-/// How long members must be the same before the leader moves partitions, so that a rolling start does not
-/// move them once a member.
-const SETTLE: Duration = Duration::from_secs(2);
-/// How long a partition that is given back may wait for its acknowledgements before what is out is forgotten.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
 /// First and longest pause after a failed delivery.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PAUSE: Duration = Duration::from_secs(15);
@@ -54,13 +50,13 @@ enum Leave {
 }
 
 /// A member of a group.
-pub(super) struct Member {
-    pub(super) parts: Parts,
-    pub(super) zk: Zk,
-    pub(super) group: Group,
-    pub(super) status: Arc<Status>,
+pub(in crate::consumer) struct Member {
+    parts: Parts,
+    zk: Zk,
+    group: Group,
+    status: Arc<Status>,
     /// Where each source begins.
-    pub(super) starts: BTreeMap<String, String>,
+    starts: BTreeMap<String, String>,
     generation: u64,
     held: BTreeMap<u32, Owned>,
     releasing: BTreeMap<u32, Instant>,
@@ -75,7 +71,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn new(parts: Parts, zk: Zk, status: Arc<Status>) -> Self {
+    pub(in crate::consumer) fn new(parts: Parts, zk: Zk, status: Arc<Status>) -> Self {
         let group = zk.group(&parts.config.group);
         let starts =
             parts.config.sources.iter().map(|(name, source)| (name.clone(), source.start.clone())).collect();
@@ -100,7 +96,10 @@ impl Member {
     }
 
     /// Runs until `shutdown`, through any number of sessions.
-    pub(super) async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), MemberError> {
+    pub(in crate::consumer) async fn run(
+        mut self,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), MemberError> {
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             self.status.set_state(MemberState::Joining);
@@ -292,217 +291,6 @@ impl Member {
         self.held.keys().filter(|partition| !self.releasing.contains_key(partition)).copied().collect()
     }
 
-    /// Follows the group.
-    async fn act(&mut self, view: &GroupView) -> Result<(), MemberError> {
-        if view.members != self.members {
-            self.members.clone_from(&view.members);
-            self.members_since = Instant::now();
-        }
-        let held: BTreeSet<u32> = self.held.keys().copied().collect();
-        let seen = Seen {
-            members: &view.members,
-            leader: view.leader.as_deref(),
-            assignment: view.assignment.as_ref().map(|assignment| &assignment.owners),
-            owned: &view.owned,
-        };
-        let intent = decide(&self.parts.config.id, self.parts.config.partitions, seen, &held);
-        if intent.lead
-            && let Err(error) = self.bounded(self.group.try_lead(&self.parts.config.id)).await
-        {
-            self.tolerate(error)?;
-        }
-        if intent.reassign && self.members_since.elapsed() >= SETTLE {
-            self.reassign(view).await?;
-        }
-        self.follow(intent).await
-    }
-
-    async fn follow(&mut self, intent: Intent) -> Result<(), MemberError> {
-        // Wanted again before it was given back: go on with it.
-        self.releasing.retain(|partition, _| intent.release.contains(partition));
-        for partition in intent.release {
-            self.releasing.entry(partition).or_insert_with(|| {
-                info!(partition, "giving back");
-                Instant::now()
-            });
-        }
-        for partition in intent.lost {
-            // The view may be older than our takeover; only what is really gone is dropped.
-            let Some(owned) = self.held.get(&partition) else { continue };
-            match self.bounded(self.group.still_owns(owned)).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    warn!(partition, "no longer the owner");
-                    self.forget(partition);
-                }
-                Err(error) => self.tolerate(error)?,
-            }
-        }
-        for partition in intent.acquire {
-            self.acquire(partition).await?;
-        }
-        Ok(())
-    }
-
-    async fn acquire(&mut self, partition: u32) -> Result<(), MemberError> {
-        if self.held.contains_key(&partition) || self.status.partition_refused(partition) {
-            return Ok(());
-        }
-        let member = &self.parts.config.id;
-        let takeover = self.group.take_over(partition, member, self.generation, &self.starts, now_us());
-        match self.bounded(takeover).await {
-            Ok(Takeover::Taken(owned)) => {
-                info!(partition, epoch = owned.epoch, "taken over");
-                let mut lanes = self.parts.shared.lanes();
-                for (source, name) in self.starts.keys().enumerate() {
-                    let stored = owned.checkpoint(name).cloned().unwrap_or_default();
-                    lanes.add(source, partition, owned.epoch, &stored);
-                }
-                drop(lanes);
-                self.held.insert(partition, owned);
-            }
-            Ok(Takeover::Busy) => {}
-            Ok(Takeover::CheckpointMissing { source, path }) => {
-                let reason = format!(
-                    "partition {partition} has delivered source {source} before and its checkpoint {path} is gone; \
-                     restore it, or begin anew under another group name"
-                );
-                error!(reason);
-                self.status.refuse_partition(partition, reason);
-            }
-            Err(error) => self.tolerate(error)?,
-        }
-        Ok(())
-    }
-
-    async fn reassign(&mut self, view: &GroupView) -> Result<(), MemberError> {
-        let partitions = self.parts.config.partitions;
-        let previous = view.assignment.as_ref();
-        let empty = BTreeMap::new();
-        let owners =
-            assign(partitions, &view.members, previous.map_or(&empty, |assignment| &assignment.owners));
-        let generation = previous.map_or(0, |assignment| assignment.generation) + 1;
-        let assignment = Assignment { generation, partitions, owners };
-        match self.bounded(self.group.assign(&assignment, view.assignment_version)).await {
-            Ok(true) => info!(generation, members = view.members.len(), "assigned"),
-            Ok(false) => {}
-            Err(error) => self.tolerate(error)?,
-        }
-        Ok(())
-    }
-
-    fn forget(&mut self, partition: u32) {
-        self.held.remove(&partition);
-        self.releasing.remove(&partition);
-        self.parts.shared.lanes().remove(partition);
-    }
-
-    /// Gives back what is quiet.
-    async fn finish_releases(&mut self) -> Result<(), MemberError> {
-        let now = Instant::now();
-        let overdue = |since: &Instant| now.duration_since(*since) > RELEASE_TIMEOUT;
-        if self.releasing.iter().any(|(partition, since)| overdue(since) && !self.is_quiet(*partition)) {
-            warn!(
-                "partitions to give back wait for acknowledgements: what is out is forgotten, the next owner sends it"
-            );
-            self.end_engine(Mode::Halt).await;
-        }
-        let quiet: Vec<u32> = self.releasing.keys().copied().filter(|p| self.is_quiet(*p)).collect();
-        if quiet.is_empty() {
-            return Ok(());
-        }
-        if !self.store_checkpoints(Some(&quiet.iter().copied().collect())).await? {
-            return Ok(());
-        }
-        for partition in quiet {
-            let Some(owned) = self.held.get(&partition) else { continue };
-            match self.bounded(self.group.release(owned)).await {
-                Ok(()) => {
-                    info!(partition, "given back");
-                    self.forget(partition);
-                }
-                Err(error) => self.tolerate(error)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn is_quiet(&self, partition: u32) -> bool {
-        self.engine.is_none() || self.parts.shared.lanes().is_quiet(partition)
-    }
-
-    async fn checkpoint_if_due(&mut self) -> Result<(), MemberError> {
-        if self.checkpointed.elapsed() >= CHECKPOINT_PERIOD {
-            self.checkpointed = Instant::now();
-            self.store_checkpoints(None).await?;
-        }
-        Ok(())
-    }
-
-    /// Stores what has moved, of all partitions or of some; false when that is not certain.
-    async fn store_checkpoints(&mut self, only: Option<&BTreeSet<u32>>) -> Result<bool, MemberError> {
-        let writes = self.due_checkpoints(only);
-        if writes.is_empty() {
-            return Ok(true);
-        }
-        let mut held = std::mem::take(&mut self.held);
-        let stored = self.bounded(self.group.write_checkpoints(&mut held, &writes)).await;
-        self.held = held;
-        match stored {
-            Ok(outcomes) => {
-                self.failures = 0;
-                let now = Instant::now();
-                for (write, outcome) in writes.iter().zip(outcomes) {
-                    match outcome {
-                        Outcome::Stored => self.status.checkpointed(&write.source, write.partition, now),
-                        Outcome::Fenced => {
-                            warn!(partition = write.partition, "fenced: another member owns it now");
-                            self.forget(write.partition);
-                        }
-                    }
-                }
-                Ok(true)
-            }
-            Err(error) => {
-                self.tolerate(error)?;
-                Ok(false)
-            }
-        }
-    }
-
-    fn due_checkpoints(&self, only: Option<&BTreeSet<u32>>) -> Vec<CheckpointWrite> {
-        let lanes = self.parts.shared.lanes();
-        let uuids: BTreeMap<&str, &str> = lanes.sources.iter().map(|s| (&*s.name, &*s.server_uuid)).collect();
-        let now = now_us();
-        let member = &self.parts.config.id;
-        lanes
-            .status()
-            .into_iter()
-            .filter(|lane| only.is_none_or(|only| only.contains(&lane.partition)))
-            .filter_map(|lane| {
-                let owned = self.held.get(&lane.partition)?;
-                let stored = owned.checkpoint(&lane.source)?;
-                let mark = lane.mark?;
-                let point = (mark.point.position, mark.point.row);
-                if stored.start.is_none() && (stored.position, stored.rows) >= point {
-                    return None;
-                }
-                let uuid = uuids.get(&*lane.source).copied().unwrap_or("");
-                let checkpoint = Checkpoint {
-                    owner_epoch: owned.epoch,
-                    member: member.clone(),
-                    written_at_us: now,
-                    ..mark.checkpoint(uuid)
-                };
-                Some(CheckpointWrite {
-                    partition: lane.partition,
-                    source: lane.source.to_string(),
-                    checkpoint,
-                })
-            })
-            .collect()
-    }
-
     /// Goes on after what may pass; a definite error ends the member.
     fn tolerate(&self, error: zk::Error) -> Result<(), MemberError> {
         if error.is_transient() {
@@ -596,6 +384,6 @@ async fn heartbeat(zk: Zk, group: Group, shared: Arc<super::shared::Shared>, ses
     }
 }
 
-pub(super) fn now_us() -> i64 {
+fn now_us() -> i64 {
     jiff::Timestamp::now().as_microsecond()
 }
