@@ -662,7 +662,7 @@ impl Assembler {
         if !self.tables.table(name.database, name.table) {
             return Ok(None);
         }
-        let schema = table_map::schema(name)?;
+        let schema = table_map::schema(name, self.flavor)?;
         let excluded: Vec<bool> = schema
             .columns
             .iter()

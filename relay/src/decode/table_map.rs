@@ -2,6 +2,7 @@
 
 use super::DecodeError;
 use super::bytes::Bytes;
+use super::stream::Flavor;
 use crate::schema::{Charset, Column, ColumnKind, TableSchema};
 
 /// Wire types, as the table map gives them.
@@ -134,6 +135,10 @@ impl<'a> Collations<'a> {
         Ok(found)
     }
 
+    fn used_up(&self) -> bool {
+        self.each.is_none_or(|list| list.is_empty()) && self.exceptions.iter().all(|(i, _)| *i < self.next)
+    }
+
     fn next(&mut self) -> Result<Charset, DecodeError> {
         let index = self.next;
         self.next += 1;
@@ -160,7 +165,7 @@ pub(crate) fn bit(bitmap: &[u8], index: usize) -> bool {
 const MAX_COLUMNS: usize = 4096;
 
 /// Reads the definition.
-pub fn schema(name: &TableName<'_>) -> Result<TableSchema, DecodeError> {
+pub fn schema(name: &TableName<'_>, flavor: Flavor) -> Result<TableSchema, DecodeError> {
     let mut input = Bytes::new(name.definition, "table map");
     let count = input.lenenc_len()?;
     if count > MAX_COLUMNS {
@@ -182,6 +187,7 @@ pub fn schema(name: &TableName<'_>) -> Result<TableSchema, DecodeError> {
         sets: Bytes::new(optional.sets, "SET members"),
         unsigned: optional.unsigned,
         numeric: 0,
+        flavor,
     };
     let mut columns = Vec::with_capacity(count);
     for (index, wire_type) in types.iter().enumerate() {
@@ -190,6 +196,7 @@ pub fn schema(name: &TableName<'_>) -> Result<TableSchema, DecodeError> {
         let visible = optional.visibility.is_none_or(|bits| bit_from_top(bits, index));
         columns.push(Column { name, kind, nullable: bit(nullable, index), visible });
     }
+    builder.finish(&optional, &meta)?;
     let key = key(&optional, count)?;
     Ok(TableSchema::new(name.database.to_owned(), name.table.to_owned(), columns, key))
 }
@@ -219,9 +226,21 @@ struct Builder<'a> {
     sets: Bytes<'a>,
     unsigned: &'a [u8],
     numeric: usize,
+    flavor: Flavor,
 }
 
 impl Builder<'_> {
+    /// All lists must be used up: otherwise a column was counted that the server does not count, or the other way
+    /// round, and names, signs or charsets would be another column's.
+    fn finish(&self, optional: &Metadata<'_>, meta: &Bytes<'_>) -> Result<(), DecodeError> {
+        let lists = [&self.names, &self.enums, &self.sets, meta];
+        let used_up = lists.iter().all(|list| list.is_empty())
+            && optional.unsigned.len() == self.numeric.div_ceil(8)
+            && self.charsets.used_up()
+            && self.enum_charsets.used_up();
+        if used_up { Ok(()) } else { Err(DecodeError::Invalid("table map's metadata")) }
+    }
+
     /// Numeric columns share a bitmap of signedness in which the others have no bit.
     fn unsigned(&mut self) -> bool {
         let index = self.numeric;
@@ -301,18 +320,30 @@ impl Builder<'_> {
             wire::BLOB => {
                 ColumnKind::Blob { length_bytes: Self::length_bytes(meta)?, charset: self.charsets.next()? }
             }
-            // MariaDB names no charset for these.
             wire::VARCHAR_COMPRESSED => {
                 let length_bytes = if meta.u16()? > 255 { 2 } else { 1 };
-                ColumnKind::Compressed { length_bytes, charset: Charset::UNKNOWN }
+                ColumnKind::Compressed { length_bytes, charset: self.charsets.next()? }
             }
-            wire::BLOB_COMPRESSED => {
-                ColumnKind::Compressed { length_bytes: Self::length_bytes(meta)?, charset: Charset::UNKNOWN }
-            }
+            wire::BLOB_COMPRESSED => ColumnKind::Compressed {
+                length_bytes: Self::length_bytes(meta)?,
+                charset: self.charsets.next()?,
+            },
             wire::STRING => self.string(meta.u8()?, meta.u8()?)?,
             wire::JSON => ColumnKind::Json { length_bytes: Self::length_bytes(meta)? },
-            wire::GEOMETRY => ColumnKind::Geometry { length_bytes: Self::length_bytes(meta)? },
-            wire::VECTOR => ColumnKind::Vector { length_bytes: Self::length_bytes(meta)? },
+            wire::GEOMETRY => {
+                if self.flavor == Flavor::MariaDb {
+                    // MariaDB counts geometries among the columns with a charset.
+                    self.charsets.next()?;
+                }
+                ColumnKind::Geometry { length_bytes: Self::length_bytes(meta)? }
+            }
+            wire::VECTOR => {
+                if self.flavor == Flavor::MySql {
+                    // MySQL counts vectors among the columns with a charset.
+                    self.charsets.next()?;
+                }
+                ColumnKind::Vector { length_bytes: Self::length_bytes(meta)? }
+            }
             other => return Err(DecodeError::Unsupported(format!("column type {other} is not known"))),
         })
     }

@@ -36,7 +36,6 @@ pub(crate) fn write(bytes: &[u8], charset: Charset, out: &mut Vec<u8>) {
             write_str(&text, out);
         }
         Charset::Ascii => write_marked(bytes, charset.name(), out),
-        Charset::UNKNOWN => write_marked(bytes, "unknown", out),
         Charset::Other(id) => write_marked(bytes, &format!("collation {id}"), out),
     }
 }

@@ -3,6 +3,7 @@
 //! The shapes are documented field by field in `docs/formats.md`.
 
 mod aesop;
+pub mod fold;
 
 use crate::config::Format;
 use crate::decode::DecodeError;

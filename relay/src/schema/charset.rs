@@ -39,9 +39,6 @@ pub enum Charset {
 }
 
 impl Charset {
-    /// Where the server does not say.
-    pub const UNKNOWN: Self = Self::Other(0);
-
     /// The character set a collation belongs to.
     pub fn of_collation(id: u64) -> Self {
         match id {
