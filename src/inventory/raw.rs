@@ -53,11 +53,11 @@ pub(super) struct Ssh {
     pub(super) r#become: Option<bool>,
     /// Port of sshd.
     pub(super) port: Option<u16>,
-    /// Private key; `~/` is the home of who calls `aesop`.
+    /// Private key; `~/` is the home of who calls `aesop`, relative paths start at the inventory.
     pub(super) identity_file: Option<String>,
     /// Jump host, `user@host:port`.
     pub(super) jump: Option<String>,
-    /// `strict` refuses unknown and changed host keys, `accept_new` adds unknown ones, a path names a file to use strictly.
+    /// `strict` refuses unknown and changed host keys, `accept_new` adds unknown ones, a path names a file to use strictly (relative ones start at the inventory).
     #[schemars(extend("default" = "strict"))]
     pub(super) known_hosts: Option<String>,
     /// Password for sudo, where sudo asks for one.

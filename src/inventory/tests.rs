@@ -89,6 +89,22 @@ sources: {s: {mysql: {host: db, user: u}, start: 12903018062}}
 }
 
 #[test]
+fn relative_paths_start_at_the_inventory() {
+    let text = "
+cluster: c
+ssh: {identity_file: ssh/key, known_hosts: ssh/hosts}
+hosts: {a: {address: 10.0.0.1, ssh: {identity_file: ~/.ssh/id, known_hosts: /etc/hosts.known}}}
+zookeeper: {hosts: [a, 10.0.0.2, 10.0.0.3]}
+";
+    let inventory = read(text).unwrap();
+    let ssh = |host: &str| inventory.hosts[host].ssh.clone();
+    assert_eq!(ssh("10.0.0.2").identity_file, Some("inventory/ssh/key".into()));
+    assert_eq!(ssh("10.0.0.2").known_hosts, KnownHosts::File("inventory/ssh/hosts".into()));
+    assert_eq!(ssh("a").identity_file, Some("~/.ssh/id".into()));
+    assert_eq!(ssh("a").known_hosts, KnownHosts::File("/etc/hosts.known".into()));
+}
+
+#[test]
 fn anchors_work_for_whole_values() {
     let text = "
 cluster: c

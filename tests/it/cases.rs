@@ -8,6 +8,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -156,6 +157,10 @@ fn copy(case: &Path, to: &Path, top: bool) {
         }
         let target = to.join(&relative);
         fs::create_dir_all(target.parent().unwrap()).unwrap();
-        fs::copy(path, target).unwrap();
+        fs::copy(path, &target).unwrap();
+        // Version control keeps no modes, and secrets that others can read are refused.
+        if relative.iter().any(|part| part.to_string_lossy().ends_with(".secrets")) {
+            fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
+        }
     }
 }

@@ -158,7 +158,7 @@ impl Check<'_, '_> {
         let known_hosts = given.known_hosts.as_deref().map(|text| match text {
             "strict" => KnownHosts::Strict,
             "accept_new" => KnownHosts::AcceptNew,
-            path if path.contains('/') => KnownHosts::File(PathBuf::from(path)),
+            path if path.contains('/') => KnownHosts::File(self.beside(path)),
             other => {
                 let words = ["strict", "accept_new"];
                 let help = match nearest(other, words) {
@@ -176,7 +176,7 @@ impl Check<'_, '_> {
             identity_file: given
                 .identity_file
                 .as_ref()
-                .map(PathBuf::from)
+                .map(|path| self.beside(path))
                 .or_else(|| over.and_then(|ssh| ssh.identity_file.clone())),
             jump: given.jump.clone().or_else(|| over.and_then(|ssh| ssh.jump.clone())),
             known_hosts: known_hosts
@@ -184,6 +184,14 @@ impl Check<'_, '_> {
                 .unwrap_or(KnownHosts::Strict),
             sudo_password: secret(given.sudo_password.as_ref())
                 .or_else(|| over.and_then(|ssh| ssh.sudo_password.clone())),
+        }
+    }
+
+    /// A path on this machine: relative ones start at the inventory's folder, `~/` is left to ssh.
+    fn beside(&self, text: &str) -> PathBuf {
+        match self.path.parent() {
+            Some(folder) if !text.starts_with('~') => folder.join(text),
+            _ => PathBuf::from(text),
         }
     }
 
