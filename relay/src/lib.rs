@@ -18,6 +18,7 @@ pub mod group;
 pub mod log;
 pub mod mysql;
 pub mod position;
+pub mod run;
 pub mod schema;
 pub mod serve;
 pub mod sink;

@@ -2,7 +2,10 @@
 //! a server's changes at once.
 
 use clap::{Parser, Subcommand};
+use relay::log::Scan;
+use relay::wire::BlockItem;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +19,20 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Reads the sources of a configuration file into event logs and serves them to consumers.
+    Run {
+        /// The configuration, relay.yml.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Shows what is in an event log: its transactions, and with --rows their rows.
+    Log {
+        /// Directory of the log: the source's name under `data_dir`, and `log` in it.
+        dir: PathBuf,
+        /// One line a row too.
+        #[arg(long)]
+        rows: bool,
+    },
     /// Shows a server's row changes as JSON lines on stdout.
     Tail(Box<relay::tail::Args>),
 }
@@ -30,6 +47,11 @@ fn main() -> ExitCode {
         let shutdown = CancellationToken::new();
         cancel_on_signal(&shutdown)?;
         match cli.command {
+            Command::Run { config } => {
+                relay::telemetry::init_logs("info");
+                Ok(relay::run::run(relay::run::load(&config)?, shutdown).await?)
+            }
+            Command::Log { dir, rows } => show_log(&dir, rows),
             Command::Tail(args) => relay::tail::run(*args, shutdown).await,
         }
     });
@@ -61,5 +83,43 @@ fn cancel_on_signal(shutdown: &CancellationToken) -> anyhow::Result<()> {
             shutdown.cancel();
         }
     });
+    Ok(())
+}
+
+/// One line a transaction, covered mark and, if wanted, row; tab-separated.
+fn show_log(dir: &Path, rows: bool) -> anyhow::Result<()> {
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    for scanned in Scan::open(dir)? {
+        let scanned = scanned?;
+        let mut repeated = scanned.block.header().begins_inside;
+        for item in scanned.block.items() {
+            match item {
+                BlockItem::Txn(_) if std::mem::take(&mut repeated) => {}
+                BlockItem::Txn(txn) => {
+                    let (start, place) = (&txn.start, scanned.place);
+                    let gtid = start.gtid.as_deref().unwrap_or("-");
+                    let (position, end, count) = (start.position, txn.end_offset, txn.rows);
+                    let (segment, offset) = (place.segment, place.offset);
+                    writeln!(
+                        out,
+                        "txn\t{position}\t{}\t{end}\t{gtid}\t{count}\t{segment}:{offset}",
+                        start.file_name
+                    )?;
+                }
+                BlockItem::Row { txn, row, change } if rows => {
+                    let (position, schema) = (txn.start.position, change.schema);
+                    let (before, after) = (change.before.len(), change.after.len());
+                    let (op, hash) = (change.op, change.key_hash);
+                    let table = format!("{}.{}", schema.database, schema.table);
+                    writeln!(out, "row\t{position}\t{row}\t{op:?}\t{table}\t{hash:016x}\t{before}\t{after}")?;
+                }
+                BlockItem::Row { .. } => {}
+                BlockItem::Covered { position, commit_time_us } => {
+                    writeln!(out, "covered\t{position}\t{commit_time_us}")?;
+                }
+            }
+        }
+    }
+    out.flush()?;
     Ok(())
 }

@@ -136,7 +136,9 @@ impl Stream {
                     self.reader.define(id, &definition).map_err(|error| self.damaged(&error))?;
                 }
                 Frame::Covered(covered) => return Ok(StreamEvent::Covered(covered)),
-                Frame::Hello(_) | Frame::Welcome(_) | Frame::Error(_) | Frame::Credit(_) => {
+                // A sign of life while there is nothing to say.
+                Frame::Credit(_) => {}
+                Frame::Hello(_) | Frame::Welcome(_) | Frame::Error(_) => {
                     return Err(self.unexpected(&frame));
                 }
             }

@@ -1,1 +1,91 @@
-//! To be written.
+//! The server that consumers connect to: one stream a member and source, filtered by partition, held back by
+//! credit. A slow, stuck or wrong client costs the others nothing: each stream has its own reader of the log, its own
+//! bounds and its own deadlines.
+
+mod connection;
+mod hub;
+#[cfg(test)]
+mod tests;
+
+pub use hub::{Hub, Identity, Served};
+
+use crate::wire::frame::{ErrorCode, ErrorFrame, Frame};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Connections at a time: the largest group of consumers times their sources, with room to spare. Each holds at
+/// most one block and a megabyte read ahead.
+const MAX_CONNECTIONS: usize = 512;
+/// Pause after `accept` failed: out of file descriptors, mostly.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// The address to listen on is not free.
+#[derive(Debug, thiserror::Error)]
+#[error("listen {address}: {source}; choose a free address of this host")]
+pub struct ListenError {
+    address: String,
+    source: std::io::Error,
+}
+
+/// Listens; [`serve`] takes the listener.
+pub async fn bind(address: &str) -> Result<TcpListener, ListenError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|source| ListenError { address: address.to_owned(), source })
+}
+
+/// Serves until `shutdown`, and then tells every client.
+pub async fn serve(listener: TcpListener, hub: Arc<Hub>, shutdown: CancellationToken) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let tasks = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (socket, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "connection not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            tracing::warn!(%peer, limit = MAX_CONNECTIONS, "too many connections");
+            refuse_busy(&socket);
+            continue;
+        };
+        let (hub, shutdown) = (Arc::clone(&hub), shutdown.clone());
+        tasks.spawn(async move {
+            connection::run(socket, peer, &hub, &shutdown).await;
+            drop(permit);
+        });
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// Says so if the socket takes it at once; no task waits for one that is too many.
+fn refuse_busy(socket: &TcpStream) {
+    let message = format!("the relay has {MAX_CONNECTIONS} connections and takes no more");
+    let mut bytes = Vec::new();
+    Frame::Error(ErrorFrame { code: ErrorCode::Busy, definite: false, message }).encode(&mut bytes);
+    if let Err(error) = socket.try_write(&bytes) {
+        tracing::debug!(%error, "refusal not sent");
+    }
+}
+
+/// Writes all of `buffer` or gives up after `limit`.
+async fn write_within(
+    socket: &mut (impl tokio::io::AsyncWrite + Unpin),
+    mut buffer: impl bytes::Buf,
+    limit: Duration,
+) -> std::io::Result<()> {
+    let written = tokio::time::timeout(limit, socket.write_all_buf(&mut buffer)).await;
+    written.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+}

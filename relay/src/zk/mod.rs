@@ -85,8 +85,10 @@ impl Zk {
     /// Waits until there is a connected session.
     pub async fn connected(&self) -> Session {
         let mut sessions = self.session();
-        match sessions.wait_for(Session::is_connected).await {
-            Ok(session) => *session,
+        // The guard must not live on into the match: the future is to be Send.
+        let session = sessions.wait_for(Session::is_connected).await.map(|session| *session);
+        match session {
+            Ok(session) => session,
             // The sender lives as long as `self`.
             Err(_) => std::future::pending().await,
         }

@@ -26,6 +26,7 @@ struct Open {
     index_at: usize,
     images_at: usize,
     items_at: u32,
+    rows_at: u32,
     before: Marks,
 }
 
@@ -51,6 +52,7 @@ pub struct BlockBuilder {
     index: Vec<u8>,
     images: Vec<u8>,
     items: u32,
+    rows: u32,
     open: Option<Open>,
 }
 
@@ -69,6 +71,7 @@ impl BlockBuilder {
             index: Vec::new(),
             images: Vec::new(),
             items: 0,
+            rows: 0,
             open: None,
         }
     }
@@ -78,7 +81,8 @@ impl BlockBuilder {
         let mut builder = Self::new(start.position, Arc::clone(&start.file_name));
         builder.begins_inside = true;
         builder.marks.commit_time_us = start.commit_time_us;
-        builder.open = Some(Open { index_at: 0, images_at: 0, items_at: 0, before: builder.marks });
+        builder.open =
+            Some(Open { index_at: 0, images_at: 0, items_at: 0, rows_at: 0, before: builder.marks });
         builder
     }
 
@@ -138,6 +142,7 @@ impl BlockBuilder {
             index_at: self.index.len(),
             images_at: self.images.len(),
             items_at: self.items,
+            rows_at: self.rows,
             before: self.marks,
         });
         self.begin_entry(&TxnEntry {
@@ -194,6 +199,7 @@ impl BlockBuilder {
         self.index.put_len(after.len());
         self.images.put(before);
         self.images.put(after);
+        self.rows += 1;
         self.items += 1;
     }
 
@@ -214,6 +220,7 @@ impl BlockBuilder {
             self.index.truncate(open.index_at);
             self.images.truncate(open.images_at);
             self.items = open.items_at;
+            self.rows = open.rows_at;
             self.marks = open.before;
         }
     }
@@ -230,9 +237,11 @@ impl BlockBuilder {
             rest.index = self.index.split_off(open.index_at);
             rest.images = self.images.split_off(open.images_at);
             rest.items = self.items - open.items_at;
+            rest.rows = self.rows - open.rows_at;
             rest.marks = Marks { first: at.offset, ..self.marks };
-            rest.open = Some(Open { index_at: 0, images_at: 0, items_at: 0, before: rest.marks });
+            rest.open = Some(Open { index_at: 0, images_at: 0, items_at: 0, rows_at: 0, before: rest.marks });
             self.items = open.items_at;
+            self.rows = open.rows_at;
             self.marks = open.before;
         }
         rest
@@ -275,6 +284,7 @@ impl BlockBuilder {
             end: at(if ends_inside { self.marks.last } else { self.marks.end }),
             commit_time_us: self.marks.commit_time_us,
             items: self.items,
+            rows: self.rows,
             schemas: u16::try_from(self.schemas.len()).unwrap_or(u16::MAX),
             name_len: self.file_name.len(),
             schemas_len: self.schemas_len,

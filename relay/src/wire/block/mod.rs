@@ -35,7 +35,7 @@ pub(crate) const MAGIC: [u8; 4] = *b"AEBK";
 /// The layout above. A reader refuses any other: relay and consumers are upgraded readers first.
 pub(crate) const VERSION: u8 = 1;
 /// Bytes before the sections.
-pub(crate) const HEADER_BYTES: usize = 76;
+pub(crate) const HEADER_BYTES: usize = 80;
 /// A block is closed before it grows beyond this; one row that is larger makes its own block.
 pub const TARGET_BYTES: usize = 256 * 1024;
 /// The most bytes of one row's two images: above it the row is refused, so that no reader must hold more.
@@ -101,6 +101,8 @@ pub struct BlockHeader {
     pub commit_time_us: i64,
     /// Number of index entries.
     pub items: u32,
+    /// Number of rows among them.
+    pub rows: u32,
     schemas: u16,
     name_len: usize,
     schemas_len: usize,
@@ -137,6 +139,7 @@ impl BlockHeader {
             end,
             commit_time_us: input.i64("block commit time")?,
             items: input.u32("block item count")?,
+            rows: input.u32("block row count")?,
             schemas,
             name_len: input.len32("block name length")?,
             schemas_len: input.len32("block schemas length")?,
@@ -172,6 +175,7 @@ impl BlockHeader {
         out.put_u64(self.end.offset);
         out.put_i64(self.commit_time_us);
         out.put_u32(self.items);
+        out.put_u32(self.rows);
         out.put_len(self.name_len);
         out.put_len(self.schemas_len);
         out.put_len(self.index_len);

@@ -1,0 +1,173 @@
+//! `aesop-relay run`: reads every source into its log, serves the logs, says where it is.
+//!
+//! Each source is a task of its own; one that stops takes nothing with it. Without ZooKeeper the relay goes on
+//! serving whoever is connected, and registers again when it is back.
+
+mod beans;
+mod epoch;
+mod register;
+mod source;
+
+use crate::config::RelayConfig;
+use crate::log::{Log, LogError, Options};
+use crate::serve::{self, Hub, ListenError, Served};
+use crate::telemetry::{self, Health, HttpError, Registry};
+use crate::zk::{self, Zk};
+use source::Source;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A stop waits this long for streams and ZooKeeper, and then goes without them.
+const STOP_TIMEOUT: Duration = Duration::from_millis(900);
+/// Between looks at whether everything is ready.
+const READY_EVERY: Duration = Duration::from_millis(100);
+
+/// Why the relay cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The configuration file cannot be read.
+    #[error("{}: {source}; give the path of relay.yml", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// The configuration file makes no sense.
+    #[error("{}: {source}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        source: serde_yaml::Error,
+    },
+    /// A value in it makes no sense.
+    #[error("{}: {key}: {reason}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key's path.
+        key: String,
+        /// Why, and the remedy.
+        reason: String,
+    },
+    /// An address is taken or not this host's.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// An address is taken or not this host's.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// A log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// ZooKeeper's settings make no sense.
+    #[error("zookeeper: {0}")]
+    Zk(#[from] zk::Error),
+}
+
+/// Reads and checks `relay.yml`.
+pub fn load(path: &Path) -> Result<RelayConfig, RunError> {
+    let read = std::fs::read_to_string(path);
+    let text = read.map_err(|source| RunError::Read { path: path.to_owned(), source })?;
+    let parsed: Result<RelayConfig, _> = serde_yaml::from_str(&text);
+    let config = parsed.map_err(|source| RunError::Parse { path: path.to_owned(), source })?;
+    let value = |key: String, reason: String| RunError::Value { path: path.to_owned(), key, reason };
+    if config.sources.is_empty() {
+        return Err(value("sources".into(), "there is none; name at least one MySQL server".into()));
+    }
+    for (name, source) in &config.sources {
+        let start: Result<crate::mysql::Start, _> = source.start.parse();
+        start.map_err(|error| value(format!("sources.{name}.start"), error.to_string()))?;
+        if name.is_empty() || name.contains(['/', '\0']) || name.starts_with('.') {
+            return Err(value(
+                format!("sources.{name}"),
+                "a name is a directory's and a znode's name".into(),
+            ));
+        }
+    }
+    Ok(config)
+}
+
+/// Runs until `shutdown`.
+pub async fn run(config: RelayConfig, shutdown: CancellationToken) -> Result<(), RunError> {
+    let registry = Registry::default();
+    let _process = telemetry::register_process(&registry, "aesop.relay", "Relay", Instant::now());
+    let http = telemetry::bind(&config.http_listen).await?;
+    let listener = serve::bind(&config.listen).await?;
+    let zk = config.zookeeper.as_ref().map(|settings| Zk::start(settings, &config.cluster)).transpose()?;
+    let (health, tasks) = (Health::default(), TaskTracker::new());
+    tasks.spawn(telemetry::serve(http, registry.clone(), health.clone(), shutdown.clone()));
+
+    let (served, writers) = open_logs(&config)?;
+    let hub = Arc::new(Hub::new(&config.cluster, served, registry.clone()));
+    let mut sources = Vec::new();
+    for (name, writer) in writers {
+        let Some(settings) = config.sources.get(&name) else { continue };
+        let source = Source::new(name, settings.clone(), &config.data_dir, Arc::clone(&hub), zk.clone());
+        let source = Arc::new(source);
+        let bean = beans::register(&registry, &source);
+        tasks.spawn(source::housekeep(Arc::clone(&source), shutdown.clone()));
+        let (reading, stop) = (Arc::clone(&source), shutdown.clone());
+        tasks.spawn(async move {
+            source::read(&reading, writer, &stop).await;
+            drop(bean);
+        });
+        if let Some(zk) = &zk {
+            let (id, address) = (config.id.clone(), config.advertise.clone());
+            tasks.spawn(register::keep(Arc::clone(&source), zk.clone(), id, address, shutdown.clone()));
+        }
+        sources.push(source);
+    }
+    tasks.spawn(serve::serve(listener, hub, shutdown.clone()));
+    tasks.spawn(watch_health(sources, health, shutdown.clone()));
+    tasks.close();
+    // Systemd hears at once: consumers are served from the logs however the sources are. Whether they are read is
+    // what /healthz/ready says.
+    telemetry::notify("READY=1");
+    tracing::info!(listen = %config.listen, http = %config.http_listen, sources = config.sources.len(), "relay runs");
+    shutdown.cancelled().await;
+    telemetry::notify("STOPPING=1");
+    if tokio::time::timeout(STOP_TIMEOUT, tasks.wait()).await.is_err() {
+        tracing::warn!("some tasks did not end in time");
+    }
+    tracing::info!("relay stopped");
+    Ok(())
+}
+
+type Logs = (BTreeMap<String, Served>, Vec<(String, crate::log::Writer)>);
+
+fn open_logs(config: &RelayConfig) -> Result<Logs, RunError> {
+    let mut served = BTreeMap::new();
+    let mut writers = Vec::new();
+    for name in config.sources.keys() {
+        let dir = config.data_dir.join(name).join("log");
+        let (log, writer) = Log::open(Options::new(dir, config.retention.bytes, config.retention.age_secs))?;
+        served.insert(name.clone(), Served::new(log));
+        writers.push((name.clone(), writer));
+    }
+    Ok((served, writers))
+}
+
+/// Ready once each source has been read, or has stopped for good: an alert says that, not this.
+async fn watch_health(sources: Vec<Arc<Source>>, health: Health, shutdown: CancellationToken) {
+    loop {
+        let waiting = sources.iter().find(|source| !source.settled()).map(|source| source.name.clone());
+        match waiting {
+            None => return health.ready(),
+            Some(name) => health.waiting(format!("source {name} is not connected yet")),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(READY_EVERY) => {}
+        }
+    }
+}
+
+/// Microseconds since 1970 UTC.
+fn now_us() -> i64 {
+    jiff::Timestamp::now().as_microsecond()
+}

@@ -1,0 +1,72 @@
+//! Where consumers find this relay: an ephemeral znode a source, refreshed each second.
+
+use super::source::Source;
+use crate::zk::Zk;
+use crate::zk::types::RelayNode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+const REFRESH_EVERY: Duration = Duration::from_secs(1);
+/// A stop does not wait longer for ZooKeeper: the session's end takes the node away too.
+const WITHDRAW_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Keeps the node until `shutdown`.
+pub(super) async fn keep(
+    source: Arc<Source>,
+    zk: Zk,
+    id: String,
+    address: String,
+    shutdown: CancellationToken,
+) {
+    let mut tick = tokio::time::interval(REFRESH_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut registered = false;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            _ = tick.tick() => {}
+        }
+        let node = node(&source, &address);
+        let result = tokio::select! {
+            () = shutdown.cancelled() => break,
+            result = zk.publish_relay(&source.name, &id, &node) => result,
+        };
+        match result {
+            Ok(()) if registered => {}
+            Ok(()) => tracing::info!(source = %source.name, "registered in zookeeper"),
+            Err(ref error) if registered => {
+                tracing::warn!(source = %source.name, %error, "not registered in zookeeper now");
+            }
+            Err(ref error) => {
+                tracing::debug!(source = %source.name, %error, "not registered in zookeeper yet");
+            }
+        }
+        registered = result.is_ok();
+    }
+    match tokio::time::timeout(WITHDRAW_TIMEOUT, zk.withdraw_relay(&source.name, &id)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(source = %source.name, %error, "not withdrawn from zookeeper"),
+        Err(_) => tracing::debug!(source = %source.name, "not withdrawn from zookeeper in time"),
+    }
+}
+
+fn node(source: &Source, address: &str) -> RelayNode {
+    let (state, status) = (source.log.state(), source.status.get());
+    let identity = source.hub.source(&source.name).map(crate::serve::Served::identity).unwrap_or_default();
+    let covered = state.covered.as_ref();
+    let highest = state.last.as_ref().map(|last| last.position);
+    let file = covered.map_or_else(|| status.file_name.to_string(), |covered| covered.file_name.clone());
+    RelayNode {
+        address: address.to_owned(),
+        lowest: state.lowest.map(|lowest| lowest.position),
+        highest,
+        scn: highest.map(crate::position::Position::scn),
+        file,
+        end_offset: covered.map_or(0, |covered| covered.position.offset),
+        commit_time_us: state.last_commit_time_us,
+        server_uuid: identity.server_uuid,
+        written_at_us: super::now_us(),
+    }
+}

@@ -1,0 +1,207 @@
+//! One source: finds out where to begin, reads for ever, stops alone.
+
+use super::epoch::{self, Epoch};
+use crate::config;
+use crate::log::{Log, LogError, Writer};
+use crate::mysql::source::{Ended, Job};
+use crate::mysql::{self, Definite, Start, State, StatusCell};
+use crate::position::Position;
+use crate::serve::{Hub, Identity};
+use crate::zk::{LowestCheckpoint, Zk};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+/// First pause after a transient failure; doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// Longest pause: a disk with room again, or a ZooKeeper that is back, is used soon.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// Between fsyncs, and between looks at retention.
+const HOUSEKEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// A source of this relay.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) name: String,
+    pub(super) status: StatusCell,
+    pub(super) log: Log,
+    pub(super) hub: Arc<Hub>,
+    config: config::Source,
+    dir: PathBuf,
+    zk: Option<Zk>,
+    settled: AtomicBool,
+}
+
+/// Why reading ended.
+enum Failure {
+    /// Trying again may help.
+    Transient(String),
+    /// It will not.
+    Definite(String),
+}
+
+impl From<mysql::Error> for Failure {
+    fn from(error: mysql::Error) -> Self {
+        match error {
+            mysql::Error::Transient(reason) => Self::Transient(reason),
+            mysql::Error::Definite(error) => error.into(),
+            mysql::Error::Sink(error) => match error.downcast::<LogError>() {
+                Ok(error) if error.is_transient() => Self::Transient(error.to_string()),
+                Ok(error) => Self::Definite(error.to_string()),
+                Err(error) => Self::Definite(error.to_string()),
+            },
+        }
+    }
+}
+
+impl From<Definite> for Failure {
+    fn from(error: Definite) -> Self {
+        Self::Definite(error.to_string())
+    }
+}
+
+impl Source {
+    pub(super) fn new(
+        name: String,
+        config: config::Source,
+        data_dir: &Path,
+        hub: Arc<Hub>,
+        zk: Option<Zk>,
+    ) -> Self {
+        let dir = data_dir.join(&name);
+        let log = hub.sources().get(&name).map(|served| served.log.clone());
+        // The hub is made of the same names.
+        let log = log.unwrap_or_else(|| unreachable!("source {name} is served"));
+        let (status, settled) = (StatusCell::default(), AtomicBool::new(false));
+        Self { name, status, log, hub, config, dir, zk, settled }
+    }
+
+    /// Whether the source has been read, or has stopped for good.
+    pub(super) fn settled(&self) -> bool {
+        if self.status.get().state == State::Streaming {
+            self.settled.store(true, Ordering::Relaxed);
+        }
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    async fn session(&self, writer: &mut Writer, shutdown: &CancellationToken) -> Result<Ended, Failure> {
+        let epoch = epoch::settle(&self.name, &self.config.mysql, &self.dir, self.zk.as_ref()).await?;
+        if let Some(served) = self.hub.source(&self.name) {
+            served.set_identity(Identity {
+                server_uuid: epoch.node.server_uuid.clone(),
+                epoch: epoch.number,
+                file_base: epoch.node.file_base.clone(),
+            });
+        }
+        let start = match self.log.resume() {
+            Some(start) => start,
+            None => self.first_start(&epoch).await?,
+        };
+        tracing::info!(source = %self.name, epoch = epoch.number, ?start, "reading begins");
+        let job = Job {
+            name: self.name.clone(),
+            config: self.config.clone(),
+            password: None,
+            epoch: epoch.number,
+            start,
+            expected_server: Some(epoch.node.server_uuid),
+            until_caught_up: false,
+        };
+        Ok(mysql::source::run(&job, writer, &self.status, shutdown).await?)
+    }
+
+    /// Where an empty log begins: as far back as any group still wants.
+    async fn first_start(&self, epoch: &Epoch) -> Result<Start, Failure> {
+        let configured =
+            |text: &str| text.parse::<Start>().map_err(|error| Failure::Definite(error.to_string()));
+        let Some(zk) = &self.zk else { return configured(&self.config.start) };
+        let lowest = zk.lowest_checkpoint(&self.name).await;
+        match lowest.map_err(|error| Failure::Transient(error.to_string()))? {
+            LowestCheckpoint::None => configured(&self.config.start),
+            LowestCheckpoint::Start(start) => configured(&start),
+            LowestCheckpoint::At(checkpoint) => {
+                let Position { epoch: of, .. } = checkpoint.position;
+                if of == epoch.number {
+                    return Ok(Start::At(checkpoint.position));
+                }
+                Err(Failure::Definite(format!(
+                    "a group's checkpoint is in epoch {of}, but the source is in epoch {}: resuming over a failover needs \
+                     a GTID set",
+                    epoch.number
+                )))
+            }
+        }
+    }
+
+    fn failed(&self, reason: &str, state: State) {
+        self.status.update(|status| {
+            status.state = state;
+            status.last_error = Some(reason.to_owned());
+        });
+    }
+}
+
+/// Reads the source until `shutdown` or a definite error.
+pub(super) async fn read(source: &Source, mut writer: Writer, shutdown: &CancellationToken) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let before = source.status.get().transactions_total;
+        let ended = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            ended = source.session(&mut writer, shutdown) => ended,
+        };
+        match ended {
+            Ok(Ended::Shutdown | Ended::CaughtUp) => return,
+            Err(Failure::Definite(reason)) => {
+                tracing::error!(source = %source.name, %reason, "source stopped; correct this and restart the relay");
+                source.failed(&reason, State::Stopped);
+                source.settled.store(true, Ordering::Relaxed);
+                return;
+            }
+            Err(Failure::Transient(reason)) => {
+                tracing::warn!(source = %source.name, %reason, retry_in = ?pause, "source is not read now");
+                source.failed(&reason, State::Connecting);
+            }
+        }
+        if source.status.get().transactions_total > before {
+            pause = FIRST_PAUSE;
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(MAX_PAUSE),
+        }
+    }
+}
+
+/// Each second: what was written goes to disk, what is too old goes away.
+pub(super) async fn housekeep(source: Arc<Source>, shutdown: CancellationToken) {
+    let mut tick = tokio::time::interval(HOUSEKEEP_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut stop = false;
+    while !stop {
+        tokio::select! {
+            () = shutdown.cancelled() => stop = true,
+            _ = tick.tick() => {}
+        }
+        let log = source.log.clone();
+        let done = tokio::task::spawn_blocking(move || log.sync().and_then(|()| log.evict(super::now_us())));
+        match done.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(source = %source.name, %error, "event log not kept in order"),
+            Err(error) => tracing::error!(source = %source.name, %error, "housekeeping ended"),
+        }
+    }
+}
+
+impl From<epoch::EpochError> for Failure {
+    fn from(error: epoch::EpochError) -> Self {
+        match error {
+            epoch::EpochError::Transient(reason) => Self::Transient(reason),
+            epoch::EpochError::Mysql(error) => error.into(),
+        }
+    }
+}

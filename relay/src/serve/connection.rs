@@ -1,0 +1,315 @@
+//! One connection from hello to its end.
+
+use super::hub::{Hub, Seat, Served};
+use super::write_within;
+use crate::log::{ReadError, Reader};
+use crate::schema::SchemaId;
+use crate::telemetry::{Bean, Counter, Gauge, ObjectName};
+use crate::wire::block::{Filter, Filtered};
+use crate::wire::frame::{
+    Covered, ErrorCode, ErrorFrame, Frame, Hello, SourceHead, StartFrom, Welcome, block_header,
+};
+use crate::wire::{BlockError, Sealed};
+use bytes::BytesMut;
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// A client that has not said hello by then is none.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client that takes nothing for this long is stuck; its member reconnects if it lives.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The last word must not delay a stop.
+const FAREWELL_TIMEOUT: Duration = Duration::from_millis(500);
+/// Between covered marks; also the sign of life that clients wait for.
+const COVERED_EVERY: Duration = Duration::from_secs(1);
+/// The most credit a client may claim.
+const MAX_CREDIT_BYTES: i64 = 1 << 40;
+/// The longest name of a member or group that becomes a label.
+const MAX_NAME_BYTES: usize = 256;
+
+/// Why a stream ends.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    /// The client went away or is stuck.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// It is told so.
+    #[error("{}", .0.message)]
+    Told(ErrorFrame),
+}
+
+impl End {
+    fn told(code: ErrorCode, definite: bool, message: impl Into<String>) -> Self {
+        Self::Told(ErrorFrame { code, definite, message: message.into() })
+    }
+}
+
+impl From<ReadError> for End {
+    fn from(error: ReadError) -> Self {
+        let (code, definite) = match &error {
+            ReadError::BelowLowest { .. } => (ErrorCode::BelowLowest, true),
+            ReadError::Unsupported(_) => (ErrorCode::Unsupported, true),
+            // Another relay may have it whole.
+            ReadError::Io { .. } | ReadError::Damaged { .. } => (ErrorCode::Internal, false),
+        };
+        Self::told(code, definite, error.to_string())
+    }
+}
+
+impl From<BlockError> for End {
+    fn from(error: BlockError) -> Self {
+        Self::told(ErrorCode::Internal, false, error.to_string())
+    }
+}
+
+/// Serves one client until it leaves, fails, is replaced, or `shutdown`.
+pub(super) async fn run(socket: TcpStream, peer: SocketAddr, hub: &Hub, shutdown: &CancellationToken) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "nodelay not set");
+    }
+    let (read, mut write) = socket.into_split();
+    let mut input = Input { socket: read, buffer: BytesMut::new() };
+    let result = tokio::select! {
+        () = shutdown.cancelled() => Err(End::told(ErrorCode::Stopping, false, "the relay is stopping")),
+        result = stream(&mut input, &mut write, peer, hub) => result,
+    };
+    let Err(end) = result else { return };
+    tracing::info!(%peer, reason = %end, "stream ended");
+    if let End::Told(error) = end {
+        let mut bytes = Vec::new();
+        Frame::Error(error).encode(&mut bytes);
+        if let Err(error) = write_within(&mut write, &bytes[..], FAREWELL_TIMEOUT).await {
+            tracing::debug!(%peer, %error, "reason not told");
+        }
+    }
+}
+
+struct Input {
+    socket: OwnedReadHalf,
+    buffer: BytesMut,
+}
+
+impl Input {
+    /// The client's next frame. Dropping the future loses nothing.
+    async fn next(&mut self) -> Result<Frame, End> {
+        loop {
+            match Frame::decode(&mut self.buffer) {
+                Ok(Some(frame)) => return Ok(frame),
+                Ok(None) => {}
+                Err(error) => return Err(End::told(ErrorCode::Protocol, true, error.to_string())),
+            }
+            if self.socket.read_buf(&mut self.buffer).await? == 0 {
+                return Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into());
+            }
+        }
+    }
+}
+
+async fn hello(input: &mut Input, hub: &Hub) -> Result<Hello, End> {
+    let Ok(frame) = timeout(HELLO_TIMEOUT, input.next()).await else {
+        return Err(End::told(ErrorCode::Protocol, false, "no hello came"));
+    };
+    let Frame::Hello(hello) = frame? else {
+        return Err(End::told(ErrorCode::Protocol, true, "the first frame must be a hello"));
+    };
+    if hello.cluster != hub.cluster() {
+        let message = format!("this relay belongs to cluster {:?}, not {:?}", hub.cluster(), hello.cluster);
+        return Err(End::told(ErrorCode::UnknownSource, true, message));
+    }
+    if hello.member.len() > MAX_NAME_BYTES || hello.group.len() > MAX_NAME_BYTES {
+        return Err(End::told(
+            ErrorCode::Protocol,
+            true,
+            format!("names are at most {MAX_NAME_BYTES} bytes"),
+        ));
+    }
+    Ok(hello)
+}
+
+async fn stream(
+    input: &mut Input,
+    output: &mut OwnedWriteHalf,
+    peer: SocketAddr,
+    hub: &Hub,
+) -> Result<(), End> {
+    let hello = hello(input, hub).await?;
+    let Some(served) = hub.source(&hello.source) else {
+        // Another relay may serve it: not definite.
+        let message = format!("this relay does not serve source {:?}", hello.source);
+        return Err(End::told(ErrorCode::UnknownSource, false, message));
+    };
+    let seat = hub.take_seat(&hello);
+    tracing::info!(%peer, source = hello.source, group = hello.group, member = hello.member, from = ?hello.from, partitions = hello.partitions.len(), "stream begins");
+    let mut bytes = Vec::new();
+    Frame::Welcome(welcome(served)).encode(&mut bytes);
+    write_within(output, &bytes[..], WRITE_TIMEOUT).await?;
+    Streaming::new(served, hub, &hello, output).run(input, &seat).await
+}
+
+fn welcome(served: &Served) -> Welcome {
+    let (state, identity) = (served.log.state(), served.identity());
+    Welcome {
+        server_uuid: identity.server_uuid,
+        epoch: identity.epoch,
+        lowest: state.lowest.map(|mark| mark.position),
+        highest: state.last.map(|last| last.position),
+        file_base: identity.file_base,
+    }
+}
+
+/// The numbers of one stream.
+struct Numbers {
+    _bean: Bean,
+    scn: Gauge,
+    rows: Counter,
+    bytes: Counter,
+    credit: Gauge,
+}
+
+impl Numbers {
+    fn new(hub: &Hub, hello: &Hello) -> Self {
+        let keys = [
+            ("type", "Stream"),
+            ("source", &*hello.source),
+            ("group", &*hello.group),
+            ("member", &*hello.member),
+        ];
+        let bean = hub.registry().bean(ObjectName::new("aesop.relay", &keys));
+        let (scn, rows) = (bean.gauge("Scn"), bean.counter("RowsSentTotal"));
+        let (bytes, credit) = (bean.counter("BytesSentTotal"), bean.gauge("CreditBytes"));
+        Self { _bean: bean, scn, rows, bytes, credit }
+    }
+}
+
+struct Streaming<'a> {
+    served: &'a Served,
+    output: &'a mut OwnedWriteHalf,
+    reader: Reader,
+    filter: Filter,
+    from: StartFrom,
+    /// What the client may still be sent; one block may go beyond it.
+    credit: i64,
+    /// Schemas the client has.
+    defined: HashSet<SchemaId>,
+    numbers: Numbers,
+}
+
+impl<'a> Streaming<'a> {
+    fn new(served: &'a Served, hub: &Hub, hello: &Hello, output: &'a mut OwnedWriteHalf) -> Self {
+        let from = match &hello.from {
+            StartFrom::Position { position, rows } => Some((*position, *rows)),
+            StartFrom::Earliest | StartFrom::Latest | StartFrom::Gtid(_) => None,
+        };
+        let mut streaming = Self {
+            served,
+            output,
+            reader: served.log.reader(hello.from.clone()),
+            filter: Filter::new(hello.partitions.clone(), from),
+            from: hello.from.clone(),
+            credit: 0,
+            defined: HashSet::new(),
+            numbers: Numbers::new(hub, hello),
+        };
+        streaming.add_credit(hello.credit_bytes);
+        streaming
+    }
+
+    async fn run(mut self, input: &mut Input, seat: &Seat<'_>) -> Result<(), End> {
+        let mut tick = interval(COVERED_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = seat.replaced.cancelled() => {
+                    return Err(End::told(ErrorCode::Replaced, false, "a newer stream of this member took over"));
+                }
+                frame = input.next() => match frame? {
+                    Frame::Credit(bytes) => self.add_credit(bytes),
+                    Frame::Hello(_) | Frame::Welcome(_) | Frame::Error(_) | Frame::Block(_) | Frame::Schema(..)
+                    | Frame::Covered(_) => {
+                        return Err(End::told(ErrorCode::Protocol, true, "after hello a client sends credit only"));
+                    }
+                },
+                _ = tick.tick() => self.covered().await?,
+                block = self.reader.next(), if self.credit > 0 => self.block(&block?).await?,
+            }
+        }
+    }
+
+    fn add_credit(&mut self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(MAX_CREDIT_BYTES).min(MAX_CREDIT_BYTES);
+        self.credit = self.credit.saturating_add(bytes).min(MAX_CREDIT_BYTES);
+        self.numbers.credit.set(self.credit);
+    }
+
+    async fn block(&mut self, block: &Sealed) -> Result<(), End> {
+        let repacked;
+        let block = match self.filter.apply(block)? {
+            Filtered::Whole => block,
+            Filtered::Repacked(block) => {
+                repacked = block;
+                &repacked
+            }
+            Filtered::Nothing => return Ok(()),
+        };
+        self.define(block).await?;
+        let bytes = block.bytes();
+        let head = block_header(bytes.len());
+        write_within(self.output, bytes::Buf::chain(&head[..], bytes.clone()), WRITE_TIMEOUT).await?;
+        let length = u64::try_from(bytes.len()).unwrap_or(0);
+        self.credit -= i64::try_from(length).unwrap_or(i64::MAX);
+        self.numbers.credit.set(self.credit);
+        self.numbers.bytes.add(length);
+        self.numbers.rows.add(u64::from(block.header().rows));
+        self.numbers.scn.set_u64(block.header().last.scn().0);
+        Ok(())
+    }
+
+    /// Sends the schemas of a block that the client lacks and the block does not bring.
+    async fn define(&mut self, block: &Sealed) -> Result<(), End> {
+        for (id, definition) in block.schemas()? {
+            if !self.defined.insert(id) || definition.is_some() {
+                continue;
+            }
+            let definition = self.served.log.schema(id).ok_or(BlockError::UnknownSchema(id.0))?;
+            let mut bytes = Vec::new();
+            Frame::Schema(id, definition).encode(&mut bytes);
+            write_within(self.output, &bytes[..], WRITE_TIMEOUT).await?;
+        }
+        Ok(())
+    }
+
+    async fn covered(&mut self) -> Result<(), End> {
+        let behind =
+            |position| matches!(self.from, StartFrom::Position { position: from, .. } if position < from);
+        let mark = self.reader.covered().filter(|mark| !behind(mark.position));
+        let frame = match mark {
+            Some(mark) => {
+                let head =
+                    self.served.log.state().covered.map_or_else(SourceHead::default, |head| SourceHead {
+                        file_name: head.file_name,
+                        end_offset: head.position.offset,
+                        commit_time_us: head.commit_time_us,
+                    });
+                Frame::Covered(Covered {
+                    position: mark.position,
+                    file_name: mark.file_name,
+                    commit_time_us: mark.commit_time_us,
+                    server_uuid: self.served.identity().server_uuid,
+                    head,
+                })
+            }
+            // Nothing to say yet, but alive.
+            None => Frame::Credit(0),
+        };
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        Ok(write_within(self.output, &bytes[..], WRITE_TIMEOUT).await?)
+    }
+}

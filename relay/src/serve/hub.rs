@@ -1,0 +1,109 @@
+//! What a relay serves, and to whom.
+
+use crate::log::Log;
+use crate::telemetry::Registry;
+use crate::wire::frame::Hello;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+use tokio_util::sync::CancellationToken;
+
+/// Which server a source is, and its epoch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// `server_uuid` (MariaDB: `server_id` in decimal); empty until known.
+    pub server_uuid: String,
+    /// The epoch in force; 0 until known.
+    pub epoch: u32,
+    /// What binlog file names begin with.
+    pub file_base: String,
+}
+
+/// A source as it is served.
+#[derive(Debug)]
+pub struct Served {
+    /// Its event log.
+    pub log: Log,
+    identity: Mutex<Identity>,
+}
+
+impl Served {
+    /// A source with this log.
+    pub fn new(log: Log) -> Self {
+        Self { log, identity: Mutex::default() }
+    }
+
+    /// Which server it is.
+    pub fn identity(&self) -> Identity {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says which server it is.
+    pub fn set_identity(&self, identity: Identity) {
+        *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = identity;
+    }
+}
+
+type StreamKey = (String, String, String);
+
+/// All sources of a relay and the streams that are open.
+#[derive(Debug)]
+pub struct Hub {
+    cluster: String,
+    sources: BTreeMap<String, Served>,
+    registry: Registry,
+    streams: Mutex<HashMap<StreamKey, CancellationToken>>,
+}
+
+/// The right of a connection to be its member's stream.
+#[derive(Debug)]
+pub(super) struct Seat<'a> {
+    hub: &'a Hub,
+    key: StreamKey,
+    /// Cancelled when a newer connection takes over.
+    pub(super) replaced: CancellationToken,
+}
+
+impl Hub {
+    /// A relay of this cluster with these sources, its streams seen in `registry`.
+    pub fn new(cluster: &str, sources: BTreeMap<String, Served>, registry: Registry) -> Self {
+        Self { cluster: cluster.to_owned(), sources, registry, streams: Mutex::default() }
+    }
+
+    /// A source by name.
+    pub fn source(&self, name: &str) -> Option<&Served> {
+        self.sources.get(name)
+    }
+
+    /// All sources.
+    pub fn sources(&self) -> &BTreeMap<String, Served> {
+        &self.sources
+    }
+
+    pub(super) fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Takes the member's seat; whoever had it must go.
+    pub(super) fn take_seat(&self, hello: &Hello) -> Seat<'_> {
+        let key = (hello.source.clone(), hello.group.clone(), hello.member.clone());
+        let replaced = CancellationToken::new();
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(older) = streams.insert(key.clone(), replaced.clone()) {
+            older.cancel();
+        }
+        Seat { hub: self, key, replaced }
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        // A seat that was taken over is its successor's.
+        if !self.replaced.is_cancelled() {
+            self.hub.streams.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        }
+    }
+}

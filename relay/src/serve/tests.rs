@@ -1,0 +1,199 @@
+use super::*;
+use crate::client::{ClientError, Stream, StreamEvent, Subscription, subscribe};
+use crate::event::{Op, RowChange, TransactionSink as _, TxnEnd, TxnStart};
+use crate::log::{Log, Options, Writer};
+use crate::position::Position;
+use crate::schema::TableSchema;
+use crate::telemetry::Registry;
+use crate::wire::frame::StartFrom;
+use crate::wire::{BlockItem, PartitionSet};
+use std::collections::BTreeMap;
+
+struct Relay {
+    address: String,
+    writer: Writer,
+    shutdown: CancellationToken,
+    at: u64,
+    _dir: tempfile::TempDir,
+    server: tokio::task::JoinHandle<()>,
+}
+
+async fn relay() -> Relay {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { block_bytes: 2000, ..Options::new(dir.path().to_owned(), u64::MAX, u64::MAX) };
+    let (log, writer) = Log::open(options).unwrap();
+    let sources = BTreeMap::from([("shop".to_owned(), Served::new(log))]);
+    let hub = Arc::new(Hub::new("c", sources, Registry::default()));
+    let listener = bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let shutdown = CancellationToken::new();
+    let server = tokio::spawn(serve(listener, hub, shutdown.clone()));
+    Relay { address, writer, shutdown, at: 4, _dir: dir, server }
+}
+
+impl Relay {
+    /// A transaction with one row a hash; gives its start.
+    fn write(&mut self, hashes: &[u64]) -> Position {
+        let position = Position::new(1, 1, self.at);
+        let schema = Arc::new(TableSchema::new("d".into(), "t".into(), Vec::new(), Vec::new()));
+        self.writer
+            .begin(TxnStart {
+                position,
+                file_name: "mysql-bin.000001".into(),
+                gtid: None,
+                server_id: 1,
+                commit_time_us: 1,
+            })
+            .unwrap();
+        for hash in hashes {
+            let (key_hash_before, key_hash) = (*hash, *hash);
+            let after = &[7; 50];
+            let row =
+                RowChange { op: Op::Insert, schema: &schema, key_hash_before, key_hash, before: &[], after };
+            self.writer.row(row).unwrap();
+        }
+        self.at += 100;
+        self.writer.commit(TxnEnd { end_offset: self.at }).unwrap();
+        self.writer.flush().unwrap();
+        position
+    }
+
+    async fn open(
+        &self,
+        from: StartFrom,
+        partitions: PartitionSet,
+        credit_bytes: u64,
+    ) -> Result<Stream, ClientError> {
+        subscribe(Subscription {
+            address: self.address.clone(),
+            cluster: "c".into(),
+            source: "shop".into(),
+            group: "g".into(),
+            member: format!("m{}", partitions.len()),
+            from,
+            partitions,
+            credit_bytes,
+        })
+        .await
+    }
+}
+
+/// Rows as (offset of transaction, row index, hash) until a covered mark at `end`.
+async fn rows_until(stream: &mut Stream, end: u64) -> Vec<(u64, u64, u64)> {
+    let mut rows = Vec::new();
+    loop {
+        match stream.next().await.unwrap() {
+            StreamEvent::Block(block) => rows.extend(block.items().filter_map(|item| match item {
+                BlockItem::Row { txn, row, change } => {
+                    Some((txn.start.position.offset, row, change.key_hash))
+                }
+                BlockItem::Txn(_) | BlockItem::Covered { .. } => None,
+            })),
+            StreamEvent::Covered(covered) if covered.position.offset == end => {
+                assert_eq!(covered.head.end_offset, end);
+                return rows;
+            }
+            StreamEvent::Covered(_) => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_stream_gets_its_partitions_from_its_place_on() {
+    let mut relay = relay().await;
+    relay.write(&[0, 1, 2, 3]);
+    let second = relay.write(&[1, 1, 2]);
+    // Larger than a block.
+    let hashes: Vec<u64> = (0..200).collect();
+    let third = relay.write(&hashes);
+    let end = relay.at;
+    let all = PartitionSet::all(4);
+    let mut whole = relay.open(StartFrom::Earliest, all.clone(), 1 << 20).await.unwrap();
+    assert_eq!(rows_until(&mut whole, end).await.len(), 207);
+    let some = PartitionSet::of(4, [1, 2]);
+    let from = StartFrom::Position { position: second, rows: 1 };
+    let mut part = relay.open(from, some, 1 << 20).await.unwrap();
+    let got = rows_until(&mut part, end).await;
+    assert_eq!(got[..2], [(second.offset, 1, 1), (second.offset, 2, 2)]);
+    assert_eq!(got.len(), 2 + 100);
+    assert!(
+        got[2..]
+            .iter()
+            .all(|(at, row, hash)| *at == third.offset && row == hash && [1, 2].contains(&(hash % 4)))
+    );
+    let mut newest = relay.open(StartFrom::Latest, all, 1 << 20).await.unwrap();
+    assert_eq!(rows_until(&mut newest, end).await, []);
+    let fourth = relay.write(&[9]);
+    assert_eq!(rows_until(&mut newest, relay.at).await, [(fourth.offset, 0, 9)]);
+}
+
+#[tokio::test]
+async fn a_client_without_credit_waits_and_others_do_not() {
+    let mut relay = relay().await;
+    for _ in 0..50 {
+        relay.write(&[1; 20]);
+    }
+    let mut stuck = relay.open(StartFrom::Earliest, PartitionSet::all(4), 1).await.unwrap();
+    let mut held = Vec::new();
+    // One block goes beyond the credit; while it is held nothing follows but marks.
+    while held.is_empty() {
+        if let StreamEvent::Block(block) = stuck.next().await.unwrap() {
+            held.push(block);
+        }
+    }
+    assert!(matches!(stuck.next().await.unwrap(), StreamEvent::Covered(_)));
+    let mut free = relay.open(StartFrom::Earliest, PartitionSet::of(8, 0..8), 1 << 20).await.unwrap();
+    assert_eq!(rows_until(&mut free, relay.at).await.len(), 1000);
+    held.clear();
+    loop {
+        if let StreamEvent::Block(_) = stuck.next().await.unwrap() {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_newer_stream_of_the_same_member_takes_over_and_a_stop_is_told() {
+    let relay = relay().await;
+    let open = async || relay.open(StartFrom::Earliest, PartitionSet::all(4), 1000).await.unwrap();
+    let mut older = open().await;
+    let mut newer = open().await;
+    let error = loop {
+        if let Err(error) = older.next().await {
+            break error;
+        }
+    };
+    assert!(error.is_transient() && error.to_string().contains("newer stream"), "{error}");
+    relay.shutdown.cancel();
+    let error = loop {
+        if let Err(error) = newer.next().await {
+            break error;
+        }
+    };
+    assert!(error.to_string().contains("stopping"), "{error}");
+    relay.server.await.unwrap();
+}
+
+#[tokio::test]
+async fn strangers_and_mistakes_are_told_apart() {
+    let relay = relay().await;
+    let subscription = |cluster: &str, source: &str| Subscription {
+        address: relay.address.clone(),
+        cluster: cluster.into(),
+        source: source.into(),
+        group: "g".into(),
+        member: "m".into(),
+        from: StartFrom::Earliest,
+        partitions: PartitionSet::all(1),
+        credit_bytes: 1,
+    };
+    let wrong = subscribe(subscription("other", "shop")).await.unwrap_err();
+    assert!(!wrong.is_transient(), "{wrong}");
+    let unserved = subscribe(subscription("c", "billing")).await.unwrap_err();
+    assert!(unserved.is_transient() && unserved.to_string().contains("billing"), "{unserved}");
+    let mut browser = TcpStream::connect(&relay.address).await.unwrap();
+    browser.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    tokio::io::AsyncReadExt::read_to_end(&mut browser, &mut answer).await.unwrap();
+    assert!(String::from_utf8_lossy(&answer).contains("does not speak aesop's protocol"));
+}
