@@ -9,7 +9,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::host::{Call, Command, Connect, HostError};
 use crate::inventory::model::Inventory;
 use crate::plan::{Action, Change, Plan, Stage, Step, Wave};
-use crate::service::{HostState, Role};
+use crate::service::{HostState, Role, paths};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt;
@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// A lock that nobody has touched for so long belongs to an apply that died.
 const LOCK_STALE: Duration = Duration::from_mins(2);
+/// A downtime that nobody ends: longer than the slowest restart with its ready test.
+const DOWNTIME: Duration = Duration::from_mins(10);
 /// How often locks are touched. It keeps idle connections up as well.
 const HEARTBEAT: Duration = Duration::from_secs(20);
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
@@ -280,6 +282,46 @@ impl Run<'_> {
 
     /// Runs a wave; returns the hosts that failed.
     async fn wave(&self, stage: &Stage, wave: &Wave) -> Vec<String> {
+        let touched: Vec<&String> = wave
+            .steps
+            .iter()
+            .filter(|(_, steps)| {
+                steps.iter().any(|step| matches!(step.action, Action::StartUnit(_) | Action::RestartUnit(_)))
+            })
+            .map(|(host, _)| host)
+            .collect();
+        self.downtime(stage, &touched, "downtime").await;
+        let failed = self.work(stage, wave).await;
+        // What failed is the monitor's business from now on.
+        self.downtime(stage, &touched, "downtime-end").await;
+        failed
+    }
+
+    /// Tells the monitor which service is about to be touched where, or that it is over. The work does not depend
+    /// on it: a monitor that is not there mails nothing.
+    async fn downtime(&self, stage: &Stage, hosts: &[&String], verb: &str) {
+        let monitors = self
+            .desired
+            .iter()
+            .filter(|(_, state)| state.parts.iter().any(|part| part.role == Role::Monitor))
+            .map(|(name, _)| name);
+        for monitor in monitors.filter(|_| !hosts.is_empty()) {
+            let mut script = Script::new();
+            let added: Result<(), super::ApplyError> = hosts.iter().try_for_each(|host| {
+                let name = format!("apply-{host}-{}", stage.service.replace('/', "-"));
+                let seconds = DOWNTIME.as_secs().to_string();
+                script.line(&[verb, paths::DOWNTIMES, &name, host, &stage.service, &seconds])
+            });
+            if added.is_ok() {
+                let outcome = self.call(monitor, "downtime", script, &[], LOCK_LIMIT).await;
+                if let Some((_, error)) = outcome.failure {
+                    tracing::debug!(monitor, error, "downtime not announced");
+                }
+            }
+        }
+    }
+
+    async fn work(&self, stage: &Stage, wave: &Wave) -> Vec<String> {
         let mut failed = self.hosts(stage, &wave.steps).await;
         if failed.is_empty() {
             failed = self.hosts(stage, &wave.gates).await;

@@ -49,6 +49,12 @@ while IFS='|' read -r op a b c d e f; do
       mkdir -p /var/log/aesop
       printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$a" >>/var/log/aesop/audit.log ;;
     generation) printf '%s\n' "$a" | replace $state/generation ;;
+    downtime) # folder name host service seconds: the monitor's own clock says when it ends
+      if [ -d "$a" ]; then
+        until=$(date -u -d "@$(($(date +%s) + e))" +%Y-%m-%dT%H:%M:%SZ)
+        printf '{"host":"%s","service":"%s","until":"%s","reason":"aesop apply"}\n' "$c" "$d" "$until" | replace "$a/$b.json"
+      fi ;;
+    downtime-end) rm -f "$a/$b.json" ;;
     packages)
       out=$(apt-get -o DPkg::Lock::Timeout=120 -y --no-install-recommends install $a 2>&1) || {
         run apt-get -o DPkg::Lock::Timeout=120 update

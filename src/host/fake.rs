@@ -199,7 +199,7 @@ impl State {
         let fields: Vec<String> = line.split('|').map(str::to_owned).collect();
         let field = |index: usize| fields.get(index).cloned().unwrap_or_default();
         let (op, a, b) = (field(0), field(1), field(2));
-        if !matches!(op.as_str(), "lock" | "unlock" | "audit" | "part") {
+        if !matches!(op.as_str(), "lock" | "unlock" | "audit" | "part" | "downtime" | "downtime-end") {
             self.log.push(format!("{op} {}", if op == "file" { field(5) } else { a.clone() }));
         }
         match op.as_str() {
@@ -239,7 +239,7 @@ impl State {
                 );
                 self.files.insert(field(6), file);
             }
-            "artifact" | "sysctl" | "daemon-reload" | "reload" | "gate" | "downtime" => {}
+            "artifact" | "sysctl" | "daemon-reload" | "reload" | "gate" | "downtime" | "downtime-end" => {}
             unknown => return Err(format!("unknown step {unknown}")),
         }
         Ok(())
