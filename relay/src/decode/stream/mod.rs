@@ -1,0 +1,399 @@
+//! From a dump's events to transactions: positions, table maps, rows, and the calls to a
+//! [`TransactionSink`].
+
+mod payload;
+mod rows;
+mod txn;
+
+use crate::decode::DecodeError;
+use crate::decode::event::{self, Format, Header, code};
+use crate::decode::filter::{ColumnFilter, TableFilter};
+use crate::decode::rows as row_event;
+use crate::event::{TransactionSink, TxnStart};
+use crate::position::Position;
+use crate::schema::TableSchema;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// Which database wrote the binlog.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Flavor {
+    /// MySQL and what is built from it.
+    #[default]
+    MySql,
+    /// MariaDB.
+    MariaDb,
+}
+
+/// The last whole transaction somebody has: enough to go on behind it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LastTransaction {
+    /// Its start.
+    pub position: Position,
+    /// Name of its binlog file.
+    pub file_name: String,
+    /// Its GTID, if the server assigns them.
+    pub gtid: Option<String>,
+}
+
+/// Why an event could not be handled.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError<E> {
+    /// It cannot be decoded.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// It is not the transaction that was read from this position before.
+    #[error("expected {expected}, found {found}")]
+    Diverged {
+        /// GTID on record.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// The sink refused.
+    #[error("{0}")]
+    Sink(E),
+}
+
+/// What an event brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// A piece of a transaction, or nothing of interest.
+    Event,
+    /// The end of a transaction, wanted or not.
+    Transaction,
+    /// The server has nothing more at the moment.
+    Heartbeat,
+}
+
+/// Counters, for reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Transactions handed on.
+    pub transactions: u64,
+    /// Rows handed on.
+    pub rows: u64,
+}
+
+struct Table {
+    schema: Arc<TableSchema>,
+    /// By column; none when nothing is left out.
+    excluded: Option<Vec<bool>>,
+}
+
+struct Cached {
+    definition: Vec<u8>,
+    table: Option<Arc<Table>>,
+}
+
+struct Txn {
+    start: TxnStart,
+    /// Ends with COMMIT or XID, not with its first statement.
+    explicit: bool,
+    /// `sink.begin` was called.
+    begun: bool,
+    /// Was handed on before, or lies before the start: its rows are passed over.
+    skip: bool,
+}
+
+/// Buffers kept between events.
+#[derive(Default)]
+struct Scratch {
+    before: Vec<u8>,
+    after: Vec<u8>,
+    stripped: Vec<u8>,
+    stripped_after: Vec<u8>,
+    key: Vec<u8>,
+    inflated: Vec<u8>,
+}
+
+/// Follows one dump. Make a new one for each connection.
+pub struct Assembler {
+    tables: TableFilter,
+    columns: ColumnFilter,
+    flavor: Flavor,
+    epoch: u32,
+    /// Transactions that start before are passed over.
+    from: Position,
+    /// The transaction that must stand at `from`.
+    resume: Option<LastTransaction>,
+    file: Arc<str>,
+    file_number: u32,
+    /// Just behind the last event read.
+    offset: u64,
+    /// Just behind the last whole transaction.
+    boundary: Position,
+    last_commit_time_us: i64,
+    checksum: bool,
+    wide_ids: bool,
+    event_start: u64,
+    /// The last whole transaction, wanted or not.
+    last: Option<TxnStart>,
+    /// Start of the last transaction handed on.
+    handed_on: Option<Position>,
+    txn: Option<Txn>,
+    maps: Vec<(u64, Option<Arc<Table>>)>,
+    cache: HashMap<u64, Cached>,
+    prepared: HashSet<String>,
+    scratch: Scratch,
+    counts: Counts,
+}
+
+impl std::fmt::Debug for Assembler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Assembler")
+            .field("file", &self.file)
+            .field("offset", &self.offset)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The number at the end of a binlog file's name.
+pub fn file_number(name: &str) -> Option<u32> {
+    name.rsplit_once('.').and_then(|(_, number)| number.parse().ok())
+}
+
+impl Assembler {
+    /// For a dump of a server of `flavor`, whose transactions get `epoch`.
+    pub fn new(tables: TableFilter, columns: ColumnFilter, flavor: Flavor, epoch: u32) -> Self {
+        Self {
+            tables,
+            columns,
+            flavor,
+            epoch,
+            from: Position::default(),
+            resume: None,
+            file: Arc::from(""),
+            file_number: 0,
+            offset: 0,
+            boundary: Position::default(),
+            last_commit_time_us: 0,
+            checksum: true,
+            wide_ids: true,
+            event_start: 0,
+            last: None,
+            handed_on: None,
+            txn: None,
+            maps: Vec::new(),
+            cache: HashMap::new(),
+            prepared: HashSet::new(),
+            scratch: Scratch::default(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Passes over transactions that start before.
+    #[must_use]
+    pub fn starting_at(mut self, from: Position) -> Self {
+        self.from = from;
+        self
+    }
+
+    /// Passes over everything up to this transaction, and over itself, and checks that it is there.
+    #[must_use]
+    pub fn resuming_after(mut self, last: LastTransaction) -> Self {
+        self.from = last.position;
+        self.resume = Some(last);
+        self
+    }
+
+    /// The file being read.
+    pub fn file(&self) -> &Arc<str> {
+        &self.file
+    }
+
+    /// Just behind the last event read.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Just behind the last whole transaction, and the last commit time seen.
+    pub fn boundary(&self) -> (Position, i64) {
+        (self.boundary, self.last_commit_time_us)
+    }
+
+    /// Where the last event read starts.
+    pub fn event_start(&self) -> u64 {
+        self.event_start
+    }
+
+    /// The last whole transaction, wanted or not.
+    pub fn last(&self) -> Option<LastTransaction> {
+        self.last.as_ref().map(|start| LastTransaction {
+            position: start.position,
+            file_name: start.file_name.to_string(),
+            gtid: start.gtid.clone(),
+        })
+    }
+
+    /// Start of the last transaction handed on.
+    pub fn last_handed_on(&self) -> Option<Position> {
+        self.handed_on
+    }
+
+    /// Reading at or behind the start: not on the way to it through what was handed on before.
+    pub fn has_arrived(&self) -> bool {
+        self.resume.is_none() && self.file_number > 0 && self.boundary >= self.from
+    }
+
+    /// Inside a transaction.
+    pub fn in_transaction(&self) -> bool {
+        self.txn.is_some()
+    }
+
+    /// What was handed on so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Tells the sink to forget an unfinished transaction: the connection is gone.
+    pub fn disconnected<S: TransactionSink>(&mut self, sink: &mut S) -> Result<(), S::Error> {
+        self.maps.clear();
+        match self.txn.take() {
+            Some(txn) if txn.begun => sink.abort(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Handles one whole event.
+    pub fn event<S: TransactionSink>(
+        &mut self,
+        bytes: &[u8],
+        sink: &mut S,
+    ) -> Result<Progress, StreamError<S::Error>> {
+        let header = Header::parse(bytes)?;
+        match header.kind {
+            code::FORMAT_DESCRIPTION => {
+                let format = Format::parse(bytes)?;
+                self.checksum = format.checksum;
+                self.wide_ids = format.wide_table_ids();
+                // A server that died inside a transaction begins its next file like this: it was rolled back.
+                self.disconnected(sink).map_err(StreamError::Sink)?;
+                self.advance(&header);
+                return Ok(Progress::Event);
+            }
+            code::ROTATE if header.is_artificial() || header.end == 0 => {
+                // The first event of a dump, made before the server told us whether it has a checksum: the
+                // name ends where a checksum that matches begins.
+                let (_, with) = event::split(bytes, false)?;
+                let body = event::split(bytes, true).map_or(with, |(_, body)| body);
+                self.rotate(body)?;
+                return Ok(Progress::Event);
+            }
+            _ => {}
+        }
+        let (header, body) = event::split(bytes, self.checksum)?;
+        let start = self.advance(&header);
+        match header.kind {
+            code::ROTATE => {
+                self.disconnected(sink).map_err(StreamError::Sink)?;
+                self.rotate(body)?;
+                Ok(Progress::Event)
+            }
+            code::HEARTBEAT | code::HEARTBEAT_V2 => Ok(Progress::Heartbeat),
+            code::TRANSACTION_PAYLOAD => self.payload(&header, body, start, sink),
+            _ => self.inner(&header, body, start, sink),
+        }
+    }
+
+    fn rotate(&mut self, body: &[u8]) -> Result<(), DecodeError> {
+        let (offset, name) = event::rotate(body)?;
+        self.file_number = file_number(name).ok_or(DecodeError::Invalid("binlog file name"))?;
+        self.file = Arc::from(name);
+        self.offset = offset;
+        self.boundary = Position::new(self.epoch, self.file_number, offset);
+        Ok(())
+    }
+
+    /// Moves on behind an event and returns where it starts. Headers carry 32 bits; offsets only grow.
+    fn advance(&mut self, header: &Header) -> u64 {
+        let heartbeat = matches!(header.kind, code::HEARTBEAT | code::HEARTBEAT_V2);
+        if header.is_artificial() || header.end == 0 || heartbeat {
+            return self.offset;
+        }
+        let mut end = self.offset & !u64::from(u32::MAX) | u64::from(header.end);
+        if end < self.offset {
+            end += 1 << 32;
+        }
+        self.offset = end;
+        self.event_start = end.saturating_sub(u64::from(header.size));
+        self.event_start
+    }
+
+    /// Events that may also stand in a compressed transaction.
+    fn inner<S: TransactionSink>(
+        &mut self,
+        header: &Header,
+        body: &[u8],
+        start: u64,
+        sink: &mut S,
+    ) -> Result<Progress, StreamError<S::Error>> {
+        if let Some((kind, version, compressed)) = row_event::layout(header.kind) {
+            let parsed = row_event::parse(body, kind, version, self.wide_ids)?;
+            self.rows(&parsed, kind, compressed, sink)?;
+            return Ok(Progress::Event);
+        }
+        match header.kind {
+            code::TABLE_MAP => self.table_map(body)?,
+            code::XID => return self.commit(sink),
+            code::GTID => self.open(header, event::gtid(body, true)?, start)?,
+            code::ANONYMOUS_GTID => self.open(header, event::gtid(body, false)?, start)?,
+            code::GTID_TAGGED => self.open(header, event::gtid_tagged(body)?, start)?,
+            code::MARIA_GTID => self.open(header, event::maria_gtid(body, header.server_id)?, start)?,
+            code::QUERY => {
+                let query = event::query(body)?;
+                return self.query(header, &query, start, sink);
+            }
+            code::MARIA_QUERY_COMPRESSED => {
+                let query = event::query(body)?;
+                let mut inflated = Vec::new();
+                event::maria_inflate(query.sql, &mut inflated)?;
+                let query = event::Query { database: query.database, sql: &inflated };
+                return self.query(header, &query, start, sink);
+            }
+            code::XA_PREPARE => return self.xa_prepare(body, sink),
+            code::INCIDENT => {
+                return Err(DecodeError::Unsupported(
+                    "the server reports an incident: changes may be missing from its binlog; take a new snapshot \
+                     and start behind it"
+                        .to_owned(),
+                )
+                .into());
+            }
+            code::PARTIAL_UPDATE_ROWS if self.reading() => {
+                return Err(DecodeError::Unsupported(
+                    "partial JSON updates are not supported: SET GLOBAL binlog_row_value_options = ''"
+                        .to_owned(),
+                )
+                .into());
+            }
+            code::STOP
+            | code::INTVAR
+            | code::RAND
+            | code::USER_VAR
+            | code::IGNORABLE
+            | code::ROWS_QUERY
+            | code::PREVIOUS_GTIDS
+            | code::TRANSACTION_CONTEXT
+            | code::VIEW_CHANGE
+            | code::PARTIAL_UPDATE_ROWS
+            | code::MARIA_ANNOTATE_ROWS
+            | code::MARIA_BINLOG_CHECKPOINT
+            | code::MARIA_GTID_LIST
+            | code::MARIA_START_ENCRYPTION => {}
+            other if header.flags & event::FLAG_IGNORABLE == 0 => {
+                return Err(
+                    DecodeError::Unsupported(format!("events of type {other} are not supported")).into()
+                );
+            }
+            _ => {}
+        }
+        Ok(Progress::Event)
+    }
+
+    /// Whether rows read now matter: not inside a transaction that is passed over.
+    fn reading(&self) -> bool {
+        self.txn.as_ref().is_none_or(|txn| !txn.skip)
+    }
+}

@@ -1,0 +1,213 @@
+//! Beginnings and ends of transactions, statements, XA.
+
+use super::{Assembler, Flavor, Progress, StreamError, Txn};
+use crate::decode::event::{self, Gtid, Header};
+use crate::decode::query::{self, Name, Statement};
+use crate::decode::{Bytes, DecodeError};
+use crate::event::{Op, RowChange, TransactionSink, TxnEnd, TxnStart};
+use crate::position::Position;
+use crate::schema::TableSchema;
+use std::sync::Arc;
+
+/// XA branches without rows of interest that may be prepared at the same time.
+const MAX_PREPARED_BRANCHES: usize = 65_536;
+
+impl Assembler {
+    pub(super) fn open<E>(&mut self, header: &Header, gtid: Gtid, start: u64) -> Result<(), StreamError<E>> {
+        if self.txn.as_ref().is_some_and(|txn| txn.begun) {
+            return Err(DecodeError::Invalid("transaction without an end, or a transaction inside it").into());
+        }
+        let explicit = self.flavor == Flavor::MariaDb && !gtid.standalone;
+        let position = Position::new(self.epoch, self.file_number, start);
+        let commit_time_us = gtid.commit_time_us.unwrap_or(i64::from(header.timestamp) * 1_000_000);
+        let mut skip = position < self.from;
+        if !skip && let Some(last) = self.resume.take() {
+            let found = gtid.gtid.clone();
+            if position != last.position || found != last.gtid {
+                let name = |gtid: Option<String>| gtid.unwrap_or_else(|| "a transaction without GTID".into());
+                let found = format!("{} at {}", name(found), position.offset);
+                return Err(StreamError::Diverged { expected: name(last.gtid), found });
+            }
+            skip = true;
+        }
+        let start = TxnStart {
+            position,
+            file_name: Arc::clone(&self.file),
+            gtid: gtid.gtid,
+            server_id: header.server_id,
+            commit_time_us,
+        };
+        self.txn = Some(Txn { start, explicit, begun: false, skip });
+        Ok(())
+    }
+
+    pub(super) fn query<S: TransactionSink>(
+        &mut self,
+        header: &Header,
+        query: &event::Query<'_>,
+        start: u64,
+        sink: &mut S,
+    ) -> Result<Progress, StreamError<S::Error>> {
+        if self.txn.is_none() {
+            // Servers without GTID events: the group begins with its first statement.
+            self.open(header, Gtid::default(), start)?;
+        }
+        let statement = query::classify(query.sql);
+        let skip = !self.reading();
+        match statement {
+            Statement::Begin => {
+                if let Some(txn) = &mut self.txn {
+                    txn.explicit = true;
+                }
+                return Ok(Progress::Event);
+            }
+            Statement::Commit => return self.commit(sink),
+            Statement::Rollback => {
+                self.disconnected(sink).map_err(StreamError::Sink)?;
+                self.end_of_transaction();
+                return Ok(Progress::Transaction);
+            }
+            _ if skip => {}
+            Statement::RollbackTo => {
+                if self.txn.as_ref().is_some_and(|txn| txn.begun) {
+                    return Err(DecodeError::Unsupported(
+                        "a transaction that also changed a non-transactional table was rolled back to a savepoint: \
+                         which of its rows stand cannot be told"
+                            .to_owned(),
+                    )
+                    .into());
+                }
+            }
+            Statement::XaCommit(branch) => {
+                if !self.prepared.remove(&branch) {
+                    return Err(xa_unsupported().into());
+                }
+            }
+            Statement::XaRollback(branch) => drop(self.prepared.remove(&branch)),
+            Statement::Truncate(name) => self.statement(Op::Truncate, &name, false, query, sink)?,
+            Statement::Ddl { name, several } => self.statement(Op::Ddl, &name, several, query, sink)?,
+            Statement::Dml => {
+                let database = String::from_utf8_lossy(query.database);
+                if database.is_empty() || self.tables.database(&database) {
+                    return Err(DecodeError::Unsupported(format!(
+                        "a change in database {database:?} was logged as a statement, not as rows: SET GLOBAL \
+                         binlog_format = 'ROW', and let no session change it"
+                    ))
+                    .into());
+                }
+            }
+            Statement::Other => {}
+        }
+        if self.txn.as_ref().is_some_and(|txn| txn.explicit) {
+            Ok(Progress::Event)
+        } else {
+            self.commit(sink)
+        }
+    }
+
+    /// DDL and TRUNCATE as a row without columns.
+    fn statement<S: TransactionSink>(
+        &mut self,
+        op: Op,
+        name: &Name,
+        several: bool,
+        query: &event::Query<'_>,
+        sink: &mut S,
+    ) -> Result<(), StreamError<S::Error>> {
+        let session = String::from_utf8_lossy(query.database).into_owned();
+        let database = name.database.clone().unwrap_or_else(|| session.clone());
+        let wanted = match &name.table {
+            Some(table) => {
+                self.tables.table(&database, table) || (several && self.tables.database(&database))
+            }
+            None => self.tables.database(&database),
+        };
+        if !wanted {
+            return Ok(());
+        }
+        let statement = crate::event::Statement {
+            database: session,
+            table: name.table.clone(),
+            sql: String::from_utf8_lossy(query.sql).into_owned(),
+        };
+        let after =
+            serde_json::to_vec(&statement).map_err(|_| DecodeError::Invalid("statement in a query event"))?;
+        let table = name.table.clone().unwrap_or_default();
+        let schema = Arc::new(TableSchema::new(database, table, Vec::new(), Vec::new()));
+        self.begin(sink)?;
+        // The hash is 0, and with it the partition.
+        let row =
+            RowChange { op, schema: &schema, key_hash_before: 0, key_hash: 0, before: &[], after: &after };
+        self.counts.rows += 1;
+        sink.row(row).map_err(StreamError::Sink)
+    }
+
+    pub(super) fn begin<S: TransactionSink>(&mut self, sink: &mut S) -> Result<(), StreamError<S::Error>> {
+        match &mut self.txn {
+            Some(txn) if txn.begun => Ok(()),
+            Some(txn) => {
+                txn.begun = true;
+                sink.begin(txn.start.clone()).map_err(StreamError::Sink)
+            }
+            None => Err(DecodeError::Invalid("row outside of a transaction").into()),
+        }
+    }
+
+    pub(super) fn commit<S: TransactionSink>(
+        &mut self,
+        sink: &mut S,
+    ) -> Result<Progress, StreamError<S::Error>> {
+        let end_offset = self.offset;
+        if let Some(txn) = self.txn.take() {
+            self.last_commit_time_us = txn.start.commit_time_us;
+            if txn.begun {
+                sink.commit(TxnEnd { end_offset }).map_err(StreamError::Sink)?;
+                self.counts.transactions += 1;
+                self.handed_on = Some(txn.start.position);
+            }
+            if txn.start.position >= self.from {
+                self.last = Some(txn.start);
+            }
+        }
+        self.end_of_transaction();
+        Ok(Progress::Transaction)
+    }
+
+    fn end_of_transaction(&mut self) {
+        self.txn = None;
+        self.maps.clear();
+        self.boundary = Position::new(self.epoch, self.file_number, self.offset);
+    }
+
+    pub(super) fn xa_prepare<S: TransactionSink>(
+        &mut self,
+        body: &[u8],
+        sink: &mut S,
+    ) -> Result<Progress, StreamError<S::Error>> {
+        let mut input = Bytes::new(body, "XA prepare event");
+        let one_phase = input.u8()? != 0;
+        if one_phase {
+            return self.commit(sink);
+        }
+        let format = input.u32()?;
+        let (global, branch) = (input.u32()?, input.u32()?);
+        let mut part = |len: u32| -> Result<String, DecodeError> {
+            let bytes = input.take(usize::try_from(len).unwrap_or(usize::MAX))?;
+            Ok(bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
+        };
+        let name = format!("X'{}',X'{}',{format}", part(global)?, part(branch)?);
+        if self.txn.as_ref().is_some_and(|txn| txn.begun) || self.prepared.len() >= MAX_PREPARED_BRANCHES {
+            return Err(xa_unsupported().into());
+        }
+        self.prepared.insert(name);
+        self.commit(sink)
+    }
+}
+
+fn xa_unsupported() -> DecodeError {
+    DecodeError::Unsupported(
+        "XA transactions are not supported yet: leave the tables that they change out of `tables`, or take a \
+         snapshot and start behind them"
+            .to_owned(),
+    )
+}
