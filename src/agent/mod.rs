@@ -9,6 +9,7 @@ pub mod tls;
 
 mod metrics;
 
+pub(crate) use metrics::CONTENT_TYPE as METRICS_CONTENT_TYPE;
 pub use metrics::prometheus_text;
 
 use crate::clock::{Clock, SystemClock};

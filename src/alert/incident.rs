@@ -22,7 +22,7 @@ pub enum Kind {
 }
 
 /// Something to tell.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
     /// The incident's key.
     pub key: String,

@@ -10,4 +10,5 @@ pub(crate) use email::MailParts;
 pub use email::{Composer, Mail, MailError, mailbox};
 pub use incident::{Grouped, IncidentState, Incidents, Kind, Limiter, Notice, group_key};
 pub use notify::{DeliveryError, Notify, Smtp, SmtpError};
+pub(crate) use spool::write_durably;
 pub use spool::{Spool, SpoolError, SpoolStatus};

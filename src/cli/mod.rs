@@ -15,6 +15,7 @@ mod exec;
 mod init;
 mod lab;
 mod lag;
+mod monitor;
 mod output;
 mod plan;
 mod probe;
@@ -222,6 +223,8 @@ subcommands! {
     Probe => probe,
     /// How far each partition is behind its source, by hop; worst first
     Lag => lag,
+    /// Polls agents, evaluates rules, mails, serves the status page (installed by `apply`)
+    Monitor => monitor,
     /// Runs probes on this host when asked, over HTTPS (installed by `apply`)
     Agent => agent,
     /// Everything on lab hosts on this machine, from nothing (as root)

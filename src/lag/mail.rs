@@ -87,7 +87,7 @@ fn partition(lag: &super::PartitionLag) -> Value {
     }
 }
 
-pub(crate) fn colour(status: Status) -> &'static str {
+fn colour(status: Status) -> &'static str {
     match status {
         Status::Ok => "#1d7a3c",
         Status::Medium => "#b36b00",

@@ -13,6 +13,7 @@ pub use collect::{Collector, LagError};
 pub use compute::{Readings, Thresholds, compute};
 pub use mail::lag_mail;
 pub use text::text;
+pub(crate) use text::{distance, scn};
 pub use window::{Trend, Windows};
 
 use jiff::Timestamp;

@@ -111,12 +111,12 @@ fn with_reason(status: Status, reason: &str) -> String {
     if reason.is_empty() { status.to_string() } else { format!("{status} {reason}") }
 }
 
-pub(super) fn scn(scn: Option<u64>) -> String {
+pub(crate) fn scn(scn: Option<u64>) -> String {
     scn.map_or_else(|| "-".to_owned(), |scn| scn.to_string())
 }
 
 /// `1.2 KiB, 3.4 s`; what is not known is a question mark.
-pub(super) fn distance(distance: Distance) -> String {
+pub(crate) fn distance(distance: Distance) -> String {
     match (distance.bytes, distance.seconds) {
         (None, None) => "?".to_owned(),
         (bytes, seconds) => {
