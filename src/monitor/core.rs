@@ -160,7 +160,8 @@ impl Core {
             .map(|view| Grouped {
                 alert: &view.alert,
                 key: view.incident.clone(),
-                suppressed: view.suppressed.is_some(),
+                // What is clearing already is no news: it may have fired in a downtime that is over.
+                suppressed: view.suppressed.is_some() || view.alert.track.clear_since.is_some(),
             })
             .collect();
         let notices = self.incidents.decide(&grouped, self.engine.resolved(), &self.alerts, settled, now);

@@ -89,7 +89,7 @@ fn a_stopped_broker_is_one_mail_and_one_when_it_is_back() {
     // Ten minutes without the broker that was the controller: everything else sees it too.
     let sent = run(&mut core, 300, 900, Some("k1"), true);
     let down = "kafka is down on k1: inactive (dead)".to_owned();
-    assert_eq!(kinds(&sent), [(325, Kind::Problem, down.clone())]);
+    assert_eq!(kinds(&sent), [(320, Kind::Problem, down.clone())]);
     // Back, but its partitions take a minute and a half to catch up.
     let mut sent = run(&mut core, 900, 990, None, true);
     sent.extend(run(&mut core, 990, 3000, None, false));
