@@ -1,6 +1,6 @@
 //! `aesop lag`.
 
-use super::{Context, Exit};
+use super::{Context, Exit, remote};
 use crate::alert::{Composer, Smtp, Spool};
 use crate::clock::{Clock, SystemClock};
 use crate::lag::{Collector, LagReport, Level, Thresholds, compute, lag_mail, text};
@@ -14,20 +14,27 @@ use std::time::Duration;
 const SECOND_LOOK: Duration = Duration::from_secs(3);
 /// How long the mail may take to go out; what is left goes out with the next report.
 const DELIVERY: Duration = Duration::from_secs(200);
+/// On the monitor host, the delivery of the mail included.
+const REMOTE: Duration = Duration::from_mins(5);
 const DELIVERY_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
-    /// Read what this monitor configuration names, from this host
-    #[arg(long, value_name = "FILE", default_value = "/etc/aesop/monitor.yml")]
-    config: PathBuf,
+    /// Read what this monitor configuration names, from this host; without it the inventory's monitor host reads
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Send the report by mail; it is sent whatever could not be read, and says so
     #[arg(long)]
     email: bool,
 }
 
 pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
-    let config = load_config(&args.config)?;
+    let Some(config) = args.config else {
+        let mut arguments = vec!["lag", "--config", "/etc/aesop/monitor.yml"];
+        arguments.extend(args.email.then_some("--email"));
+        return remote::on_monitor(cx, &arguments, REMOTE).await;
+    };
+    let config = load_config(&config)?;
     let collector = Collector::new(&config)?;
     let mut report = look(&collector, &config).await;
     if report.level != Level::Info && report.problems.is_empty() {

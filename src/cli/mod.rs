@@ -5,6 +5,7 @@
 //! line in `subcommands!` below. Its doc comment there is its help. The inventory comes from `cx.inventory()`.
 
 mod agent;
+mod alerts;
 mod apply;
 mod check;
 mod completions;
@@ -21,6 +22,7 @@ mod plan;
 mod probe;
 mod progress;
 mod ready;
+mod remote;
 mod render;
 mod schema;
 mod status;
@@ -221,6 +223,8 @@ subcommands! {
     Ready => ready,
     /// Runs this host's probes now and prints the samples
     Probe => probe,
+    /// What fires and what may soon, worst first
+    Alerts => alerts,
     /// How far each partition is behind its source, by hop; worst first
     Lag => lag,
     /// Polls agents, evaluates rules, mails, serves the status page (installed by `apply`)
