@@ -9,14 +9,14 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The disk refuses, or is full. Trying again later may help; nothing that was read is lost.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}: {error}", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// On which file.
         path: PathBuf,
         /// The system's words.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// Another process has the log open.
     #[error("{} is in use by another process; two relays must not share a data_dir", .0.display())]
@@ -54,7 +54,7 @@ impl LogError {
 
     pub(super) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { action, path, source }
+        move |error| Self::Io { action, path, error }
     }
 }
 
@@ -77,18 +77,18 @@ pub enum ReadError {
     #[error("{0}")]
     Unsupported(String),
     /// The disk refuses.
-    #[error("reading segment {segment} at {offset}: {source}")]
+    #[error("reading segment {segment} at {offset}: {error}")]
     Io {
         /// Segment number.
         segment: u64,
         /// Offset in it.
         offset: u64,
         /// The system's words.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The disk gives back something else than was written.
     #[error(
-        "segment {segment} is damaged at {offset}: {source}; stop the relay and remove the log's directory: it is read again from MySQL"
+        "segment {segment} is damaged at {offset}: {error}; stop the relay and remove the log's directory: it is read again from MySQL"
     )]
     Damaged {
         /// Segment number.
@@ -96,6 +96,6 @@ pub enum ReadError {
         /// Offset in it.
         offset: u64,
         /// How.
-        source: BlockError,
+        error: BlockError,
     },
 }

@@ -42,8 +42,7 @@ impl Summary {
 pub(super) fn write(dir: &Path, segment: &Segment) -> Result<(), LogError> {
     let summary = super::recover::summarize(segment, segment.len());
     let (partial, whole) = (path(dir, segment.seq(), "idx.partial"), path(dir, segment.seq(), "idx"));
-    let json =
-        serde_json::to_vec(&summary).map_err(|source| LogError::io("encode", &whole)(source.into()))?;
+    let json = serde_json::to_vec(&summary).map_err(|error| LogError::io("encode", &whole)(error.into()))?;
     let mut bytes = crc32fast::hash(&json).to_le_bytes().to_vec();
     bytes.extend_from_slice(&json);
     std::fs::write(&partial, bytes).map_err(LogError::io("write", &partial))?;

@@ -138,8 +138,8 @@ async fn read(log: &Log, at: &mut At, tail: u64) -> Result<Sealed, ReadError> {
         block
     } else {
         let bytes = fill(at, tail, place).await?;
-        let length = block_length(&bytes).map_err(|source| damaged(place, source))?;
-        let block = Sealed::parse(bytes.slice(..length)).map_err(|source| damaged(place, source))?;
+        let length = block_length(&bytes).map_err(|error| damaged(place, error))?;
+        let block = Sealed::parse(bytes.slice(..length)).map_err(|error| damaged(place, error))?;
         at.ahead = bytes;
         block
     };
@@ -153,7 +153,7 @@ async fn read(log: &Log, at: &mut At, tail: u64) -> Result<Sealed, ReadError> {
     let header = block.header();
     at.mark = Mark {
         position: header.end,
-        file_name: block.file_name().map_err(|source| damaged(place, source))?.into(),
+        file_name: block.file_name().map_err(|error| damaged(place, error))?.into(),
         commit_time_us: header.commit_time_us,
     };
     Ok(block)
@@ -163,18 +163,18 @@ async fn read(log: &Log, at: &mut At, tail: u64) -> Result<Sealed, ReadError> {
 async fn fill(at: &At, tail: u64, place: Place) -> Result<Bytes, ReadError> {
     let mut wanted = HEADER_BYTES;
     if at.ahead.len() >= HEADER_BYTES {
-        wanted = BlockHeader::parse(&at.ahead).map_err(|source| damaged(place, source))?.length;
+        wanted = BlockHeader::parse(&at.ahead).map_err(|error| damaged(place, error))?.length;
         if at.ahead.len() >= wanted {
             return Ok(at.ahead.clone());
         }
     }
     let left = usize::try_from(tail - at.offset).unwrap_or(usize::MAX);
     let mut bytes = read_blocking(at, wanted.max(READ_AHEAD_BYTES).min(left), place).await?;
-    let length = BlockHeader::parse(&bytes).map_err(|source| damaged(place, source))?.length;
+    let length = BlockHeader::parse(&bytes).map_err(|error| damaged(place, error))?.length;
     if length > bytes.len() {
         if length > left {
-            let source = BlockError::Malformed(Malformed { what: "block length" });
-            return Err(damaged(place, source));
+            let error = BlockError::Malformed(Malformed { what: "block length" });
+            return Err(damaged(place, error));
         }
         bytes = read_blocking(at, length, place).await?;
     }
@@ -193,9 +193,9 @@ async fn read_blocking(at: &At, len: usize, place: Place) -> Result<Bytes, ReadE
         segment.read(&mut buffer, place.offset).map(|()| Bytes::from(buffer))
     });
     let result = read.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-    result.map_err(|source| ReadError::Io { segment: place.segment, offset: place.offset, source })
+    result.map_err(|error| ReadError::Io { segment: place.segment, offset: place.offset, error })
 }
 
-fn damaged(place: Place, source: BlockError) -> ReadError {
-    ReadError::Damaged { segment: place.segment, offset: place.offset, source }
+fn damaged(place: Place, error: BlockError) -> ReadError {
+    ReadError::Damaged { segment: place.segment, offset: place.offset, error }
 }

@@ -102,7 +102,7 @@ fn lock(dir: &Path) -> Result<File, LogError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(LogError::Locked(dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(LogError::io("lock", path)(source)),
+        Err(TryLockError::Error(error)) => Err(LogError::io("lock", path)(error)),
     }
 }
 

@@ -49,7 +49,7 @@ impl Segment {
     pub(super) fn create(dir: &Path, header: Header) -> Result<Self, LogError> {
         let path = path(dir, header.seq, "seg");
         let json =
-            serde_json::to_vec(&header).map_err(|source| LogError::io("encode", &path)(source.into()))?;
+            serde_json::to_vec(&header).map_err(|error| LogError::io("encode", &path)(error.into()))?;
         let mut bytes = Vec::with_capacity(PREFIX_BYTES + json.len());
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());

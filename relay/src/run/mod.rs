@@ -7,6 +7,8 @@ mod beans;
 mod epoch;
 mod register;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use crate::config::RelayConfig;
 use crate::log::{Log, LogError, Options};
@@ -30,20 +32,20 @@ const READY_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The configuration file cannot be read.
-    #[error("{}: {source}; give the path of relay.yml", path.display())]
+    #[error("{}: {error}; give the path of relay.yml", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// The system's words.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// The configuration file makes no sense.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {error}", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
         /// Where and what.
-        source: serde_yaml::Error,
+        error: serde_yaml::Error,
     },
     /// A value in it makes no sense.
     #[error("{}: {key}: {reason}", path.display())]
@@ -72,9 +74,9 @@ pub enum RunError {
 /// Reads and checks `relay.yml`.
 pub fn load(path: &Path) -> Result<RelayConfig, RunError> {
     let read = std::fs::read_to_string(path);
-    let text = read.map_err(|source| RunError::Read { path: path.to_owned(), source })?;
+    let text = read.map_err(|error| RunError::Read { path: path.to_owned(), error })?;
     let parsed: Result<RelayConfig, _> = serde_yaml::from_str(&text);
-    let config = parsed.map_err(|source| RunError::Parse { path: path.to_owned(), source })?;
+    let config = parsed.map_err(|error| RunError::Parse { path: path.to_owned(), error })?;
     let value = |key: String, reason: String| RunError::Value { path: path.to_owned(), key, reason };
     if config.sources.is_empty() {
         return Err(value("sources".into(), "there is none; name at least one MySQL server".into()));
@@ -85,7 +87,7 @@ pub fn load(path: &Path) -> Result<RelayConfig, RunError> {
         if name.is_empty() || name.contains(['/', '\0']) || name.starts_with('.') {
             return Err(value(
                 format!("sources.{name}"),
-                "a name is a directory's and a znode's name".into(),
+                "a name is a directory's and a znode's name, without / and without a leading dot".into(),
             ));
         }
     }
@@ -104,17 +106,17 @@ pub async fn run(config: RelayConfig, shutdown: CancellationToken) -> Result<(),
 
     let (served, writers) = open_logs(&config)?;
     let hub = Arc::new(Hub::new(&config.cluster, served, registry.clone()));
-    let mut sources = Vec::new();
+    let (mut sources, mut beans) = (Vec::new(), Vec::new());
     for (name, writer) in writers {
         let Some(settings) = config.sources.get(&name) else { continue };
         let source = Source::new(name, settings.clone(), &config.data_dir, Arc::clone(&hub), zk.clone());
         let source = Arc::new(source);
-        let bean = beans::register(&registry, &source);
+        // Kept to the end: a source that has stopped must still say why.
+        beans.push(beans::register(&registry, &source));
         tasks.spawn(source::housekeep(Arc::clone(&source), shutdown.clone()));
         let (reading, stop) = (Arc::clone(&source), shutdown.clone());
         tasks.spawn(async move {
             source::read(&reading, writer, &stop).await;
-            drop(bean);
         });
         if let Some(zk) = &zk {
             let (id, address) = (config.id.clone(), config.advertise.clone());

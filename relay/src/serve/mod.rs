@@ -26,16 +26,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// The address to listen on is not free.
 #[derive(Debug, thiserror::Error)]
-#[error("listen {address}: {source}; choose a free address of this host")]
+#[error("listen {address}: {error}; choose a free address of this host")]
 pub struct ListenError {
     address: String,
-    source: std::io::Error,
+    error: std::io::Error,
 }
 
 /// Listens; [`serve`] takes the listener.
 pub async fn bind(address: &str) -> Result<TcpListener, ListenError> {
     let bound = TcpListener::bind(address).await;
-    bound.map_err(|source| ListenError { address: address.to_owned(), source })
+    bound.map_err(|error| ListenError { address: address.to_owned(), error })
 }
 
 /// Serves until `shutdown`, and then tells every client.

@@ -19,10 +19,10 @@ const MAX_BODY_BYTES: usize = 256 * 1024;
 
 /// The endpoint cannot be served.
 #[derive(Debug, thiserror::Error)]
-#[error("http_listen {address}: {source}; choose a free address of this host")]
+#[error("http_listen {address}: {error}; choose a free address of this host")]
 pub struct HttpError {
     address: String,
-    source: std::io::Error,
+    error: std::io::Error,
 }
 
 /// Whether the program is ready, and what it waits for if not. Clones share it.
@@ -62,7 +62,7 @@ struct Shared {
 /// Listens; [`serve`] takes the listener.
 pub async fn bind(address: &str) -> Result<TcpListener, HttpError> {
     let bound = TcpListener::bind(address).await;
-    bound.map_err(|source| HttpError { address: address.to_owned(), source })
+    bound.map_err(|error| HttpError { address: address.to_owned(), error })
 }
 
 /// Serves until `shutdown`.
