@@ -116,6 +116,8 @@ impl StreamTask {
         let mut attempt = spread(&self.member);
         let mut failures = 0u32;
         let mut refusals = BTreeSet::new();
+        // What was logged last: a relay that is away for an hour is one line.
+        let mut said = String::new();
         loop {
             let wanted = self.wanted.borrow_and_update().clone();
             let wanted = self.shared.lanes().streamable(self.source, &wanted);
@@ -127,6 +129,9 @@ impl StreamTask {
                 continue;
             }
             let (end, relay) = self.attempt(&wanted, attempt, &mut failures).await;
+            if failures == 0 {
+                said.clear();
+            }
             let failure = match end {
                 End::Closed => return,
                 End::Changed => {
@@ -136,7 +141,10 @@ impl StreamTask {
                 End::Failed(failure) => failure,
             };
             let tried = relay.as_ref().map(|(id, _)| id.as_str());
-            warn!(source = self.name, relay = tried, reason = failure.reason, "stream ended, trying again");
+            if said != failure.reason {
+                warn!(source = self.name, relay = tried, reason = failure.reason, "no stream, trying again");
+                said.clone_from(&failure.reason);
+            }
             attempt = attempt.wrapping_add(1);
             failures = failures.saturating_add(1);
             // A definite refusal counts once every relay has refused: another one may reach further back.

@@ -18,30 +18,30 @@ pub enum Error {
         servers: String,
     },
     /// The server or the connection refused.
-    #[error("zookeeper {op} {path}: {source}{}", remedy(source))]
+    #[error("zookeeper {op} {path}: {cause}{}", remedy(cause))]
     Request {
         /// What was tried.
         op: &'static str,
         /// On which znode.
         path: String,
         /// Why not.
-        source: zookeeper::Error,
+        cause: zookeeper::Error,
     },
     /// A znode holds something else than aesop writes there.
-    #[error("znode {path} does not hold what aesop writes there: {source}")]
+    #[error("znode {path} does not hold what aesop writes there: {cause}")]
     Payload {
         /// The znode.
         path: String,
         /// Where the JSON is wrong.
-        source: serde_json::Error,
+        cause: serde_json::Error,
     },
     /// The credentials cannot be read.
-    #[error("zookeeper auth_file {path}: {source}")]
+    #[error("zookeeper auth_file {path}: {cause}")]
     AuthFile {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The group was created with another number of partitions.
     #[error(
@@ -70,8 +70,8 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::NoSession { .. } | Self::Slow { .. } => true,
-            Self::Request { source, .. } => !matches!(
-                source,
+            Self::Request { cause, .. } => !matches!(
+                cause,
                 zookeeper::Error::NoAuth
                     | zookeeper::Error::AuthFailed
                     | zookeeper::Error::InvalidAcl
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn errors_name_the_thing_and_the_remedy_and_know_whether_to_retry() {
         let request =
-            |source| Error::Request { op: "set", path: "/aesop/shop/groups/g/leader".to_owned(), source };
+            |cause| Error::Request { op: "set", path: "/aesop/shop/groups/g/leader".to_owned(), cause };
         let servers = "zk1:2181,zk2:2181".to_owned();
         let all = [
             Error::NoSession { servers: servers.clone() },
@@ -100,7 +100,7 @@ mod tests {
             request(zookeeper::Error::NoAuth),
             Error::AuthFile {
                 path: "/etc/aesop/secrets/zookeeper".into(),
-                source: std::io::ErrorKind::NotFound.into(),
+                cause: std::io::ErrorKind::NotFound.into(),
             },
             Error::Partitions { group: "g".to_owned(), stored: 16, configured: 32 },
         ];

@@ -200,14 +200,14 @@ async fn forward(mut current: watch::Receiver<session::Current>, sessions: watch
     }
 }
 
-fn request(op: &'static str, path: &str, source: zookeeper::Error) -> Error {
-    Error::Request { op, path: path.to_owned(), source }
+fn request(op: &'static str, path: &str, cause: zookeeper::Error) -> Error {
+    Error::Request { op, path: path.to_owned(), cause }
 }
 
 fn decode<T: DeserializeOwned>(path: &str, data: &[u8]) -> Result<T> {
-    serde_json::from_slice(data).map_err(|source| Error::Payload { path: path.to_owned(), source })
+    serde_json::from_slice(data).map_err(|cause| Error::Payload { path: path.to_owned(), cause })
 }
 
 fn encode<T: Serialize>(path: &str, value: &T) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(|source| Error::Payload { path: path.to_owned(), source })
+    serde_json::to_vec(value).map_err(|cause| Error::Payload { path: path.to_owned(), cause })
 }

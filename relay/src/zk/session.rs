@@ -56,7 +56,7 @@ pub(super) fn connector(config: &config::ZooKeeper) -> Result<(Connector, bool),
         Client::connector().with_session_timeout(Duration::from_millis(config.session_timeout_ms));
     let Some(path) = &config.auth_file else { return Ok((connector, false)) };
     let text =
-        std::fs::read_to_string(path).map_err(|source| Error::AuthFile { path: path.clone(), source })?;
+        std::fs::read_to_string(path).map_err(|cause| Error::AuthFile { path: path.clone(), cause })?;
     Ok((connector.with_auth("digest", text.trim_end_matches(['\r', '\n']).as_bytes()), true))
 }
 
