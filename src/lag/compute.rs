@@ -177,7 +177,8 @@ impl<'a> FirstHop<'a> {
         };
         // A mark stands behind the transaction it covers, so one that is further than the last is done with it.
         let done = Some(checkpoint.position) > node.highest
-            || (Some(checkpoint.position) == node.highest && checkpoint.end_offset > checkpoint.position.offset);
+            || (Some(checkpoint.position) == node.highest
+                && checkpoint.end_offset > checkpoint.position.offset);
         let seconds = if done || bytes == Some(0) {
             Some(0.0)
         } else if node.commit_time_us > 0 && checkpoint.commit_time_us > 0 {
