@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// Why a template did not render. Never the values that it was given: they may hold secrets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}template {name}, line {line}: {message}", if *overridden { "your " } else { "" })]
+#[error("{}template {name}{}: {message}", if *overridden { "your " } else { "" }, at(*line))]
 pub struct RenderError {
     /// Its name: the path below `templates/`.
     pub name: String,
@@ -15,6 +15,10 @@ pub struct RenderError {
     pub message: String,
     /// It comes from the folder beside the inventory.
     pub overridden: bool,
+}
+
+fn at(line: usize) -> String {
+    if line == 0 { String::new() } else { format!(", line {line}") }
 }
 
 macro_rules! builtin {

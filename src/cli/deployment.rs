@@ -1,10 +1,12 @@
 //! What plan, apply and status have in common: read the inventory, ask the hosts, show a plan.
 
 use super::Context;
-use crate::apply::{Prepared, Session, observe};
+use crate::apply::{PrepareError, Prepared, Session, observe};
+use crate::artifact::Store;
 use crate::host::ssh::SshConnect;
 use crate::inventory::model::Inventory;
 use crate::plan::{Action, Observed, Plan, Step, Wave, plan, render_diffs};
+use crate::service::artifact_names;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -29,12 +31,18 @@ pub(super) async fn gather(
 ) -> anyhow::Result<Gathered> {
     let selected = cx.hosts(inventory)?;
     // It reads files and waits for password managers, once, before anything else can happen.
-    let prepared = tokio::task::block_in_place(|| Prepared::new(inventory))?;
+    let prepared = tokio::task::block_in_place(|| match observed {
+        Some(_) => {
+            let store = Store::unhashed(&artifact_names(inventory)).map_err(PrepareError::from)?;
+            Prepared::with_store(inventory, store)
+        }
+        None => Prepared::new(inventory),
+    })?;
     let (session, observed) = match observed {
         Some(path) => {
             let text = std::fs::read_to_string(path)
                 .map_err(|error| anyhow::anyhow!("cannot read {}: {error}", path.display()))?;
-            (Session::default(), serde_yaml::from_str(&text)?)
+            (Session::default(), serde_json::from_str(&text)?)
         }
         None => ask(cx, inventory, &prepared, &selected).await,
     };
@@ -95,8 +103,10 @@ pub(super) fn show(plan: &Plan, prepared: &Prepared, diffs: Diffs) -> String {
     for note in &plan.notes {
         let _infallible = writeln!(text, "Note: {note}");
     }
-    if plan.is_empty() {
+    if plan.is_empty() && plan.unreachable.is_empty() {
         text.push_str("No changes: every host is as the inventory says.\n");
+    } else if plan.is_empty() {
+        text.push_str("No changes on the hosts that answered.\n");
     } else {
         let _infallible = writeln!(text, "\n{}", plan.summary());
     }

@@ -47,6 +47,7 @@ fn line(event: &ApplyEvent) -> Option<String> {
         ApplyEvent::HostFailed { host, service, error } => {
             Some(format!("   {host}: {service} FAILED: {}", error.lines().next().unwrap_or_default()))
         }
+        ApplyEvent::Skipped { service, .. } if service == "generation" => None,
         ApplyEvent::Skipped { host, service, reason } => {
             Some(format!("   {host}: {service} left out: {reason}"))
         }

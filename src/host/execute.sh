@@ -100,7 +100,7 @@ while IFS='|' read -r op a b c d e f; do
       systemctl reset-failed "$a" 2>/dev/null
       out=$(systemctl stop "$a" 2>&1) || fail "stop $a: $out"
       run systemctl --no-block start "$a" ;;
-    reload) run systemctl reload-or-restart "$a" ;;
+    reload) run systemctl --no-block reload-or-restart "$a" ;;
     started) printf '%s|%s|0\n' "$b" "$c" | replace "$state/units/$a" ;;
     ready) printf '%s|%s|1\n' "$b" "$c" | replace "$state/units/$a" ;;
     kafka-format) # java artifact config cluster controllers marker

@@ -239,12 +239,13 @@ impl<'a> HostPlan<'a> {
                 }
                 return;
             }
-            (true, true, false) => {
+            (true, true, false) if active => {
                 let reason = Some(self.reason(&unit.reload_on));
                 work.start.push(Step { action: Action::ReloadUnit(start.clone()), reason });
             }
-            (true, false, _) => {
-                let reason = Some(self.reason(&unit.restart_on));
+            (true, ..) => {
+                let names = if known { &unit.reload_on } else { &unit.restart_on };
+                let reason = Some(self.reason(names));
                 work.restart.push(Step { action: Action::RestartUnit(start.clone()), reason });
             }
             (false, ..) => {
