@@ -6,6 +6,7 @@ use crate::probe::to_value;
 use crate::rule::human;
 use jiff::Timestamp;
 use relay::mysql::admin::BinaryLogs;
+use relay::position::{Position, Scn};
 use relay::zk::types::{Checkpoint, RelayNode};
 use relay::zk::{ClusterReport, GroupReport};
 use std::collections::BTreeMap;
@@ -128,13 +129,19 @@ fn relay_lags(
             };
             RelayLag {
                 relay: id.clone(),
-                scn: node.scn.map(|scn| scn.0),
+                scn: reached(node).map(|scn| scn.0),
                 behind: Distance { bytes, seconds },
                 status,
                 reason,
             }
         })
         .collect()
+}
+
+/// How far a relay has read: behind the last event, whoever wanted it, as a consumer's marks are.
+fn reached(node: &RelayNode) -> Option<Scn> {
+    let (_, number) = node.file.rsplit_once('.')?;
+    Some(Position::new(node.highest?.epoch, number.parse().ok()?, node.end_offset).scn())
 }
 
 /// Everything about a source that its partitions share.
@@ -293,7 +300,6 @@ pub(super) mod tests {
     use super::*;
     use expect_test::expect;
     use relay::mysql::admin::BinaryLog;
-    use relay::position::Position;
     use relay::zk::SourceReport;
     use relay::zk::types::{MemberNode, OwnerNode};
 

@@ -156,18 +156,18 @@ mod tests {
             ! group kafka-json: 1 members, 1 partitions without an owner
 
             SOURCE  BINLOG END      RELAY  RELAY SCN    SOURCE>RELAY         STATUS
-            shop    b.000004:20000  r1     17179888184  0 B, 0.0 s           OK
-            shop    b.000004:20000  r2     12885301888  116.2 KiB, 1 m 20 s  MEDIUM behind by 1 m 20 s
+            shop    b.000004:20000  r1     17179889184  0 B, 0.0 s           OK
+            shop    b.000004:20000  r2     12885302888  116.2 KiB, 1 m 20 s  MEDIUM behind by 1 m 20 s
 
             GROUP       SOURCE  PART  OWNER  RELAY SCN    CONSUMER SCN  RELAY>CONSUMER      TOTAL               STATUS
-            kafka-json  shop    3     c1     17179888184  17179879184   9.8 KiB, 3 m 18 s   9.8 KiB, 3 m 18 s   STALLED checkpoint has not moved for 2 m 30 s
-            kafka-json  shop    2     c1     17179888184  8590334592    1.1 MiB, 14 m 58 s  1.1 MiB, 14 m 58 s  HIGH behind by 14 m 58 s
-            kafka-json  shop    4     c1     17179888184  -             ?                   ?                   UNKNOWN no checkpoint
-            kafka-json  shop    5     c1     17179888184  -             ?                   ?                   UNKNOWN nothing done yet, begins at earliest
-            kafka-json  shop    6     c1     17179888184  38654705668   ?                   ?                   UNKNOWN checkpoint is of epoch 0, the relay in 1: the source failed over
-            kafka-json  shop    1     c1     17179888184  17179879184   8.8 KiB, 1 m 30 s   8.8 KiB, 1 m 30 s   MEDIUM behind by 1 m 30 s
-            kafka-json  shop    0     c1     17179888184  17179888184   0 B, 0.0 s          0 B, 0.0 s          OK
-            kafka-json  shop    7     -      17179888184  17179889184   0 B, 0.0 s          0 B, 0.0 s          OK"#]].assert_eq(&text(&report));
+            kafka-json  shop    3     c1     17179889184  17179879184   9.8 KiB, 3 m 18 s   9.8 KiB, 3 m 18 s   STALLED checkpoint has not moved for 2 m 30 s
+            kafka-json  shop    2     c1     17179889184  8590334592    1.1 MiB, 14 m 58 s  1.1 MiB, 14 m 58 s  HIGH behind by 14 m 58 s
+            kafka-json  shop    4     c1     17179889184  -             ?                   ?                   UNKNOWN no checkpoint
+            kafka-json  shop    5     c1     17179889184  -             ?                   ?                   UNKNOWN nothing done yet, begins at earliest
+            kafka-json  shop    6     c1     17179889184  38654705668   ?                   ?                   UNKNOWN checkpoint is of epoch 0, the relay in 1: the source failed over
+            kafka-json  shop    1     c1     17179889184  17179879184   8.8 KiB, 1 m 30 s   8.8 KiB, 1 m 30 s   MEDIUM behind by 1 m 30 s
+            kafka-json  shop    0     c1     17179889184  17179888184   0 B, 0.0 s          0 B, 0.0 s          OK
+            kafka-json  shop    7     -      17179889184  17179889184   0 B, 0.0 s          0 B, 0.0 s          OK"#]].assert_eq(&text(&report));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The host itself: file systems, memory, load, pressure, file descriptors, OOM kills, clock.
 
+use super::mountinfo::Mounts;
 use super::{Probe, ProbeError, Sample, ratio, to_value};
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -30,7 +31,8 @@ impl Probe for HostProbe {
             // statvfs on a dead network file system hangs: never on an async thread.
             let read = tokio::task::spawn_blocking(move || {
                 let mut samples = read_proc(&root, now)?;
-                samples.extend(read_paths(&paths, now));
+                let mountinfo = std::fs::read_to_string(root.join("proc/self/mountinfo")).unwrap_or_default();
+                samples.extend(read_paths(&paths, &Mounts::parse(&mountinfo), now));
                 Ok(samples)
             });
             read.await.map_err(|error| ProbeError::Malformed(error.to_string()))?
@@ -127,7 +129,7 @@ fn file_handles(text: &str) -> Option<f64> {
 }
 
 /// File systems of `paths`; two paths on one file system are read once, under the first.
-fn read_paths(paths: &[PathBuf], now: Timestamp) -> Vec<Sample> {
+fn read_paths(paths: &[PathBuf], mounts: &Mounts, now: Timestamp) -> Vec<Sample> {
     let mut seen = BTreeMap::new();
     let mut samples = Vec::new();
     for path in paths {
@@ -153,8 +155,8 @@ fn read_paths(paths: &[PathBuf], now: Timestamp) -> Vec<Sample> {
         samples.extend(ratio(free, total).map(|value| label("disk_free_ratio", value)));
         let inodes = ratio(to_value(stat.f_favail), to_value(stat.f_files));
         samples.extend(inodes.map(|value| label("inodes_free_ratio", value)));
-        let read_only = stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
-        samples.push(label("disk_read_only", if read_only { 1.0 } else { 0.0 }));
+        let read_only = mounts.read_only(path);
+        samples.extend(read_only.map(|yes| label("disk_read_only", if yes { 1.0 } else { 0.0 })));
     }
     samples
 }
@@ -218,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_file_system_is_read_once() {
-        let samples = read_paths(&["/".into(), "/".into()], Timestamp::UNIX_EPOCH);
+        let samples = read_paths(&["/".into(), "/".into()], &Mounts::default(), Timestamp::UNIX_EPOCH);
         assert_eq!(samples.iter().filter(|s| s.name == "disk_free_bytes").count(), 1);
     }
 }

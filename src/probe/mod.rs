@@ -7,6 +7,7 @@ pub mod bean;
 pub mod endpoint;
 pub mod host;
 pub mod jolokia;
+mod mountinfo;
 pub mod systemd;
 pub mod zookeeper;
 

@@ -145,11 +145,13 @@ async fn add_host(home: &Home, cx: &Context, name: String) -> anyhow::Result<Exi
 
 fn next_steps(env: &home::Env) -> String {
     let inventory = &env.inventory;
+    let program = std::env::current_exe().unwrap_or_else(|_| "aesop".into());
     format!(
-        "  eval \"$(aesop demo env)\"             # KAFKA_BOOTSTRAP, MYSQL_HOST, MAILBOX, … in your shell
+        "  alias aesop={program}
+  eval \"$(aesop demo env)\"             # KAFKA_BOOTSTRAP, MYSQL_HOST, MAILBOX, … in your shell
 
   Change a row yourself, and see it with its old and new values:
-    MYSQL_PWD=$MYSQL_PASSWORD mysql -h $MYSQL_HOST -u $MYSQL_USER shop -e \"UPDATE orders SET status = 'cancelled' WHERE id = 2\"
+    MYSQL_PWD=$MYSQL_PASSWORD mariadb -h $MYSQL_HOST -u $MYSQL_USER shop -e \"UPDATE orders SET status = 'cancelled' WHERE id = 2\"
     kcat -C -e -q -b $KAFKA_BOOTSTRAP -t shop.shop.orders | tail -n 1
   Add a host:
     aesop demo add-host consumer3         # boots it and says which lines to add to the inventory
@@ -159,6 +161,7 @@ fn next_steps(env: &home::Env) -> String {
     ls {mailbox}
   Look at the status page: {monitor}
   Remove everything: aesop demo down",
+        program = program.display(),
         mailbox = env.mailbox,
         monitor = env.monitor_url,
     )
