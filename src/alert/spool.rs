@@ -69,6 +69,8 @@ pub struct SpoolStatus {
     pub last_error: Option<String>,
     /// Mails refused for good among those kept.
     pub refused: usize,
+    /// Why the newest of them was.
+    pub last_refusal: Option<String>,
 }
 
 /// The folder.
@@ -155,13 +157,23 @@ impl Spool {
     /// What waits now.
     pub fn status(&self) -> Result<SpoolStatus, SpoolError> {
         let waiting = self.waiting()?;
+        let failed = self.list("failed")?;
         let recipients = waiting.iter().flat_map(|(_, envelope)| &envelope.recipients);
         Ok(SpoolStatus {
             waiting: waiting.len(),
             oldest: waiting.iter().map(|(_, envelope)| envelope.created).min(),
             last_error: recipients.filter_map(|r| r.last_error.clone()).next_back(),
-            refused: self.list("failed")?.len() / 2,
+            refused: failed.len() / 2,
+            last_refusal: Self::last_refusal(failed),
         })
+    }
+
+    fn last_refusal(failed: Vec<PathBuf>) -> Option<String> {
+        let envelopes = failed.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json"));
+        let newest = envelopes.max_by_key(|path| fs::metadata(path).and_then(|m| m.modified()).ok())?;
+        let envelope: Envelope = serde_json::from_slice(&fs::read(newest).ok()?).ok()?;
+        let refused = envelope.recipients.into_iter().find(|r| r.outcome == Outcome::Refused)?;
+        Some(format!("{}: {}", refused.address, refused.last_error.unwrap_or_default()))
     }
 
     /// Mails in `new/`, oldest first.
@@ -327,6 +339,7 @@ mod tests {
         assert_eq!(taken, [("one@x".to_owned(), b"mail".to_vec()), ("two@x".to_owned(), b"mail".to_vec())]);
         let status = spool.status().unwrap();
         assert_eq!((status.waiting, status.refused), (0, 1));
+        assert_eq!(status.last_refusal.as_deref(), Some("bad@x: 550 no such user"));
         // The same news decided again after a crash.
         spool.put("a", "f@x", &to(&["one@x"]), b"mail", now(9)).unwrap();
         assert_eq!(spool.deliver(&fake, now(99)).await.unwrap(), 0);

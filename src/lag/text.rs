@@ -18,9 +18,13 @@ pub fn text(report: &LagReport) -> String {
     }
     for group in &report.groups {
         if group.members == 0 || group.unowned > 0 {
+            let plural =
+                |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
             lines.push(format!(
-                "! group {}: {} members, {} partitions without an owner",
-                group.group, group.members, group.unowned
+                "! group {}: {}, {} without an owner",
+                group.group,
+                plural(group.members, "member"),
+                plural(group.unowned, "partition"),
             ));
         }
     }
@@ -153,7 +157,7 @@ mod tests {
         expect![[r#"
             LEVEL-HIGH  lag of cluster shop at 2026-11-22 15:00:00 UTC
             8 partitions: 1 STALLED, 1 HIGH, 3 UNKNOWN, 1 MEDIUM, 2 OK; worst 1.1 MiB, 14 m 58 s
-            ! group kafka-json: 1 members, 1 partitions without an owner
+            ! group kafka-json: 1 member, 1 partition without an owner
 
             SOURCE  BINLOG END      RELAY  RELAY SCN    SOURCE>RELAY         STATUS
             shop    b.000004:20000  r1     17179889184  0 B, 0.0 s           OK

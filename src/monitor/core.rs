@@ -125,12 +125,13 @@ impl Core {
     /// How mail does.
     pub(super) fn observe_mail(&mut self, spool: &SpoolStatus, now: Timestamp) {
         let note = spool.last_error.clone().unwrap_or_default();
+        let refusal = spool.last_refusal.clone().unwrap_or_default();
         let age = spool.oldest.map_or(0.0, |oldest| now.duration_since(oldest).as_secs_f64().max(0.0));
         let count = |number: usize| to_value(u64::try_from(number).unwrap_or(u64::MAX));
         let samples = vec![
             Sample::new("mail_spool_waiting", count(spool.waiting), now),
             Sample::new("mail_spool_oldest_seconds", age, now).note(note.clone()),
-            Sample::new("mail_refused_total", count(spool.refused), now).note(note),
+            Sample::new("mail_refused_total", count(spool.refused), now).note(refusal),
         ];
         self.store.replace(MAIL, samples);
     }
@@ -232,13 +233,18 @@ fn symptoms(notice: &Notice, views: &[AlertView]) -> Vec<String> {
     explained.map(|view| view.alert.summary.clone()).collect()
 }
 
+/// A problem without what the rule's summary says already.
+fn reason(problem: &str) -> String {
+    problem.split_once(": ").map_or(problem, |(_, reason)| reason).to_owned()
+}
+
 fn lag_samples(report: &LagReport) -> Vec<Sample> {
     let at = report.at;
     let count = |number: usize| to_value(u64::try_from(number).unwrap_or(u64::MAX));
     let zookeeper = report.problems.iter().find(|problem| problem.contains("ZooKeeper"));
     let readable = Sample::new("lag_readable", f64::from(u8::from(zookeeper.is_none())), at);
     let mut samples = vec![match zookeeper {
-        Some(problem) => readable.note(problem.clone()),
+        Some(problem) => readable.note(reason(problem)),
         None => readable,
     }];
     for source in &report.sources {
@@ -248,7 +254,7 @@ fn lag_samples(report: &LagReport) -> Vec<Sample> {
         let problem = report.problems.iter().find(|problem| problem.starts_with(&prefix));
         let readable = about("source_end_readable", f64::from(u8::from(problem.is_none())));
         samples.push(match problem {
-            Some(problem) => readable.note(problem.clone()),
+            Some(problem) => readable.note(reason(problem)),
             None => readable,
         });
     }

@@ -24,7 +24,7 @@ pub struct HostView {
     pub note: String,
     /// Units of aesop on it.
     pub services: Vec<ServiceView>,
-    /// Firing alerts about it.
+    /// Alerts about it that fire and are mailed.
     pub firing: usize,
 }
 
@@ -132,7 +132,8 @@ impl View {
 
 fn host_view(host: &str, roles: &[String], samples: &[&Sample], alerts: &[AlertView]) -> HostView {
     let about = |view: &&AlertView| {
-        view.alert.is_firing() && view.alert.labels.get("host").is_some_and(|label| label == host)
+        let ours = view.alert.labels.get("host").is_some_and(|label| label == host);
+        ours && view.alert.is_firing() && view.suppressed.is_none()
     };
     let firing: Vec<&AlertView> = alerts.iter().filter(about).collect();
     let agent = samples.iter().find(|sample| sample.name == "agent_up");

@@ -28,7 +28,7 @@ pub struct Rule {
     pub severity: Severity,
     /// One line, a template over `labels`, `value`, `note`.
     pub summary: String,
-    /// What to do about it.
+    /// What to do about it; the same kind of template.
     #[serde(default)]
     pub runbook: String,
     /// Labels that make one incident, one mail; without it host and service.
@@ -138,8 +138,10 @@ impl RuleSet {
             if !names.insert(&rule.name) {
                 return fail(rule, format!("rule `{}` is defined twice", rule.name));
             }
-            if let Err(error) = environment().template_from_str(&rule.summary) {
-                return fail(rule, format!("rule `{}`: summary: {error}", rule.name));
+            for (key, template) in [("summary", &rule.summary), ("runbook", &rule.runbook)] {
+                if let Err(error) = environment().template_from_str(template) {
+                    return fail(rule, format!("rule `{}`: {key}: {error}", rule.name));
+                }
             }
         }
         for rule in &self.rules {

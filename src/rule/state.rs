@@ -259,26 +259,27 @@ fn timers(rule: &Rule) -> Timers {
 
 fn holding(rule: &Rule, old: Option<&Alert>, element: Element, now: Timestamp) -> Option<Alert> {
     let track = advance(old.map(|alert| alert.track), Observation::Holds, timers(rule), now)?;
-    let summary = summary(rule, &element);
+    let summary = rendered(rule, &rule.summary, &element);
+    let runbook = rendered(rule, &rule.runbook, &element);
     Some(Alert {
         rule: rule.name.clone(),
         labels: element.labels,
         track,
         severity: rule.severity,
         summary,
-        runbook: rule.runbook.clone(),
+        runbook,
         value: element.value,
     })
 }
 
-fn summary(rule: &Rule, element: &Element) -> String {
+fn rendered(rule: &Rule, template: &str, element: &Element) -> String {
     let note = element.note.clone().unwrap_or_default();
     let context = minijinja::context! { labels => element.labels.clone(), value => element.value, note };
-    match environment().render_str(&rule.summary, context) {
+    match environment().render_str(template, context) {
         // One line, whatever stood in a label or in an error.
         Ok(text) => text.split_whitespace().collect::<Vec<_>>().join(" "),
         // An alert with a clumsy text is better than none.
-        Err(error) => format!("{} {:?} {} (summary: {error})", rule.name, element.labels, element.value),
+        Err(error) => format!("{} {:?} {} ({error})", rule.name, element.labels, element.value),
     }
 }
 
@@ -356,6 +357,27 @@ mod tests {
                 track = advance(track, seen, timers, at(now));
                 let phase = track.map(|track| track.phase);
                 prop_assert_eq!(phase, model(&history, hold, clear_for), "{:?}", history);
+            }
+        }
+    }
+
+    #[test]
+    fn texts_of_the_built_in_rules_name_only_labels_that_their_samples_have() {
+        let host = ["host", "roles", "service", "unit", "path", "probe", "resource"];
+        let labels = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect();
+        for rule in RuleSet::built_in().unwrap().rules() {
+            let known: Labels = match rule.name.as_str() {
+                "source_without_relay" | "source_unreadable" => labels(&["source"]),
+                "group_without_members" | "group_partitions_unowned" => labels(&["group"]),
+                "lag_high" => labels(&["group", "source"]),
+                "relay_source_stopped" | "consumer_error" => labels(&["host", "service", "name"]),
+                _ => labels(&host),
+            };
+            let element = Element { labels: known, value: 0.5, note: Some("why".to_owned()) };
+            for template in [&rule.summary, &rule.runbook] {
+                let text = rendered(rule, template, &element);
+                assert!(!text.contains("(undefined") && !text.contains("{\"host\""), "{}: {text}", rule.name);
+                assert!(!text.contains("{{"), "{}: {text}", rule.name);
             }
         }
     }
