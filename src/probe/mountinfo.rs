@@ -2,7 +2,7 @@
 //!
 //! A service of ours lives in a mount namespace of its own, where systemd has mounted most of the host read-only
 //! (`ProtectSystem=strict`), so `statvfs` would call every healthy disk read-only. `/proc/self/mountinfo` tells the
-//! file system's own options apart from the mount's: its last field, see proc_pid_mountinfo(5).
+//! file system's own options apart from the mount's: its last field, see `proc_pid_mountinfo(5)`.
 
 use std::path::{Path, PathBuf};
 
