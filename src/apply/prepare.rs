@@ -72,12 +72,15 @@ pub struct Prepared {
 impl Prepared {
     /// Resolves everything that the inventory refers to. Blocks; touches this machine only.
     pub fn new(inventory: &Inventory) -> Result<Self, PrepareError> {
-        let store = Store::open(&artifact_names(inventory))?;
-        Self::with_store(inventory, store)
+        Self::with_store(inventory, Store::open)
     }
 
-    /// As [`Prepared::new`], with artifacts from elsewhere.
-    pub fn with_store(inventory: &Inventory, store: Store) -> Result<Self, PrepareError> {
+    /// As [`Prepared::new`], with artifacts from elsewhere. They are asked for last: a fault of the inventory
+    /// is said before anything large is read.
+    pub fn with_store(
+        inventory: &Inventory,
+        store: impl FnOnce(&[String]) -> Result<Store, ArtifactError>,
+    ) -> Result<Self, PrepareError> {
         let lock_path = path_for(&inventory.path);
         let lock = Lock::load(&lock_path, &inventory.cluster)?;
         let first = random_bytes().map_err(PrepareError::Random)?;
@@ -104,6 +107,7 @@ impl Prepared {
         let certificates = load_or_make(resolver.directory(), &inventory.cluster, &addresses)?;
         let folder = inventory.path.parent().unwrap_or(Path::new(".")).join("templates");
         let templates = Templates::new(&overrides(&folder)?)?;
+        let store = store(&artifact_names(inventory))?;
         let desired = desired(&Inputs {
             inventory,
             lock: &lock,

@@ -42,8 +42,7 @@ fn prepared(folder: &Path, inventory: &Inventory) -> Prepared {
     for name in ["aesop", "aesop-relay", "aesop-consumer"] {
         std::fs::write(binaries.join(name), name).unwrap();
     }
-    let names = crate::service::artifact_names(inventory);
-    let store = Store::open_in(folder.join("cache"), binaries, &names).unwrap();
+    let store = |names: &[String]| Store::open_in(folder.join("cache"), binaries, names);
     Prepared::with_store(inventory, store).unwrap()
 }
 

@@ -1,12 +1,11 @@
 //! What plan, apply and status have in common: read the inventory, ask the hosts, show a plan.
 
 use super::Context;
-use crate::apply::{PrepareError, Prepared, Session, observe};
+use crate::apply::{Prepared, Session, observe};
 use crate::artifact::Store;
 use crate::host::ssh::SshConnect;
 use crate::inventory::model::Inventory;
 use crate::plan::{Action, Observed, Plan, Step, Wave, plan, render_diffs};
-use crate::service::artifact_names;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -32,10 +31,7 @@ pub(super) async fn gather(
     let selected = cx.hosts(inventory)?;
     // It reads files and waits for password managers, once, before anything else can happen.
     let prepared = tokio::task::block_in_place(|| match observed {
-        Some(_) => {
-            let store = Store::unhashed(&artifact_names(inventory)).map_err(PrepareError::from)?;
-            Prepared::with_store(inventory, store)
-        }
+        Some(_) => Prepared::with_store(inventory, Store::unhashed),
         None => Prepared::new(inventory),
     })?;
     let (session, observed) = match observed {
