@@ -20,14 +20,15 @@ replace() { # path: writes stdin there, whole or not at all
 restarts() { systemctl show -p NRestarts --value "$1"; }
 last_log() { journalctl -u "$1" -n 20 --no-pager -o cat 2>/dev/null; }
 take_lock() { # id owner stale_after generation
-  held=
+  held= holder= since=
   mkdir -p $state/units || fail "cannot make $state"
   now=$(date +%s)
   if ! mkdir $lock 2>/dev/null; then
-    IFS='|' read -r held _ <$lock/owner 2>/dev/null
+    IFS='|' read -r held holder since <$lock/owner 2>/dev/null
     if [ "$held" != "$1" ]; then
       touched=$(stat -c %Y $lock/owner 2>/dev/null || stat -c %Y $lock)
-      [ $((now - touched)) -ge "$3" ] || fail "locked by $(cat $lock/owner 2>/dev/null)"
+      left=$((touched + $3 - now))
+      [ "$left" -le 0 ] || fail "another apply holds the lock: ${holder:-somebody}, since $(date -u -d "@${since:-$touched}" +%H:%M:%S) UTC; if it has died, the lock is free in $left s"
     fi
   fi
   [ "$held" = "$1" ] && { touch $lock/owner; return; }
