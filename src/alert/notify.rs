@@ -142,3 +142,102 @@ impl Smtp {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+    /// A server that speaks enough SMTP for one connection at a time; `answers` maps the start of a line to a reply.
+    async fn server(answers: &'static [(&'static str, &'static str)]) -> (u16, Arc<Mutex<String>>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let seen = Arc::new(Mutex::new(String::new()));
+        let log = Arc::clone(&seen);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let mut stream = BufReader::new(stream);
+                stream.write_all(b"220 test\r\n").await.unwrap();
+                let mut data = false;
+                loop {
+                    let mut line = String::new();
+                    if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
+                        break;
+                    }
+                    log.lock().unwrap().push_str(&line);
+                    data &= line != ".\r\n";
+                    if data {
+                        continue;
+                    }
+                    let special = answers.iter().find(|(start, _)| line.starts_with(start));
+                    let reply = match special {
+                        Some((_, reply)) => reply,
+                        None if line.starts_with("EHLO") => "250 test",
+                        None if line.starts_with("DATA") => "354 go on",
+                        None => "250 ok",
+                    };
+                    data = reply.starts_with("354");
+                    stream.write_all(format!("{reply}\r\n").as_bytes()).await.unwrap();
+                }
+            }
+        });
+        (port, seen)
+    }
+
+    fn smtp(port: u16, tls: MailTls) -> Smtp {
+        Smtp::new(&EmailConfig {
+            host: "127.0.0.1".to_owned(),
+            port,
+            tls,
+            user: None,
+            password_file: None,
+            ca_certificate: None,
+            from: "aesop <aesop@example.com>".to_owned(),
+            to: Vec::new(),
+        })
+        .unwrap()
+    }
+
+    async fn deliver(smtp: &Smtp, to: &str) -> Result<(), DeliveryError> {
+        smtp.deliver("aesop <aesop@example.com>", to, b"Subject: x\r\n\r\n.leading dot\r\n").await
+    }
+
+    #[tokio::test]
+    async fn sends_the_bytes_and_tells_refused_from_later() {
+        let (port, seen) =
+            server(&[("RCPT TO:<bad@", "550 no such user"), ("RCPT TO:<busy@", "451 greylisted")]).await;
+        let smtp = smtp(port, MailTls::None);
+        deliver(&smtp, "Ops <ops@example.com>").await.unwrap();
+        let text = seen.lock().unwrap().clone();
+        assert!(
+            text.contains("MAIL FROM:<aesop@example.com>") && text.contains("\r\n..leading dot\r\n"),
+            "{text}"
+        );
+        let refused = deliver(&smtp, "bad@example.com").await.unwrap_err();
+        assert!(
+            matches!(&refused, DeliveryError::Permanent(why) if why.contains("no such user")),
+            "{refused:?}"
+        );
+        let later = deliver(&smtp, "busy@example.com").await.unwrap_err();
+        assert!(matches!(&later, DeliveryError::Transient(why) if why.contains("greylisted")), "{later:?}");
+    }
+
+    #[tokio::test]
+    async fn never_in_the_clear_when_starttls_is_asked_for() {
+        let (port, seen) = server(&[]).await;
+        let error = deliver(&smtp(port, MailTls::Starttls), "ops@example.com").await.unwrap_err();
+        assert!(matches!(error, DeliveryError::Transient(_)), "{error:?}");
+        assert!(!seen.lock().unwrap().contains("MAIL FROM"));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_away_is_asked_again() {
+        let error = deliver(&smtp(1, MailTls::None), "ops@example.com").await.unwrap_err();
+        assert!(
+            matches!(&error, DeliveryError::Transient(why) if why.starts_with("127.0.0.1:1: ")),
+            "{error:?}"
+        );
+    }
+}
