@@ -1,29 +1,20 @@
 //! The executor.
 
 use super::compile::Script;
+use super::outcome::{Failed, Outcome, decode, outcome};
 use super::prepare::{PrepareError, Prepared};
 use super::report::{Failure, Report};
 use super::session::{Session, observe};
 use super::{ApplyEvent, Contents, Events, Options};
 use crate::clock::{Clock, SystemClock};
-use crate::host::{Call, Command, Connect, HostError};
+use crate::host::{Call, Command, Connect};
 use crate::inventory::model::Inventory;
 use crate::plan::{Action, Change, Plan, Stage, Step, Wave};
-use crate::service::{HostState, Role, paths};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use crate::service::{HostState, Role};
 use futures_util::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-/// A lock that nobody has touched for so long belongs to an apply that died.
-const LOCK_STALE: Duration = Duration::from_mins(2);
-/// A downtime that nobody ends: longer than the slowest restart with its ready test.
-const DOWNTIME: Duration = Duration::from_mins(10);
-/// How often locks are touched. It keeps idle connections up as well.
-const HEARTBEAT: Duration = Duration::from_secs(20);
-const LOCK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Observes, plans and applies without asking; what demos and tests call. The plan comes back with the report.
 pub async fn run(
@@ -65,55 +56,28 @@ pub async fn execute(
 }
 
 #[derive(Default)]
-struct Progress {
-    report: Report,
+pub(super) struct Progress {
+    pub(super) report: Report,
     /// Hosts that get no further steps.
-    out: BTreeSet<String>,
+    pub(super) out: BTreeSet<String>,
     /// Failed members by role.
-    failed: BTreeMap<Role, BTreeSet<String>>,
+    pub(super) failed: BTreeMap<Role, BTreeSet<String>>,
 }
 
-struct Run<'a> {
-    plan: &'a Plan,
-    desired: &'a BTreeMap<String, HostState>,
-    contents: &'a Contents,
-    session: &'a Session,
-    options: &'a Options,
-    events: &'a Events,
+pub(super) struct Run<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) desired: &'a BTreeMap<String, HostState>,
+    pub(super) contents: &'a Contents,
+    pub(super) session: &'a Session,
+    pub(super) options: &'a Options,
+    pub(super) events: &'a Events,
     /// Names this apply in the locks.
-    id: String,
-    progress: Mutex<Progress>,
-}
-
-/// What a call did on a host.
-struct Outcome {
-    /// Steps done.
-    done: usize,
-    failure: Option<(usize, String)>,
-    /// The host itself is in trouble, not one of its services.
-    lost: bool,
-}
-
-impl Outcome {
-    fn lost(error: String) -> Self {
-        Self { done: 0, failure: Some((0, error)), lost: true }
-    }
-}
-
-/// The step that failed.
-struct Failed {
-    words: String,
-    only_not_ready: bool,
-}
-
-impl Failed {
-    fn hard(words: &str) -> Self {
-        Self { words: words.to_owned(), only_not_ready: false }
-    }
+    pub(super) id: String,
+    pub(super) progress: Mutex<Progress>,
 }
 
 impl Run<'_> {
-    fn progress<T>(&self, f: impl FnOnce(&mut Progress) -> T) -> T {
+    pub(super) fn progress<T>(&self, f: impl FnOnce(&mut Progress) -> T) -> T {
         f(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -160,73 +124,6 @@ impl Run<'_> {
         }
         self.unlock(&hosts).await;
         self.progress(|progress| std::mem::take(&mut progress.report))
-    }
-
-    /// Takes the lock on every host; a lock that somebody holds stops all of it.
-    async fn lock(&self, hosts: &[&str]) -> bool {
-        let locked = futures_util::stream::iter(hosts.iter().map(|host| async move {
-            let mut script = Script::new();
-            let added = self.lock_line(&mut script);
-            let outcome = match added {
-                Ok(()) => self.call(host, "lock", script, &[], LOCK_LIMIT).await,
-                Err(error) => Outcome::lost(error.to_string()),
-            };
-            (*host, outcome)
-        }));
-        let mut free = true;
-        let mut locked = locked.buffer_unordered(self.options.parallel.max(1));
-        while let Some((host, outcome)) = locked.next().await {
-            if let Some((_, error)) = outcome.failure {
-                free = false;
-                self.fail(host, Role::Base, "lock", &Failed::hard("take the lock"), &error).await;
-            }
-        }
-        free
-    }
-
-    /// Touches the locks as long as there is work. Never ends by itself.
-    async fn heartbeat(&self, hosts: &[&str]) {
-        loop {
-            tokio::time::sleep(HEARTBEAT).await;
-            let beats = hosts.iter().filter(|host| !self.progress(|progress| progress.out.contains(**host)));
-            let beats = futures_util::stream::iter(beats.map(|host| async move {
-                let mut script = Script::new();
-                if self.lock_line(&mut script).is_ok() {
-                    let outcome = self.call(host, "lock", script, &[], LOCK_LIMIT).await;
-                    if let Some((_, error)) = outcome.failure {
-                        // The next step on that host says it better.
-                        tracing::debug!(host, error, "lock not touched");
-                    }
-                }
-            }));
-            beats.buffer_unordered(self.options.parallel.max(1)).collect::<()>().await;
-        }
-    }
-
-    fn lock_line(&self, script: &mut Script) -> Result<(), super::ApplyError> {
-        script.line(&[
-            "lock",
-            &self.id,
-            &self.options.operator,
-            &LOCK_STALE.as_secs().to_string(),
-            &self.plan.rests_on.to_string(),
-        ])
-    }
-
-    async fn unlock(&self, hosts: &[&str]) {
-        let unlocked = futures_util::stream::iter(hosts.iter().map(|host| async move {
-            let mut script = Script::new();
-            let result =
-                if self.progress(|progress| progress.out.contains(*host)) { "failed" } else { "done" };
-            let audit = format!("{} generation {} {result}", self.options.operator, self.plan.generation);
-            if script.line(&["audit", &audit]).and_then(|()| script.line(&["unlock", &self.id])).is_ok() {
-                let outcome = self.call(host, "unlock", script, &[], LOCK_LIMIT).await;
-                if let Some((_, error)) = outcome.failure {
-                    tracing::warn!(host, error, "lock is left to expire");
-                }
-            }
-        }));
-        unlocked.buffer_unordered(self.options.parallel.max(1)).collect::<()>().await;
     }
 
     async fn skip_all(&self) {
@@ -295,30 +192,6 @@ impl Run<'_> {
         // What failed is the monitor's business from now on.
         self.downtime(stage, &touched, "downtime-end").await;
         failed
-    }
-
-    /// Tells the monitor which service is about to be touched where, or that it is over. The work does not depend
-    /// on it: a monitor that is not there mails nothing.
-    async fn downtime(&self, stage: &Stage, hosts: &[&String], verb: &str) {
-        let monitors = self
-            .desired
-            .iter()
-            .filter(|(_, state)| state.parts.iter().any(|part| part.role == Role::Monitor))
-            .map(|(name, _)| name);
-        for monitor in monitors.filter(|_| !hosts.is_empty()) {
-            let mut script = Script::new();
-            let added: Result<(), super::ApplyError> = hosts.iter().try_for_each(|host| {
-                let name = format!("apply-{host}-{}", stage.service.replace('/', "-"));
-                let seconds = DOWNTIME.as_secs().to_string();
-                script.line(&[verb, paths::DOWNTIMES, &name, host, &stage.service, &seconds])
-            });
-            if added.is_ok() {
-                let outcome = self.call(monitor, "downtime", script, &[], LOCK_LIMIT).await;
-                if let Some((_, error)) = outcome.failure {
-                    tracing::debug!(monitor, error, "downtime not announced");
-                }
-            }
-        }
     }
 
     async fn work(&self, stage: &Stage, wave: &Wave) -> Vec<String> {
@@ -420,7 +293,7 @@ impl Run<'_> {
 
     /// Notes a failure. A service that does not become ready leaves the host's other services alone; after any
     /// other failure the host gets no further steps.
-    async fn fail(&self, host: &str, role: Role, service: &str, step: &Failed, error: &str) {
+    pub(super) async fn fail(&self, host: &str, role: Role, service: &str, step: &Failed, error: &str) {
         self.progress(|progress| {
             progress.report.hosts.entry(host.to_owned()).or_default().failed += 1;
             if !step.only_not_ready {
@@ -457,7 +330,7 @@ impl Run<'_> {
     }
 
     /// One call on a host. Progress is told as lines come in; the result is read from all of them at the end.
-    async fn call(
+    pub(super) async fn call(
         &self,
         host: &str,
         service: &str,
@@ -472,7 +345,7 @@ impl Run<'_> {
         let on_line = |line: &str| self.line(host, service, &ends, steps, line);
         let call = Call { command: Command::Execute(lines, bodies), timeout };
         let output = connection.as_ref().call(call, &on_line).await;
-        outcome(host, &ends, steps, output)
+        outcome(host, &ends, steps.len(), output)
     }
 
     fn line(&self, host: &str, service: &str, ends: &[Option<usize>], steps: &[Step], line: &str) {
@@ -502,43 +375,4 @@ impl Run<'_> {
             let _full = self.events.try_send(event);
         }
     }
-}
-
-fn outcome(
-    host: &str,
-    ends: &[Option<usize>],
-    steps: &[Step],
-    output: Result<crate::host::Output, HostError>,
-) -> Outcome {
-    let output = match output {
-        Ok(output) => output,
-        Err(error) => return Outcome::lost(error.to_string()),
-    };
-    let text = String::from_utf8_lossy(&output.stdout);
-    let (mut lines_done, mut failure) = (0, None);
-    for line in text.lines() {
-        match line.split_once('|') {
-            Some(("done", number)) => lines_done = number.parse::<usize>().map_or(lines_done, |n| n + 1),
-            Some(("failed", rest)) => failure = rest.split_once('|').map(|(_, detail)| decode(detail)),
-            _ => {}
-        }
-    }
-    let done = ends.iter().take(lines_done).filter_map(|end| *end).max().map_or(0, |last| last + 1);
-    if lines_done == ends.len() && output.status == Some(0) {
-        return Outcome { done: steps.len(), failure: None, lost: false };
-    }
-    // Files that are written aside end with their commit; the line tells which one it was.
-    let at = ends.iter().skip(lines_done).find_map(|end| *end).unwrap_or(done);
-    let lost = failure.is_none();
-    let detail = failure.unwrap_or_else(|| {
-        let said = output.stderr.trim();
-        format!("the host stopped answering in the middle{}{said}", if said.is_empty() { "" } else { ": " })
-    });
-    Outcome { done, failure: Some((at, format!("{host}: {detail}"))), lost }
-}
-
-fn decode(base64: &str) -> String {
-    STANDARD
-        .decode(base64.trim())
-        .map_or_else(|_| base64.to_owned(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
 }

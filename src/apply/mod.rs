@@ -7,6 +7,8 @@ mod certificates;
 mod compile;
 mod event;
 mod execute;
+mod guard;
+mod outcome;
 mod prepare;
 mod report;
 mod session;

@@ -1,8 +1,9 @@
 //! Makes the plan.
 
 use super::diff;
+use super::order::{Work, last_stage, stages};
 use super::step::{Action, Step, UnitStart};
-use super::{FileDiff, HostFacts, Observation, Observed, Plan, Stage, Wave};
+use super::{FileDiff, HostFacts, Observation, Observed, Plan};
 use crate::service::{File, HostState, Init, Part, Role, Unit, paths};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,26 +32,13 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
         plan.refused.append(&mut host.refused);
     }
     plan.diffs = diff::group(diffs);
-    plan.stages = stages(&hosts);
+    let works: BTreeMap<&str, &[Work]> =
+        hosts.iter().map(|(name, host)| (*name, host.works.as_slice())).collect();
+    plan.stages = stages(&works);
     if !plan.stages.is_empty() {
         plan.stages.push(last_stage(&plan, hosts.keys().copied()));
     }
     plan
-}
-
-/// The work on one service of one host.
-struct Work {
-    role: Role,
-    service: String,
-    /// Files, links and what else comes before the start.
-    prepare: Vec<Step>,
-    /// Starts of what is stopped and reloads.
-    start: Vec<Step>,
-    /// Restarts of what runs; hosts take turns.
-    restart: Vec<Step>,
-    /// The ready test and what is noted after it.
-    confirm: Vec<Step>,
-    gate: Option<Step>,
 }
 
 struct HostPlan<'a> {
@@ -358,79 +346,5 @@ impl<'a> HostPlan<'a> {
             exists: !new,
         };
         Some(Step { action, reason })
-    }
-}
-
-/// Orders the work of all hosts: roles one after the other; within a role first all that is new or needs no
-/// turn, at once, then the restarts of what runs.
-fn stages(hosts: &BTreeMap<&str, HostPlan<'_>>) -> Vec<Stage> {
-    let mut keys: Vec<(Role, String)> = Vec::new();
-    for work in hosts.values().flat_map(|host| &host.works) {
-        let key = (work.role, work.service.clone());
-        if !keys.contains(&key) {
-            keys.push(key);
-        }
-    }
-    keys.sort();
-    let mut stages = Vec::new();
-    for (role, service) in keys {
-        let works: BTreeMap<&str, &Work> = hosts
-            .iter()
-            .filter_map(|(name, host)| {
-                let work = host.works.iter().find(|work| work.role == role && work.service == service)?;
-                Some((*name, work))
-            })
-            .collect();
-        let waves = waves(role, &works);
-        if !waves.is_empty() {
-            let members = works.keys().map(|name| (*name).to_owned()).collect();
-            stages.push(Stage { role, service, members, waves });
-        }
-    }
-    stages
-}
-
-fn waves(role: Role, works: &BTreeMap<&str, &Work>) -> Vec<Wave> {
-    let mut together = Wave::default();
-    let mut turns = Vec::new();
-    for (name, work) in works {
-        let mut steps = work.prepare.clone();
-        steps.extend(work.start.iter().cloned());
-        steps.extend(work.restart.iter().cloned());
-        steps.extend(work.confirm.iter().cloned());
-        if steps.is_empty() {
-            continue;
-        }
-        if work.restart.is_empty() || !role.rolling() {
-            together.steps.insert((*name).to_owned(), steps);
-        } else {
-            let gates = works
-                .iter()
-                .filter(|(other, _)| role.gates_all_members() && *other != name)
-                .filter_map(|(other, work)| Some(((*other).to_owned(), vec![work.gate.clone()?])))
-                .collect();
-            turns.push(Wave { steps: BTreeMap::from([((*name).to_owned(), steps)]), gates });
-        }
-    }
-    let mut waves = Vec::new();
-    if !together.steps.is_empty() {
-        waves.push(together);
-    }
-    waves.append(&mut turns);
-    waves
-}
-
-/// Every host that was touched learns the generation: an older plan is refused there.
-fn last_stage<'a>(plan: &Plan, hosts: impl Iterator<Item = &'a str>) -> Stage {
-    let touched: BTreeSet<String> = plan.hosts().into_iter().map(str::to_owned).collect();
-    let steps: BTreeMap<String, Vec<Step>> = hosts
-        .filter(|name| touched.contains(*name))
-        .map(|name| (name.to_owned(), vec![step(Action::RecordGeneration(plan.generation))]))
-        .collect();
-    Stage {
-        role: Role::Base,
-        service: "generation".to_owned(),
-        members: steps.keys().cloned().collect(),
-        waves: vec![Wave { steps, gates: BTreeMap::new() }],
     }
 }

@@ -3,9 +3,8 @@
 mod build;
 mod diff;
 mod observe;
+mod order;
 mod step;
-#[cfg(test)]
-mod tests;
 
 pub use build::plan;
 pub use diff::render_diffs;

@@ -1,0 +1,112 @@
+//! What protects hosts and people while an apply works: the lock on each host, and the downtime that the monitor
+//! is told of.
+
+use super::ApplyError;
+use super::compile::Script;
+use super::execute::Run;
+use super::outcome::{Failed, Outcome};
+use crate::plan::Stage;
+use crate::service::{Role, paths};
+use futures_util::StreamExt;
+use std::time::Duration;
+
+/// A lock that nobody has touched for so long belongs to an apply that died.
+const LOCK_STALE: Duration = Duration::from_mins(2);
+const LOCK_LIMIT: Duration = Duration::from_secs(30);
+/// A downtime that nobody ends: longer than the slowest restart with its ready test.
+const DOWNTIME: Duration = Duration::from_mins(10);
+/// How often locks are touched. It keeps idle connections up as well.
+const HEARTBEAT: Duration = Duration::from_secs(20);
+
+impl Run<'_> {
+    /// Takes the lock on every host; a lock that somebody holds stops all of it.
+    pub(super) async fn lock(&self, hosts: &[&str]) -> bool {
+        let locked = futures_util::stream::iter(hosts.iter().map(|host| async move {
+            let mut script = Script::new();
+            let added = self.lock_line(&mut script);
+            let outcome = match added {
+                Ok(()) => self.call(host, "lock", script, &[], LOCK_LIMIT).await,
+                Err(error) => Outcome::lost(error.to_string()),
+            };
+            (*host, outcome)
+        }));
+        let mut free = true;
+        let mut locked = locked.buffer_unordered(self.options.parallel.max(1));
+        while let Some((host, outcome)) = locked.next().await {
+            if let Some((_, error)) = outcome.failure {
+                free = false;
+                self.fail(host, Role::Base, "lock", &Failed::hard("take the lock"), &error).await;
+            }
+        }
+        free
+    }
+
+    /// Touches the locks as long as there is work. Never ends by itself.
+    pub(super) async fn heartbeat(&self, hosts: &[&str]) {
+        loop {
+            tokio::time::sleep(HEARTBEAT).await;
+            let beats = hosts.iter().filter(|host| !self.progress(|progress| progress.out.contains(**host)));
+            let beats = futures_util::stream::iter(beats.map(|host| async move {
+                let mut script = Script::new();
+                if self.lock_line(&mut script).is_ok() {
+                    let outcome = self.call(host, "lock", script, &[], LOCK_LIMIT).await;
+                    if let Some((_, error)) = outcome.failure {
+                        // The next step on that host says it better.
+                        tracing::debug!(host, error, "lock not touched");
+                    }
+                }
+            }));
+            beats.buffer_unordered(self.options.parallel.max(1)).collect::<()>().await;
+        }
+    }
+
+    pub(super) fn lock_line(&self, script: &mut Script) -> Result<(), ApplyError> {
+        script.line(&[
+            "lock",
+            &self.id,
+            &self.options.operator,
+            &LOCK_STALE.as_secs().to_string(),
+            &self.plan.rests_on.to_string(),
+        ])
+    }
+
+    pub(super) async fn unlock(&self, hosts: &[&str]) {
+        let unlocked = futures_util::stream::iter(hosts.iter().map(|host| async move {
+            let mut script = Script::new();
+            let result =
+                if self.progress(|progress| progress.out.contains(*host)) { "failed" } else { "done" };
+            let audit = format!("{} generation {} {result}", self.options.operator, self.plan.generation);
+            if script.line(&["audit", &audit]).and_then(|()| script.line(&["unlock", &self.id])).is_ok() {
+                let outcome = self.call(host, "unlock", script, &[], LOCK_LIMIT).await;
+                if let Some((_, error)) = outcome.failure {
+                    tracing::warn!(host, error, "lock is left to expire");
+                }
+            }
+        }));
+        unlocked.buffer_unordered(self.options.parallel.max(1)).collect::<()>().await;
+    }
+
+    /// Tells the monitor which service is about to be touched where, or that it is over. The work does not depend
+    /// on it: a monitor that is not there mails nothing.
+    pub(super) async fn downtime(&self, stage: &Stage, hosts: &[&String], verb: &str) {
+        let monitors = self
+            .desired
+            .iter()
+            .filter(|(_, state)| state.parts.iter().any(|part| part.role == Role::Monitor))
+            .map(|(name, _)| name);
+        for monitor in monitors.filter(|_| !hosts.is_empty()) {
+            let mut script = Script::new();
+            let added: Result<(), ApplyError> = hosts.iter().try_for_each(|host| {
+                let name = format!("apply-{host}-{}", stage.service.replace('/', "-"));
+                let seconds = DOWNTIME.as_secs().to_string();
+                script.line(&[verb, paths::DOWNTIMES, &name, host, &stage.service, &seconds])
+            });
+            if added.is_ok() {
+                let outcome = self.call(monitor, "downtime", script, &[], LOCK_LIMIT).await;
+                if let Some((_, error)) = outcome.failure {
+                    tracing::debug!(monitor, error, "downtime not announced");
+                }
+            }
+        }
+    }
+}

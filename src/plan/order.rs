@@ -1,0 +1,97 @@
+//! The order of a plan: roles one after the other, restarts of one service host by host.
+
+use super::step::{Action, Step};
+use super::{Plan, Stage, Wave};
+use crate::service::Role;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The work on one service of one host.
+pub(super) struct Work {
+    pub(super) role: Role,
+    pub(super) service: String,
+    /// Files, links and what else comes before the start.
+    pub(super) prepare: Vec<Step>,
+    /// Starts of what is stopped and reloads.
+    pub(super) start: Vec<Step>,
+    /// Restarts of what runs; hosts take turns.
+    pub(super) restart: Vec<Step>,
+    /// The ready test and what is noted after it.
+    pub(super) confirm: Vec<Step>,
+    pub(super) gate: Option<Step>,
+}
+
+/// Orders the work of all hosts: roles one after the other; within a role first all that is new or needs no
+/// turn, at once, then the restarts of what runs.
+pub(super) fn stages(hosts: &BTreeMap<&str, &[Work]>) -> Vec<Stage> {
+    let mut keys: Vec<(Role, String)> = Vec::new();
+    for work in hosts.values().copied().flatten() {
+        let key = (work.role, work.service.clone());
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    keys.sort();
+    let mut stages = Vec::new();
+    for (role, service) in keys {
+        let works: BTreeMap<&str, &Work> = hosts
+            .iter()
+            .filter_map(|(name, host)| {
+                let work = host.iter().find(|work| work.role == role && work.service == service)?;
+                Some((*name, work))
+            })
+            .collect();
+        let waves = waves(role, &works);
+        if !waves.is_empty() {
+            let members = works.keys().map(|name| (*name).to_owned()).collect();
+            stages.push(Stage { role, service, members, waves });
+        }
+    }
+    stages
+}
+
+fn waves(role: Role, works: &BTreeMap<&str, &Work>) -> Vec<Wave> {
+    let mut together = Wave::default();
+    let mut turns = Vec::new();
+    for (name, work) in works {
+        let mut steps = work.prepare.clone();
+        steps.extend(work.start.iter().cloned());
+        steps.extend(work.restart.iter().cloned());
+        steps.extend(work.confirm.iter().cloned());
+        if steps.is_empty() {
+            continue;
+        }
+        if work.restart.is_empty() || !role.rolling() {
+            together.steps.insert((*name).to_owned(), steps);
+        } else {
+            let gates = works
+                .iter()
+                .filter(|(other, _)| role.gates_all_members() && *other != name)
+                .filter_map(|(other, work)| Some(((*other).to_owned(), vec![work.gate.clone()?])))
+                .collect();
+            turns.push(Wave { steps: BTreeMap::from([((*name).to_owned(), steps)]), gates });
+        }
+    }
+    let mut waves = Vec::new();
+    if !together.steps.is_empty() {
+        waves.push(together);
+    }
+    waves.append(&mut turns);
+    waves
+}
+
+/// Every host that was touched learns the generation: an older plan is refused there.
+pub(super) fn last_stage<'a>(plan: &Plan, hosts: impl Iterator<Item = &'a str>) -> Stage {
+    let touched: BTreeSet<String> = plan.hosts().into_iter().map(str::to_owned).collect();
+    let steps: BTreeMap<String, Vec<Step>> = hosts
+        .filter(|name| touched.contains(*name))
+        .map(|name| {
+            (name.to_owned(), vec![Step { action: Action::RecordGeneration(plan.generation), reason: None }])
+        })
+        .collect();
+    Stage {
+        role: Role::Base,
+        service: "generation".to_owned(),
+        members: steps.keys().cloned().collect(),
+        waves: vec![Wave { steps, gates: BTreeMap::new() }],
+    }
+}
