@@ -67,8 +67,8 @@ impl EndpointProbe {
 }
 
 /// Every number and truth of a bean: `aesop.relay:type=Source,name=shop` with `TimeLagMs` becomes
-/// `relay_source_time_lag_ms{name="shop"}`. A state is a label's worth of text: it goes into the note of
-/// `…_running`; an error's text into the note of `…_error`.
+/// `relay_source_time_lag_ms{name="shop"}`. A state becomes `…_running` and `…_failed`, with
+/// its word and the last error as the note; an error's text is the note of `…_error`.
 fn bean_samples(bean: &Bean, now: Timestamp) -> Vec<Sample> {
     let domain = bean.name.split(':').next().unwrap_or_default().trim_start_matches("aesop.");
     let Some(kind) = bean.property("type") else { return Vec::new() };
@@ -87,12 +87,17 @@ fn bean_samples(bean: &Bean, now: Timestamp) -> Vec<Sample> {
         let name = format!("{prefix}_{}", snake(attribute));
         match (attribute.as_str(), value) {
             ("State", Value::String(state)) => {
-                let running = matches!(state.as_str(), "streaming" | "running" | "stable" | "joined");
+                let running = matches!(state.as_str(), "streaming" | "delivering" | "standby");
+                // These two need a person; what is neither mends itself.
+                let failed = matches!(state.as_str(), "stopped" | "failed");
                 let note = match bean.attributes.get("LastError") {
                     Some(Value::String(error)) if !error.is_empty() => format!("{state}: {error}"),
                     _ => state.clone(),
                 };
-                samples.push(label(format!("{prefix}_running"), f64::from(u8::from(running))).note(note));
+                for (suffix, truth) in [("running", running), ("failed", failed)] {
+                    let name = format!("{prefix}_{suffix}");
+                    samples.push(label(name, f64::from(u8::from(truth))).note(note.clone()));
+                }
             }
             ("LastError", Value::String(error)) if !error.is_empty() => {
                 samples.push(label(format!("{prefix}_error"), 1.0).note(error.clone()));
@@ -159,6 +164,7 @@ mod tests {
             relay_source_connected ["shop", "relay"] 0 
             relay_source_error ["shop", "relay"] 1 access denied
             relay_source_running ["shop", "relay"] 0 connecting: access denied
+            relay_source_failed ["shop", "relay"] 0 connecting: access denied
             relay_source_time_lag_ms ["shop", "relay"] 1500 
             service_ready ["relay"] 0 503 Service Unavailable: shop: connecting"#]]
         .assert_eq(&lines.join("\n"));

@@ -370,7 +370,9 @@ mod tests {
                 "source_without_relay" | "source_unreadable" => labels(&["source"]),
                 "group_without_members" | "group_partitions_unowned" => labels(&["group"]),
                 "lag_high" => labels(&["group", "source"]),
-                "relay_source_stopped" | "consumer_error" => labels(&["host", "service", "name"]),
+                "relay_source_stopped" | "consumer_failed" | "consumer_waiting" => {
+                    labels(&["host", "service", "name"])
+                }
                 _ => labels(&host),
             };
             let element = Element { labels: known, value: 0.5, note: Some("why".to_owned()) };
