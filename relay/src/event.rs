@@ -65,6 +65,26 @@ pub struct RowChange<'a> {
     pub after: &'a [u8],
 }
 
+impl RowChange<'_> {
+    /// Whether an update gave the row another key. Readers then get two changes: [`RowChange::old_row`] goes and
+    /// [`RowChange::new_row`] comes.
+    pub fn changes_key(&self) -> bool {
+        self.op == Op::Update && self.key_hash_before != self.key_hash
+    }
+
+    /// The delete of the row under its old key.
+    #[must_use]
+    pub fn old_row(self) -> Self {
+        Self { op: Op::Delete, after: &[], key_hash: self.key_hash_before, ..self }
+    }
+
+    /// The insert of the row under its new key.
+    #[must_use]
+    pub fn new_row(self) -> Self {
+        Self { op: Op::Insert, before: &[], key_hash_before: self.key_hash, ..self }
+    }
+}
+
 /// Takes transactions in commit order, whole. [`crate::log::Writer`] keeps them on disk; `tail` prints them.
 pub trait TransactionSink {
     /// What can go wrong while writing.

@@ -185,10 +185,7 @@ impl Writer {
             }
             Err(stop) => return Err(stop),
         };
-        let whole = change;
-        let old = RowChange { op: Op::Delete, after: &[], key_hash: change.key_hash_before, ..change };
-        let new = RowChange { op: Op::Insert, before: &[], key_hash_before: change.key_hash, ..change };
-        for (dest, change) in dests.into_iter().zip([whole, old, new]) {
+        for (dest, change) in dests.into_iter().zip([change, change.old_row(), change.new_row()]) {
             if let Some(dest) = dest {
                 self.emit(source, &topic, dest, txn, row, change)?;
             }

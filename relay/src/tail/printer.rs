@@ -111,16 +111,21 @@ impl<W: Write> Printer<W> {
                 return Err(io::Error::from(io::ErrorKind::InvalidData).into());
             };
             let change = RowChange { op: record.op, schema, key_hash_before: 0, key_hash: 0, before, after };
-            let context = RowContext {
-                source: &self.source,
-                txn: header,
-                row,
-                change,
-                server_uuid: &server_uuid,
-                snapshot: false,
-            };
-            self.formatter.value(&context, &mut self.buffer)?;
-            self.buffer.push(b'\n');
+            // As consumers deliver it: a changed key is a row that goes and a row that comes.
+            let changes: &[RowChange<'_>] =
+                if record.changes_key { &[change.old_row(), change.new_row()] } else { &[change] };
+            for change in changes {
+                let context = RowContext {
+                    source: &self.source,
+                    txn: header,
+                    row,
+                    change: *change,
+                    server_uuid: &server_uuid,
+                    snapshot: false,
+                };
+                self.formatter.value(&context, &mut self.buffer)?;
+                self.buffer.push(b'\n');
+            }
             if self.buffer.len() >= WRITE_CHUNK {
                 self.out.write_all(&self.buffer)?;
                 self.buffer.clear();
@@ -133,16 +138,20 @@ impl<W: Write> Printer<W> {
 /// The front of a row in `Pending`.
 struct Record {
     op: Op,
+    changes_key: bool,
     schema: usize,
     before: usize,
 }
 
+/// Stands for an update that changes the key.
+const KEY_CHANGE: u8 = 7;
 const RECORD_LEN: usize = 13;
 
 impl Record {
     fn write(op: Op, schema: usize, row: &RowChange<'_>, out: &mut Vec<u8>) -> io::Result<()> {
         let op: u8 = match op {
             Op::Insert => 1,
+            Op::Update if row.changes_key() => KEY_CHANGE,
             Op::Update => 2,
             Op::Delete => 3,
             Op::Read => 4,
@@ -167,9 +176,10 @@ impl Record {
         let mut numbers = numbers.as_chunks::<4>().0.iter().map(|n| u32::from_le_bytes(*n));
         let mut number = || usize::try_from(numbers.next().unwrap_or(0)).map_err(io::Error::other);
         let (schema, before, after) = (number()?, number()?, number()?);
-        let op = match op {
+        let changes_key = *op == KEY_CHANGE;
+        let op = match *op {
             1 => Op::Insert,
-            2 => Op::Update,
+            2 | KEY_CHANGE => Op::Update,
             3 => Op::Delete,
             4 => Op::Read,
             5 => Op::Truncate,
@@ -178,7 +188,7 @@ impl Record {
         };
         images.resize(before + after, 0);
         input.read_exact(images)?;
-        Ok(Self { op, schema, before })
+        Ok(Self { op, changes_key, schema, before })
     }
 }
 
