@@ -1,6 +1,7 @@
 //! `aesop alerts`.
 
 use super::{Context, Exit, remote};
+use crate::clock::{Clock, SystemClock};
 use crate::monitor::load_config;
 use crate::rule::human;
 use anyhow::Context as _;
@@ -28,7 +29,7 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     if cx.out.is_json() {
         cx.out.json(&answer)?;
     } else {
-        cx.out.data(text(&answer, Timestamp::now()))?;
+        cx.out.data(text(&answer, SystemClock.now()))?;
     }
     Ok(Exit::Done)
 }

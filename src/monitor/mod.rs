@@ -222,7 +222,8 @@ fn load_state(data_dir: &Path) -> State {
 async fn poll_loop(parts: watch::Receiver<Arc<Parts>>, findings: mpsc::Sender<Finding>) {
     loop {
         let current = Arc::clone(&parts.borrow());
-        let next = tokio::time::Instant::now() + Duration::from_secs(current.config.interval_secs.max(1));
+        let next = tokio::time::Instant::from_std(SystemClock.instant())
+            + Duration::from_secs(current.config.interval_secs.max(1));
         let polled = current.poller.poll(&SystemClock).await;
         if findings.send(Finding::Polled(polled)).await.is_err() {
             return;
@@ -234,7 +235,7 @@ async fn poll_loop(parts: watch::Receiver<Arc<Parts>>, findings: mpsc::Sender<Fi
 async fn lag_loop(parts: watch::Receiver<Arc<Parts>>, findings: mpsc::Sender<Finding>) {
     loop {
         let current = Arc::clone(&parts.borrow());
-        let next = tokio::time::Instant::now() + LAG_INTERVAL;
+        let next = tokio::time::Instant::from_std(SystemClock.instant()) + LAG_INTERVAL;
         let readings = current.collector.read().await;
         let (config, now) = (&current.config, SystemClock.now());
         let thresholds = Thresholds::from(&config.lag_report);

@@ -3,6 +3,7 @@
 use super::history::Point;
 use super::view::View;
 use crate::agent::prometheus_text;
+use crate::clock::{Clock, SystemClock};
 use crate::lag::{Status, distance, scn};
 use crate::rule::{Phase, Severity, human};
 use axum::extract::State;
@@ -40,7 +41,7 @@ fn last(view: &RwLock<View>) -> View {
 }
 
 async fn page(State(view): Shared) -> Response {
-    match render(&last(&view), Timestamp::now()) {
+    match render(&last(&view), SystemClock.now()) {
         Ok(html) => Html(html).into_response(),
         Err(error) => {
             tracing::error!(%error, "status page");
@@ -85,7 +86,7 @@ async fn metrics(State(view): Shared) -> Response {
 
 async fn healthz(State(view): Shared) -> Response {
     let view = last(&view);
-    let age = Timestamp::now().duration_since(view.at).as_secs();
+    let age = SystemClock.now().duration_since(view.at).as_secs();
     let most = i64::try_from((view.interval_secs + 10) * STEPS_MISSED).unwrap_or(i64::MAX);
     if age > most {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("no evaluation for {age} s\n")).into_response();
