@@ -11,6 +11,7 @@ pub(crate) fn from_nothing_to_a_resolved_mail() {
     rows_arrive_with_before_and_after(&cluster);
     checkpoints_are_in_zookeeper(&cluster);
     tail_prints_the_same_rows(&cluster);
+    a_source_without_row_binlog_is_refused(&cluster);
     the_lag_mail_names_every_partition(&cluster);
     a_stopped_broker_gives_one_mail_and_one_resolved_mail(&cluster);
 }
@@ -71,6 +72,22 @@ fn tail_prints_the_same_rows(cluster: &Cluster) {
         assert!(fold.faults.is_empty(), "{:#?}", fold.faults);
         assert_eq!(fold.tables, cluster.block_on(crate::oracle::select(&server)), "{source}");
     }
+}
+
+fn a_source_without_row_binlog_is_refused(cluster: &Cluster) {
+    let server = cluster.database("shop");
+    let relay = std::path::Path::new(env!("CARGO_BIN_EXE_aesop")).with_file_name("aesop-relay");
+    cluster.host("db1").sql("SET GLOBAL binlog_format = 'STATEMENT'").expect("the format changes");
+    let output = Command::new(relay)
+        .args(["tail", "--until-caught-up"])
+        .arg(format!("mysql://aesop@{}:{}/", server.host, server.port))
+        .env("AESOP_PASSWORD", "reader-secret")
+        .output()
+        .expect("aesop-relay runs");
+    cluster.host("db1").sql("SET GLOBAL binlog_format = 'ROW'").expect("the format changes back");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("SET GLOBAL binlog_format"), "the remedy is named: {error}");
 }
 
 fn the_lag_mail_names_every_partition(cluster: &Cluster) {

@@ -154,13 +154,13 @@ fn open_logs(config: &RelayConfig) -> Result<Logs, RunError> {
     Ok((served, writers))
 }
 
-/// Ready once each source has been read, or has stopped for good: an alert says that, not this.
+/// Ready once each source has been read; a later disconnect heals by itself and is the monitor's to tell. A source
+/// that has stopped for good makes the relay not ready, so that a deployment says why.
 async fn watch_health(sources: Vec<Arc<Source>>, health: Health, shutdown: CancellationToken) {
     loop {
-        let waiting = sources.iter().find(|source| !source.settled()).map(|source| source.name.clone());
-        match waiting {
-            None => return health.ready(),
-            Some(name) => health.waiting(format!("source {name} is not connected yet")),
+        match sources.iter().find_map(|source| source.obstacle()) {
+            None => health.ready(),
+            Some(why) => health.waiting(why),
         }
         tokio::select! {
             () = shutdown.cancelled() => return,

@@ -32,7 +32,7 @@ pub(super) struct Source {
     config: config::Source,
     dir: PathBuf,
     zk: Option<Zk>,
-    settled: AtomicBool,
+    connected_once: AtomicBool,
 }
 
 /// Why reading ended.
@@ -75,16 +75,22 @@ impl Source {
         let log = hub.sources().get(&name).map(|served| served.log.clone());
         // The hub is made of the same names.
         let log = log.unwrap_or_else(|| unreachable!("source {name} is served"));
-        let (status, settled) = (StatusCell::default(), AtomicBool::new(false));
-        Self { name, status, log, hub, config, dir, zk, settled }
+        let (status, connected_once) = (StatusCell::default(), AtomicBool::new(false));
+        Self { name, status, log, hub, config, dir, zk, connected_once }
     }
 
-    /// Whether the source has been read, or has stopped for good.
-    pub(super) fn settled(&self) -> bool {
-        if self.status.get().state == State::Streaming {
-            self.settled.store(true, Ordering::Relaxed);
+    /// Why the source does not count as read, if it does not: it was never reached, or it has stopped for good.
+    pub(super) fn obstacle(&self) -> Option<String> {
+        let status = self.status.get();
+        let name = &self.name;
+        let why = status.last_error.map(|reason| format!(": {reason}")).unwrap_or_default();
+        match status.state {
+            State::Streaming => self.connected_once.store(true, Ordering::Relaxed),
+            State::Stopped => return Some(format!("source {name} has stopped for good{why}")),
+            State::Connecting => {}
         }
-        self.settled.load(Ordering::Relaxed)
+        (!self.connected_once.load(Ordering::Relaxed))
+            .then(|| format!("source {name} is not connected yet{why}"))
     }
 
     async fn session(&self, writer: &mut Writer, shutdown: &CancellationToken) -> Result<Ended, Failure> {
@@ -159,7 +165,6 @@ pub(super) async fn read(source: &Source, mut writer: Writer, shutdown: &Cancell
             Err(Failure::Definite(reason)) => {
                 tracing::error!(source = %source.name, %reason, "source stopped; correct this and restart the relay");
                 source.failed(&reason, State::Stopped);
-                source.settled.store(true, Ordering::Relaxed);
                 return;
             }
             Err(Failure::Transient(reason)) => {
