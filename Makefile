@@ -12,7 +12,7 @@ help:
 	@echo 'make demo       from nothing to rows in Kafka and a lag mail, on lab hosts on this machine (root)'
 	@echo 'make demo-down  removes the demo'
 	@echo 'make test       formatting, lints, all tests; without root all but the lab tests'
-	@echo 'make test-long  the longer lab stories'
+	@echo 'make test-long  the lab tests with ten rounds of crashes'
 	@echo 'make bench      the benchmarks of bench/'
 
 demo: build
@@ -43,7 +43,7 @@ unit:
 ifeq ($(shell id -u),0)
 lab:
 	scripts/setup lab
-	cargo test --test lab -- --test-threads=1
+	cargo test --test lab
 else
 lab:
 	@echo 'lab: not root, so the lab tests are left out: tests/lab (hosts, story, add a host, crash and compare)'
@@ -52,7 +52,7 @@ endif
 test-long:
 	scripts/setup lab
 	cargo build --workspace --bins
-	AESOP_TEST_LONG=1 cargo test --test lab -- --test-threads=1
+	AESOP_CRASH_ROUNDS=10 cargo test --test lab
 
 bench: build
 	scripts/setup lab

@@ -4,29 +4,32 @@
 use crate::cluster::{Cluster, cluster, wait};
 use std::sync::Arc;
 
-/// Everything is killed once.
+/// Everything is killed once, or `AESOP_CRASH_ROUNDS` times.
 pub(crate) fn nothing_is_lost_in_a_crash() {
     let cluster = cluster();
     cluster.sell(300);
     cluster.kafka_equals_select();
-    cluster.sell_while(|| {
-        kill(&cluster, "relay1", "aesop-relay");
-        progress(&cluster);
-        kill(&cluster, "consumer1", "aesop-consumer@kafka-json");
-        progress(&cluster);
-        for database in ["db1", "db2"] {
-            cluster.host(database).restart_database().expect("the database restarts");
-            progress(&cluster);
-        }
-        cluster.host("kafka3").run(&["systemctl", "stop", "aesop-kafka"]).expect("the broker stops");
-        progress(&cluster);
-        cluster.host("kafka3").run(&["systemctl", "start", "aesop-kafka"]).expect("the broker starts");
-        progress(&cluster);
-    });
+    let rounds = std::env::var("AESOP_CRASH_ROUNDS").map_or(1, |rounds| rounds.parse().expect("a number of rounds"));
+    cluster.sell_while(|| (0..rounds).for_each(|_| crash_everything(&cluster)));
     for fold in cluster.kafka_equals_select() {
         // A crash repeats what was not yet checkpointed; a full re-read would repeat everything before it.
         assert!(fold.repeats * 2 < fold.records, "{} of {} rows were repeated", fold.repeats, fold.records);
     }
+}
+
+fn crash_everything(cluster: &Arc<Cluster>) {
+    kill(cluster, "relay1", "aesop-relay");
+    progress(cluster);
+    kill(cluster, "consumer1", "aesop-consumer@kafka-json");
+    progress(cluster);
+    for database in ["db1", "db2"] {
+        cluster.host(database).restart_database().expect("the database restarts");
+        progress(cluster);
+    }
+    cluster.host("kafka3").run(&["systemctl", "stop", "aesop-kafka"]).expect("the broker stops");
+    progress(cluster);
+    cluster.host("kafka3").run(&["systemctl", "start", "aesop-kafka"]).expect("the broker starts");
+    progress(cluster);
 }
 
 fn kill(cluster: &Cluster, host: &str, unit: &str) {
