@@ -9,7 +9,8 @@ pub(crate) fn nothing_is_lost_in_a_crash() {
     let cluster = cluster();
     cluster.sell(300);
     cluster.kafka_equals_select();
-    let rounds = std::env::var("AESOP_CRASH_ROUNDS").map_or(1, |rounds| rounds.parse().expect("a number of rounds"));
+    let rounds =
+        std::env::var("AESOP_CRASH_ROUNDS").map_or(1, |rounds| rounds.parse().expect("a number of rounds"));
     cluster.sell_while(|| (0..rounds).for_each(|_| crash_everything(&cluster)));
     for fold in cluster.kafka_equals_select() {
         // A crash repeats what was not yet checkpointed; a full re-read would repeat everything before it.

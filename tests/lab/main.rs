@@ -17,6 +17,7 @@ mod crash;
 mod growth;
 mod hosts;
 mod oracle;
+mod refusals;
 mod story;
 
 use libtest_mimic::{Arguments, Trial};
@@ -39,6 +40,10 @@ const TESTS: &[(&str, fn())] = &[
     ),
     ("story::from_nothing_to_a_resolved_mail", story::from_nothing_to_a_resolved_mail),
     ("growth::a_host_is_added_by_a_line", growth::a_host_is_added_by_a_line),
+    (
+        "refusals::hosts_that_refuse_are_named_with_the_reason",
+        refusals::hosts_that_refuse_are_named_with_the_reason,
+    ),
     ("crash::nothing_is_lost_in_a_crash", crash::nothing_is_lost_in_a_crash),
 ];
 

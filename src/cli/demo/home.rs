@@ -38,7 +38,7 @@ pub(super) struct Env {
 }
 
 impl Env {
-    /// Shell assignments, quoted.
+    /// Shell assignments, quoted where they must be.
     pub(super) fn shell(&self) -> String {
         let port = self.mysql_port.to_string();
         let all: [(&str, &str); 14] = [
@@ -58,9 +58,13 @@ impl Env {
             ("CONSUMER_HOSTS", &self.consumer_hosts),
         ];
         all.iter().fold(String::new(), |mut text, (name, value)| {
-            let quoted = value.replace('\'', r"'\''");
+            let plain = |c: char| c.is_ascii_alphanumeric() || "_./:,@%+-".contains(c);
             // Writing to a String cannot fail.
-            let _ok = writeln!(text, "export {name}='{quoted}'");
+            let _ok = if value.chars().all(plain) {
+                writeln!(text, "{name}={value}")
+            } else {
+                writeln!(text, "{name}='{}'", value.replace('\'', r"'\''"))
+            };
             text
         })
     }

@@ -1,0 +1,53 @@
+//! Hosts that cannot be worked on: each is named with its reason, and costs the others nothing.
+
+use crate::cluster::{Said, cluster};
+use aesop::lab::{HostSpec, Sudo};
+use std::fs;
+use std::process::Command;
+
+/// A host that is not there, one that refuses the connection, one without sudo, and a good one.
+pub(crate) fn hosts_that_refuse_are_named_with_the_reason() {
+    let cluster = cluster();
+    let strict = cluster.lab.add(&HostSpec::new("nosudo").sudo(Sudo::None), &|_| ()).expect("one more host");
+    let inventory = cluster.path("refusals.yml");
+    let text = format!(
+        "cluster: refusals
+ssh: {{user: deploy, identity_file: {key}, known_hosts: {known_hosts}}}
+hosts:
+  gone: {{address: {gone}}}
+  closed: {{address: {closed}, ssh: {{port: 2222}}}}
+  nosudo: {{address: {nosudo}}}
+  good: {{address: {good}}}
+  unknown: {{address: {unknown}, ssh: {{known_hosts: {dir}/nobody}}}}
+zookeeper: {{hosts: [gone, closed, nosudo, good, unknown]}}
+",
+        key = cluster.lab.ssh_key().display(),
+        known_hosts = cluster.lab.known_hosts().display(),
+        gone = cluster.lab.subnet().address(250),
+        closed = cluster.address("monitor1"),
+        nosudo = strict.address(),
+        good = cluster.address("relay1"),
+        unknown = cluster.address("consumer1"),
+        dir = cluster.path("").display(),
+    );
+    fs::write(&inventory, text).expect("the inventory is written");
+    fs::write(cluster.path("nobody"), "").expect("an empty known_hosts");
+    let output = Command::new(env!("CARGO_BIN_EXE_aesop"))
+        .arg("-i")
+        .arg(&inventory)
+        .args(["plan", "--summary"])
+        .output()
+        .expect("aesop runs");
+    let code = output.status.code();
+    let said = Said::from(output);
+    assert_eq!(code, Some(1), "{}", said.stderr);
+    for (host, reason) in
+        [("gone", ""), ("closed", "refused"), ("nosudo", "sudo"), ("unknown", "known_hosts")]
+    {
+        let line = said.stderr.lines().find(|line| line.contains("error") && line.contains(host));
+        let line = line.unwrap_or_else(|| panic!("{host} is not named:\n{}", said.stderr));
+        assert!(said.stderr.contains(reason), "{host}: {line} does not say {reason}:\n{}", said.stderr);
+    }
+    assert!(said.stdout.contains("good"), "the good host is planned:\n{}", said.stdout);
+    cluster.lab.remove("nosudo").expect("the host is removed");
+}
