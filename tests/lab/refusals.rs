@@ -41,9 +41,12 @@ zookeeper: {{hosts: [gone, closed, nosudo, good, unknown]}}
     let code = output.status.code();
     let said = Said::from(output);
     assert_eq!(code, Some(1), "{}", said.stderr);
-    for (host, reason) in
-        [("gone", ""), ("closed", "refused"), ("nosudo", "sudo"), ("unknown", "known_hosts")]
-    {
+    for (host, reason) in [
+        ("gone", "no answer"),
+        ("closed", "refused"),
+        ("nosudo", "sudo"),
+        ("unknown", "its host key is unknown"),
+    ] {
         let line = said.stderr.lines().find(|line| line.contains("error") && line.contains(host));
         let line = line.unwrap_or_else(|| panic!("{host} is not named:\n{}", said.stderr));
         assert!(said.stderr.contains(reason), "{host}: {line} does not say {reason}:\n{}", said.stderr);
