@@ -70,7 +70,8 @@ fn sources(report: &LagReport) -> Vec<Value> {
     rows.collect()
 }
 
-fn partition(lag: &super::PartitionLag) -> Value {
+/// A partition as the lag mail's and the status page's templates read it.
+pub(crate) fn partition(lag: &super::PartitionLag) -> Value {
     context! {
         status => lag.status.to_string(),
         reason => lag.reason.clone(),

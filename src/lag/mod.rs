@@ -12,6 +12,7 @@ mod window;
 pub use collect::{Collector, LagError};
 pub use compute::{Readings, Thresholds, compute};
 pub use mail::lag_mail;
+pub(crate) use mail::partition as partition_context;
 pub use text::text;
 pub(crate) use text::{distance, scn};
 pub use window::{Trend, Windows};

@@ -4,7 +4,7 @@ use super::history::Point;
 use super::view::View;
 use crate::agent::prometheus_text;
 use crate::clock::{Clock, SystemClock};
-use crate::lag::{Status, distance, scn};
+use crate::lag::{Status, distance, partition_context, scn};
 use crate::rule::{Phase, Severity, human};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -157,21 +157,6 @@ fn suppressed(why: &crate::rule::Suppression) -> String {
 
 fn lag(view: &View) -> Value {
     let Some(report) = &view.lag else { return Value::from(()) };
-    let partition = |lag: &crate::lag::PartitionLag| {
-        context! {
-            status => lag.status.to_string(),
-            reason => lag.reason.clone(),
-            group => lag.group.clone(),
-            source => lag.source.clone(),
-            partition => lag.partition,
-            owner => lag.owner.clone(),
-            relay_scn => scn(lag.relay_scn),
-            consumer_scn => scn(lag.consumer_scn),
-            first => distance(lag.source_to_relay),
-            second => distance(lag.relay_to_consumer),
-            total => distance(lag.total),
-        }
-    };
     let source = |source: &crate::lag::SourceLag| {
         let relays = source.relays.iter().map(|relay| {
             context! {
@@ -191,7 +176,7 @@ fn lag(view: &View) -> Value {
         problems => report.problems.clone(),
         groups => Value::from(Serde(&report.groups)),
         sources => report.sources.iter().map(source).collect::<Vec<_>>(),
-        partitions => report.partitions.iter().map(partition).collect::<Vec<_>>(),
+        partitions => report.partitions.iter().map(partition_context).collect::<Vec<_>>(),
         bad,
         worst => distance(report.worst()),
     }
