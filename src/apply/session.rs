@@ -1,5 +1,6 @@
 //! Connections to all hosts, and what they answer.
 
+use crate::clock::{Clock, SystemClock};
 use crate::host::{Call, Command, Connect, Host, HostError};
 use crate::inventory::model::Inventory;
 use crate::plan::{Observation, Observed, parse, questions};
@@ -64,9 +65,16 @@ pub async fn observe(
 async fn ask(name: &str, host: &dyn Host, state: &HostState) -> Observation {
     let call = Call { command: Command::Observe(questions(state)), timeout: OBSERVE_LIMIT };
     let failed = |error: &HostError| Observation::Failed(error.to_string());
+    let before = SystemClock.now().as_second();
     match host.call(call, &|_| ()).await {
         Ok(output) if output.status == Some(0) => match parse(&String::from_utf8_lossy(&output.stdout)) {
-            Ok(facts) => Observation::Facts(Box::new(facts)),
+            Ok(mut facts) => {
+                // It looked at its clock at some time between our two looks; what is not certain is not told.
+                let (low, high) = (facts.now - SystemClock.now().as_second(), facts.now - before);
+                let offset = if low > 0 { low } else { high.min(0) };
+                facts.machine.clock_offset_secs = Some(offset);
+                Observation::Facts(Box::new(facts))
+            }
             Err(detail) => failed(&HostError::Protocol { host: name.to_owned(), detail }),
         },
         Ok(output) => failed(&HostError::Failed {

@@ -3,19 +3,19 @@
 set -u
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 exec </dev/null
-paths= units= packages= shown=
+paths= units= packages= shown= disks= ports= java= peers=
 artifacts=/opt/aesop/artifacts
 state=/var/lib/aesop/state
 printf 'aesop|1\n'
 ( . /etc/os-release 2>/dev/null && printf 'os|%s|%s\n' "${ID:-}" "${VERSION_ID:-}" )
-printf 'machine|%s|%s|%s\n' "$(uname -n)" "$(uname -r)" "$(uname -m)"
+printf 'machine|%s\n' "$(uname -nrm)"
+[ -d /run/systemd/system ] && printf 'systemd\n'
+printf 'uid|%s\n' "$(id -u)"
+printf 'libc|%s\n' "$(getconf GNU_LIBC_VERSION 2>/dev/null)"
 printf 'now|%s\n' "$(date +%s)"
 while read -r key value _; do
   case $key in MemTotal:) printf 'memory|%s\n' "$value"; break ;; esac
 done </proc/meminfo
-df -Pk / /var/lib 2>/dev/null | while read -r _ size _ free _ mount; do
-  case $size in *[!0-9]*) ;; *) printf 'disk|%s|%s|%s\n' "$mount" "$size" "$free" ;; esac
-done
 [ -r $state/generation ] && printf 'generation|%s\n' "$(cat $state/generation)"
 [ -r $state/lock/owner ] && printf 'lock|%s\n' "$(cat $state/lock/owner)"
 for record in $state/units/*; do
@@ -31,6 +31,10 @@ while IFS='|' read -r kind name rest; do
     package) packages="$packages $name" ;;
     show) shown="$shown $name=$rest" ;;
     user) id -u "$name" >/dev/null 2>&1 && printf 'user|%s\n' "$name" ;;
+    disk) disks="$disks $name" ;;
+    port) ports="$ports $name " ;;
+    java) java=$name ;;
+    peer) peers="$peers $name" ;;
     id) [ -r "$name" ] && printf 'id|%s|%s\n' "$name" "$(base64 -w0 "$name")" ;;
   esac
 done <<EOF
@@ -61,6 +65,80 @@ if [ -n "$files" ]; then
 $sums
 EOF
 fi
+if [ -n "$disks" ]; then
+  places= mounts=
+  for path in $disks; do # what is not there yet will be made where its parent is
+    place=$path
+    while [ ! -e "$place" ]; do place=${place%/*}; place=${place:-/}; done
+    places="$places $place"
+  done
+  set -- $disks
+  sizes=$(df -Pk $places 2>/dev/null)
+  while read -r _ size _ free _ mount; do
+    case $size in *[!0-9]*) continue ;; esac
+    printf 'disk|%s|%s|%s|%s\n' "$1" "$mount" "$size" "$free"
+    mounts="$mounts $mount "
+    shift
+  done <<EOF
+$sizes
+EOF
+  while read -r _ mount _ options _; do
+    case $mounts in *" $mount "*) printf 'mount|%s|%s\n' "$mount" "$options" ;; esac
+  done </proc/self/mounts
+fi
+if [ -n "$ports" ]; then
+  # In hexadecimal, as the kernel says it; who listens is looked up only where it is one that was asked about.
+  open=
+  lines=$(grep -hs ' 0A ' /proc/net/tcp /proc/net/tcp6)
+  while read -r _ local _ state _; do
+    [ "$state" = 0A ] || continue
+    port=$((0x${local##*:}))
+    case $open in *" $port "*) continue ;; esac
+    case $ports in *" $port "*) open="$open $port " ;; esac
+  done <<EOF
+$lines
+EOF
+  if [ -n "$open" ]; then
+    lines=$(ss -Hltnp 2>/dev/null)
+    for port in $open; do
+      who=
+      while read -r _ _ _ local _ users; do
+        case $local in *:$port) who=${users#*\"}; who=${who%%\"*}; break ;; esac
+      done <<EOF
+$lines
+EOF
+      printf 'listens|%s|%s\n' "$port" "$who"
+    done
+  fi
+fi
+if [ -n "$java" ]; then
+  real=$(readlink -f "$java" 2>/dev/null)
+  if [ -n "$real" ] && [ -x "$real" ]; then
+    version=
+    if [ -r "${real%/bin/java}/release" ]; then
+      while IFS='="' read -r key _ value _; do
+        [ "$key" = JAVA_VERSION ] && version=$value
+      done <"${real%/bin/java}/release"
+    fi
+    printf 'java|%s|%s\n' "$real" "$version"
+  fi
+fi
+if [ -n "$peers" ]; then
+  for peer in $peers; do # refused is good enough: the way is free, only nobody is at home yet
+    {
+      said=$(timeout 4 bash -c 'exec 3<>"/dev/tcp/${1%,*}/${1##*,}"' - "$peer" 2>&1)
+      case $?:$said in
+        0:*) how=open ;;
+        *refused*) how=refused ;;
+        124:*) how=silent ;;
+        *) how=${said%%
+*}; how=${how##*: } ;;
+      esac
+      printf 'peer|%s|%s\n' "$peer" "$how"
+    } &
+  done
+  wait
+fi
 if [ -n "$units" ]; then
   name= active= sub= file= reload= since=
   systemctl show -p Id,ActiveState,SubState,UnitFileState,NeedDaemonReload,ActiveEnterTimestamp $units 2>/dev/null |
@@ -78,6 +156,10 @@ if [ -n "$units" ]; then
       [ -z "$name" ] || printf 'unit|%s|%s|%s|%s|%s|%s\n' "$name" "$active" "$sub" "$file" "$reload" "$since"; }
 fi
 if [ -n "$packages" ]; then
+  inode=$(stat -c %i /var/lib/dpkg/lock-frontend 2>/dev/null)
+  while read -r _ _ _ _ pid file _; do
+    [ "${file##*:}" = "$inode" ] && printf 'dpkg|%s|%s\n' "$pid" "$(cat "/proc/$pid/comm" 2>/dev/null)"
+  done </proc/locks
   dpkg-query -W -f 'package|${Package}|${Version}|${db:Status-Status}\n' $packages 2>/dev/null
 fi
 printf 'end\n'

@@ -2,13 +2,15 @@
 
 mod build;
 mod diff;
+mod machine;
 mod observe;
 mod order;
 mod step;
 
 pub use build::plan;
 pub use diff::render_diffs;
-pub use observe::{HostFacts, Observation, Observed, Record, Stat, UnitFact, parse, questions};
+pub use machine::{Disk, Java, Machine};
+pub use observe::{HostFacts, Observation, Observed, PLACES, Record, Stat, UnitFact, parse, questions};
 pub use step::{Action, Change, Step, UnitStart};
 
 use crate::service::Role;

@@ -1,11 +1,15 @@
 //! What is asked of a host and what its answer says.
 
-use crate::service::{HostState, Init};
+use super::machine::Machine;
+use crate::service::{HostState, Init, paths};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+
+/// Where aesop writes on every host, and what programs use for passing files.
+pub const PLACES: [&str; 5] = [paths::ETC, "/opt/aesop", paths::DATA, paths::LOG, "/tmp"];
 
 /// All hosts as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,14 +34,10 @@ pub enum Observation {
 pub struct HostFacts {
     /// `debian 12`.
     pub os: String,
-    /// Kernel's name for it, kernel version and architecture.
-    pub machine: String,
     /// Its clock, seconds since 1970.
     pub now: i64,
-    /// Memory in KiB.
-    pub memory_kib: u64,
-    /// Free KiB by mount point.
-    pub disk_free_kib: BTreeMap<String, u64>,
+    /// What it is apart from aesop.
+    pub machine: Machine,
     /// Generation of the last apply.
     pub generation: u64,
     /// Who holds the lock.
@@ -110,7 +110,19 @@ pub fn questions(desired: &HostState) -> String {
         let _infallible = writeln!(text, "{line}");
     };
     let mut seen = BTreeSet::new();
+    for path in PLACES {
+        ask(format_args!("disk|{path}"));
+    }
+    if let Some(java) = &desired.java {
+        ask(format_args!("java|{java}"));
+    }
     for part in &desired.parts {
+        for port in &part.ports {
+            ask(format_args!("port|{port}"));
+        }
+        for directory in part.directories.iter().filter(|directory| !PLACES.contains(&&*directory.path)) {
+            ask(format_args!("disk|{}", directory.path));
+        }
         for directory in &part.directories {
             if seen.insert(&directory.path) {
                 ask(format_args!("path|{}", directory.path));
@@ -173,10 +185,7 @@ impl HostFacts {
         let field = |index: usize| fields.get(index).map(|text| (*text).to_owned());
         match kind {
             "os" => self.os = format!("{} {}", field(0)?, field(1)?),
-            "machine" => self.machine = rest.replace('|', " "),
             "now" => self.now = rest.parse().ok()?,
-            "memory" => self.memory_kib = rest.parse().ok()?,
-            "disk" => drop(self.disk_free_kib.insert(field(0)?, field(2)?.parse().ok()?)),
             "generation" => self.generation = rest.trim().parse().ok()?,
             "lock" => self.lock = Some(rest.to_owned()),
             "stat" => {
@@ -208,7 +217,7 @@ impl HostFacts {
                 self.records.insert(field(0)?, record);
             }
             "id" => drop(self.ids.insert(field(0)?, text(&field(1)?)?)),
-            _ => return None,
+            _ => return self.machine.read(kind, rest).filter(|known| *known).map(|_| ()),
         }
         Some(())
     }

@@ -7,6 +7,7 @@ mod jvm;
 mod kafka;
 mod monitor;
 pub mod paths;
+mod ports;
 mod program;
 mod state;
 mod zookeeper;
@@ -79,7 +80,11 @@ pub fn desired(inputs: &Inputs<'_>) -> Result<BTreeMap<String, HostState>, Servi
         monitor::agent(inputs, name, &mut parts)?;
         base::part(inputs, name, &mut parts)?;
         parts.sort_by_key(|part| part.role);
-        hosts.insert(name.clone(), HostState { parts });
+        for part in &mut parts {
+            part.ports = ports::of(inputs.inventory, part);
+        }
+        let jvm = parts.iter().any(|part| matches!(part.role, Role::ZooKeeper | Role::Kafka));
+        hosts.insert(name.clone(), HostState { parts, java: jvm.then(|| jvm::java(inputs)) });
     }
     Ok(hosts)
 }

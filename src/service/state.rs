@@ -71,6 +71,8 @@ impl fmt::Display for Role {
 pub struct HostState {
     /// By role, in the order in which they are brought up.
     pub parts: Vec<Part>,
+    /// The `java` that JVMs run with, where there are any.
+    pub java: Option<String>,
 }
 
 /// What one role wants of a host.
@@ -86,6 +88,8 @@ pub struct Part {
     pub users: Vec<User>,
     /// Directories, parents first.
     pub directories: Vec<Directory>,
+    /// Ports that it listens on.
+    pub ports: Vec<u16>,
     /// Artifacts that must be in the host's store.
     pub artifacts: Vec<ArtifactRef>,
     /// Symbolic links.
@@ -109,6 +113,7 @@ impl Part {
             packages: Vec::new(),
             users: Vec::new(),
             directories: Vec::new(),
+            ports: Vec::new(),
             artifacts: Vec::new(),
             links: Vec::new(),
             files: Vec::new(),
