@@ -46,26 +46,55 @@ pub struct State {
     pub fails: Vec<String>,
     /// No connection.
     pub unreachable: bool,
+    /// What lay on the disk when a unit was last started: hashes of files and targets of links, by path.
+    pub started_with: BTreeMap<String, BTreeMap<String, String>>,
+    /// The same for when it last read its configuration.
+    pub loaded_with: BTreeMap<String, BTreeMap<String, String>>,
+    /// Calls answered: round trips.
+    pub calls: usize,
+}
+
+/// What all hosts of one test share.
+#[derive(Debug, Default)]
+struct World {
+    /// Lines of steps that will still be carried out anywhere; none: no end. At 0 whoever sends them is dead.
+    fuse: Option<usize>,
+    /// Every line that was carried out, in order, with its host.
+    trace: Vec<(String, String)>,
 }
 
 /// A host in memory.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct FakeHost {
-    /// What is on it.
-    pub state: Arc<Mutex<State>>,
+    name: String,
+    state: Arc<Mutex<State>>,
+    world: Arc<Mutex<World>>,
 }
 
 /// Hosts in memory by name; made when they are first connected to.
 #[derive(Debug, Default)]
 pub struct FakeConnect {
     hosts: Mutex<BTreeMap<String, FakeHost>>,
+    world: Arc<Mutex<World>>,
 }
 
 impl FakeConnect {
     /// The host of that name.
     pub fn host(&self, name: &str) -> FakeHost {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        hosts.entry(name.to_owned()).or_default().clone()
+        let made =
+            || FakeHost { name: name.to_owned(), state: Arc::default(), world: Arc::clone(&self.world) };
+        hosts.entry(name.to_owned()).or_insert_with(made).clone()
+    }
+
+    /// Whoever sends steps dies after so many lines, on all hosts together; none: never.
+    pub fn dies_after(&self, lines: Option<usize>) {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner).fuse = lines;
+    }
+
+    /// The lines that were carried out since the last call, with their hosts.
+    pub fn take_trace(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner).trace)
     }
 }
 
@@ -96,11 +125,17 @@ impl FakeHost {
 impl Host for FakeHost {
     fn call<'a>(&'a self, call: Call, on_line: OnLine<'a>) -> BoxFuture<'a, Result<Output, HostError>> {
         Box::pin(async move {
-            let (text, status) = self.with(|state| match call.command {
-                Command::Observe(questions) => (state.observe(&questions), 0),
-                Command::Execute(steps, bodies) => state.execute(&steps, &bodies),
-                Command::Argv(_) => (String::new(), 0),
+            let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+            let answer = self.with(|state| {
+                state.calls += 1;
+                match call.command {
+                    Command::Observe(questions) => Some((state.observe(&questions), 0)),
+                    Command::Execute(steps, bodies) => state.execute(&self.name, &mut world, &steps, &bodies),
+                    Command::Argv(_) => Some((String::new(), 0)),
+                }
             });
+            drop(world);
+            let (text, status) = answer.ok_or_else(|| HostError::Lost { host: self.name.clone() })?;
             text.lines().for_each(on_line);
             Ok(Output { status: Some(status), stdout: text.into_bytes(), stderr: String::new() })
         })
@@ -172,22 +207,39 @@ impl State {
         out
     }
 
-    fn execute(&mut self, steps: &str, bodies: &[Body]) -> (String, i32) {
+    /// None: whoever sent the steps died in the middle.
+    fn execute(
+        &mut self,
+        host: &str,
+        world: &mut World,
+        steps: &str,
+        bodies: &[Body],
+    ) -> Option<(String, i32)> {
         let mut out = String::new();
         let mut bodies = bodies.iter();
         let mut staged = Vec::new();
         for (number, line) in steps.lines().enumerate() {
+            if let Some(left) = &mut world.fuse {
+                *left = left.checked_sub(1)?;
+            }
+            world.trace.push((host.to_owned(), line.to_owned()));
             if self.fails.iter().any(|start| line.starts_with(start.as_str())) {
                 let _infallible = writeln!(out, "failed|{number}|{}", STANDARD.encode("told to fail"));
-                return (out, 1);
+                return Some((out, 1));
             }
             if let Err(why) = self.step(line, &mut bodies, &mut staged) {
                 let _infallible = writeln!(out, "failed|{number}|{}", STANDARD.encode(why));
-                return (out, 1);
+                return Some((out, 1));
             }
             let _infallible = writeln!(out, "done|{number}");
         }
-        (out, 0)
+        Some((out, 0))
+    }
+
+    /// Hashes of files and targets of links.
+    pub fn disk(&self) -> BTreeMap<String, String> {
+        let files = self.files.iter().map(|(path, file)| (path.clone(), sha256(&file.0)));
+        files.chain(self.links.clone()).collect()
     }
 
     fn step<'a>(
@@ -227,7 +279,12 @@ impl State {
             }
             "commit" => self.files.extend(staged.drain(..)),
             "enable" => drop(self.enabled.insert(a)),
-            "start" | "restart" => drop(self.active.insert(a)),
+            "start" | "restart" => {
+                self.started_with.insert(a.clone(), self.disk());
+                self.loaded_with.insert(a.clone(), self.disk());
+                self.active.insert(a);
+            }
+            "reload" => drop(self.loaded_with.insert(a, self.disk())),
             "started" => drop(self.records.insert(a, format!("{b}|{}|0", field(3)))),
             "ready" => drop(self.records.insert(a, format!("{b}|{}|1", field(3)))),
             "kafka-format" => {
@@ -239,7 +296,7 @@ impl State {
                 );
                 self.files.insert(field(6), file);
             }
-            "artifact" | "sysctl" | "daemon-reload" | "reload" | "gate" | "downtime" | "downtime-end" => {}
+            "artifact" | "sysctl" | "daemon-reload" | "gate" | "downtime" | "downtime-end" => {}
             unknown => return Err(format!("unknown step {unknown}")),
         }
         Ok(())

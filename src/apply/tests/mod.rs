@@ -5,9 +5,10 @@ use crate::artifact::Store;
 use crate::host::fake::FakeConnect;
 use crate::inventory::model::Inventory;
 use crate::plan::plan;
-use proptest::prelude::*;
 use std::fmt::Write as _;
 use std::path::Path;
+
+mod properties;
 
 /// An inventory of `kafka` Kafka and ZooKeeper hosts, `consumers` consumers and the rest.
 fn inventory(folder: &Path, kafka: usize, relays: usize, consumers: usize, shared: bool) -> Inventory {
@@ -105,53 +106,6 @@ impl Lab {
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
-
-    #[test]
-    fn an_apply_leaves_nothing_to_do(
-        kafka in 1..6_usize, relays in 1..3_usize, consumers in 1..4_usize, shared in any::<bool>(),
-    ) {
-        block_on(async {
-            let lab = Lab::new();
-            let inventory = inventory(lab.folder.path(), kafka, relays, consumers, shared);
-            let (first, report) = lab.apply(&inventory).await;
-            assert!(report.is_success(), "{report:#?}");
-            assert!(!first.is_empty());
-            assert_eq!(first.summary().restarts, 0, "nothing runs yet");
-            let second = lab.plan(&inventory).await;
-            assert!(second.is_empty(), "{:#?}", second.steps().collect::<Vec<_>>());
-        });
-    }
-
-    #[test]
-    fn an_apply_that_fails_anywhere_is_finished_by_the_next(
-        step in prop::sample::select(vec![
-            "user kafka", "directory", "artifact-end", "file", "commit", "daemon-reload", "kafka-format",
-            "start", "started", "gate", "ready", "generation",
-        ]),
-        host in prop::sample::select(vec!["k1", "k2", "r1", "c1", "m1"]),
-    ) {
-        block_on(async {
-            let lab = Lab::new();
-            let inventory = inventory(lab.folder.path(), 3, 1, 2, false);
-            let failing = step.replace(' ', "|");
-            lab.connect.host(host).with(|state| state.fails = vec![failing]);
-            let (_, report) = lab.apply(&inventory).await;
-            let others = report.failures.iter().filter(|failure| failure.host != host).count();
-            assert_eq!(others, 0, "one failing host never fails another: {report:#?}");
-            lab.connect.host(host).with(|state| {
-                state.fails.clear();
-                // A lock is given up also where something failed.
-                assert_eq!(state.lock, None);
-            });
-            let (_, report) = lab.apply(&inventory).await;
-            assert!(report.is_success(), "{report:#?}");
-            assert!(lab.plan(&inventory).await.is_empty());
-        });
-    }
 }
 
 #[test]
