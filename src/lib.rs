@@ -1,7 +1,7 @@
 //! The control plane of aesop: reads an inventory, plans, deploys over SSH, probes, evaluates rules, mails.
 //!
-//! Pure modules (no tokio, clock, network or printing): [`inventory`], [`plan`], [`render`], [`rule`],
-//! [`service`], [`lock`]. Only `cli` prints; only [`host`] runs remote commands, as argument vectors; only
+//! Pure modules (no tokio, clock, network or printing): [`inventory`], [`plan`], [`preflight`], [`render`],
+//! [`rule`], [`service`], [`lock`]. Only `cli` prints; only [`host`] runs remote commands, as argument vectors; only
 //! [`kafka`] administers Kafka. `tests/it/architecture.rs` reads the `use` lines and enforces this.
 
 pub mod agent;
@@ -18,6 +18,7 @@ pub mod lag;
 pub mod lock;
 pub mod monitor;
 pub mod plan;
+pub mod preflight;
 pub mod probe;
 pub mod render;
 pub mod rule;

@@ -65,7 +65,7 @@ pub struct Prepared {
     pub overridden: Vec<String>,
     /// sudo passwords by host.
     pub sudo_passwords: BTreeMap<String, Secret>,
-    store: Store,
+    pub(super) store: Store,
     lock_path: PathBuf,
 }
 

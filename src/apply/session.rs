@@ -1,9 +1,9 @@
 //! Connections to all hosts, and what they answer.
 
 use crate::clock::{Clock, SystemClock};
-use crate::host::{Call, Command, Connect, Host, HostError};
+use crate::host::{Call, Command, Connect, Host, HostError, Output};
 use crate::inventory::model::Inventory;
-use crate::plan::{Observation, Observed, parse, questions};
+use crate::plan::{HostFacts, Observation, Observed, parse, questions};
 use crate::service::HostState;
 use futures_util::StreamExt;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// An observation reads some hundred files; a host that is short of memory may be slow.
-const OBSERVE_LIMIT: Duration = Duration::from_mins(1);
+pub(super) const OBSERVE_LIMIT: Duration = Duration::from_mins(1);
 
 /// Open connections by host name.
 #[derive(Debug, Default)]
@@ -64,24 +64,28 @@ pub async fn observe(
 
 async fn ask(name: &str, host: &dyn Host, state: &HostState) -> Observation {
     let call = Call { command: Command::Observe(questions(state)), timeout: OBSERVE_LIMIT };
-    let failed = |error: &HostError| Observation::Failed(error.to_string());
     let before = SystemClock.now().as_second();
-    match host.call(call, &|_| ()).await {
-        Ok(output) if output.status == Some(0) => match parse(&String::from_utf8_lossy(&output.stdout)) {
-            Ok(mut facts) => {
-                // It looked at its clock at some time between our two looks; what is not certain is not told.
-                let (low, high) = (facts.now - SystemClock.now().as_second(), facts.now - before);
-                let offset = if low > 0 { low } else { high.min(0) };
-                facts.machine.clock_offset_secs = Some(offset);
-                Observation::Facts(Box::new(facts))
-            }
-            Err(detail) => failed(&HostError::Protocol { host: name.to_owned(), detail }),
-        },
-        Ok(output) => failed(&HostError::Failed {
+    match facts_of(name, host.call(call, &|_| ()).await) {
+        Ok(mut facts) => {
+            // It looked at its clock at some time between our two looks; what is not certain is not told.
+            let (low, high) = (facts.now - SystemClock.now().as_second(), facts.now - before);
+            facts.machine.clock_offset_secs = Some(if low > 0 { low } else { high.min(0) });
+            Observation::Facts(Box::new(facts))
+        }
+        Err(error) => Observation::Failed(error.to_string()),
+    }
+}
+
+/// Reads what the observing program answered.
+pub(super) fn facts_of(name: &str, answer: Result<Output, HostError>) -> Result<HostFacts, HostError> {
+    let output = answer?;
+    if output.status != Some(0) {
+        return Err(HostError::Failed {
             host: name.to_owned(),
             what: "observing".to_owned(),
             detail: output.stderr.trim().to_owned(),
-        }),
-        Err(error) => failed(&error),
+        });
     }
+    parse(&String::from_utf8_lossy(&output.stdout))
+        .map_err(|detail| HostError::Protocol { host: name.to_owned(), detail })
 }

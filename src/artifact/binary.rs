@@ -4,7 +4,7 @@ use super::{ArtifactError, Piece, io, pinned, sha512};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-fn find(folder: &Path, name: &str) -> Result<PathBuf, ArtifactError> {
+pub(super) fn find(folder: &Path, name: &str) -> Result<PathBuf, ArtifactError> {
     // The running program may have been renamed.
     let path = if name == "aesop" {
         std::env::current_exe().map_err(io("cannot find", Path::new("this program")))?

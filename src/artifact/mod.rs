@@ -2,6 +2,7 @@
 //! The controller keeps them in a cache by content; hosts get what they lack over SSH and need no internet.
 
 mod binary;
+mod elf;
 mod maven;
 mod pinned;
 
@@ -121,6 +122,16 @@ impl Store {
             ids.insert(name.clone(), ArtifactRef { name: name.clone(), id });
         }
         Ok(Self { cache: PathBuf::new(), binaries: PathBuf::new(), ids: ArtifactIds(ids) })
+    }
+
+    /// The newest C library that any of our binaries asks for; none where they were not looked at.
+    pub fn glibc_needed(&self) -> Option<(u32, u32)> {
+        let names = self.ids.0.keys().filter(|name| name.starts_with("aesop"));
+        let paths = names.filter_map(|name| binary::find(&self.binaries, name).ok());
+        paths
+            .filter_map(|path| elf::glibc_needed(&path))
+            .max()
+            .filter(|_| !self.binaries.as_os_str().is_empty())
     }
 
     /// Names and hashes.

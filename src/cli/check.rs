@@ -1,17 +1,29 @@
 //! `aesop check`.
 
+use super::preflight;
 use super::{Context, Exit};
 use crate::inventory::model::Inventory;
 use crate::inventory::{InventoryError, load, warnings};
 use crate::lock::{Lock, path_for};
+use crate::rule::RuleSet;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 /// Flags of `aesop check`.
 #[derive(Clone, Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Ask the hosts too: system, disks, memory, ports, clock, Java, sudo, and whether they reach each other
+    #[arg(long)]
+    hosts: bool,
+    /// Connect to the databases of `sources` from here: rights, binlog settings
+    #[arg(long)]
+    sources: bool,
+    /// Judge what hosts said, saved in a file, instead of asking them
+    #[arg(long, hide = true, value_name = "FILE", requires = "hosts")]
+    observed: Option<PathBuf>,
+}
 
-#[expect(clippy::unused_async, reason = "every subcommand has the same shape")]
-pub(super) async fn run(_: Args, cx: &Context) -> anyhow::Result<Exit> {
+pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     let path = cx.inventory_path()?;
     let inventory = match load(&path) {
         Ok(inventory) => inventory,
@@ -22,6 +34,15 @@ pub(super) async fn run(_: Args, cx: &Context) -> anyhow::Result<Exit> {
         Err(error) => return Err(error.into()),
     };
     Lock::load(&path_for(&path), &inventory.cluster)?;
+    if let Some(rules) = inventory.monitor.as_ref().and_then(|monitor| monitor.rules.as_ref()) {
+        RuleSet::with_file("monitor.rules", rules)?;
+    }
+    if args.hosts {
+        return preflight::hosts(cx, &inventory, args.observed.as_deref()).await;
+    }
+    if args.sources {
+        return preflight::sources(cx, &inventory).await;
+    }
     let warnings = warnings(&inventory);
     if cx.out.is_json() {
         let mut summary = json!({ "ok": true, "cluster": inventory.cluster, "warnings": warnings });

@@ -6,6 +6,7 @@ use crate::artifact::Store;
 use crate::host::ssh::SshConnect;
 use crate::inventory::model::Inventory;
 use crate::plan::{Action, Observed, Plan, Step, Wave, plan, render_diffs};
+use crate::preflight::{Verdict, consider};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -20,6 +21,7 @@ pub(super) struct Gathered {
     pub(super) session: Session,
     pub(super) observed: Observed,
     pub(super) plan: Plan,
+    pub(super) verdicts: Vec<Verdict>,
 }
 
 /// Asks the hosts, or reads what they would say from a file, and plans.
@@ -44,7 +46,9 @@ pub(super) async fn gather(
     };
     let mut plan = plan(&inventory.cluster, &prepared.desired, &observed);
     plan.select(&selected);
-    Ok(Gathered { prepared, session, observed, plan })
+    let verdicts = prepared.preflight(inventory, &observed);
+    consider(&mut plan, &verdicts);
+    Ok(Gathered { prepared, session, observed, plan, verdicts })
 }
 
 /// Asks the selected hosts.

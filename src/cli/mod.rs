@@ -19,6 +19,7 @@ mod lag;
 mod monitor;
 mod output;
 mod plan;
+mod preflight;
 mod probe;
 mod progress;
 mod ready;

@@ -89,9 +89,14 @@ pub(super) fn add(
     options.push(format!("-Xlog:gc*:file={log}/gc.log:time,tags:filecount=4,filesize=8m"));
     options.push(format!("-Dlog4j2.configurationFile={log_path}"));
     options.push(format!("-javaagent:{}/{JOLOKIA_JAR}=config={properties_path}", jolokia.directory()));
+    // /tmp may be mounted noexec, and compression libraries are unpacked and loaded from there.
+    let unpack = format!("{}/{service}", paths::CACHE);
+    options.push(format!("-Djava.io.tmpdir={unpack}"));
+    part.directories.push(super::base::directory(&unpack, 0o700, service));
     options.extend(jvm.options);
     let mut writable = jvm.writable;
     writable.push(log);
+    writable.push(unpack);
     let unit = format!("aesop-{service}.service");
     let values = context! {
         cluster,

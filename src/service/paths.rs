@@ -16,6 +16,8 @@ pub const STATE: &str = "/var/lib/aesop/state";
 pub const LOCK: &str = "/var/lib/aesop/state/lock";
 /// JVM logs and the audit log.
 pub const LOG: &str = "/var/log/aesop";
+/// What programs unpack; may be lost.
+pub const CACHE: &str = "/var/cache/aesop";
 /// systemd units.
 pub const UNITS: &str = "/etc/systemd/system";
 /// Where the monitor looks for downtimes that an apply opens.

@@ -19,6 +19,7 @@ struct Rule {
 const PURE: &[&str] = &[
     "src/inventory/",
     "src/plan/",
+    "src/preflight/",
     "src/render.rs",
     "src/render/",
     "src/rule/",

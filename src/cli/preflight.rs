@@ -1,0 +1,135 @@
+//! `aesop check --hosts` and `aesop check --sources`.
+
+use super::deployment::{Gathered, gather};
+use super::{Context, Exit, diagnostic};
+use crate::apply::ask_peers;
+use crate::inventory::model::{Inventory, Source};
+use crate::plan::Observation;
+use crate::preflight::{Outcome, Problem, Verdict};
+use crate::secret::Resolver;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A database that is there answers within this, or not at all from here.
+const DATABASE_LIMIT: Duration = Duration::from_secs(15);
+
+/// Asks every host, or reads what they would say from a file, and tells the verdicts.
+pub(super) async fn hosts(
+    cx: &Context,
+    inventory: &Inventory,
+    observed: Option<&Path>,
+) -> anyhow::Result<Exit> {
+    let Gathered { session, observed: answers, mut verdicts, .. } = gather(cx, inventory, observed).await?;
+    if observed.is_none() {
+        verdicts.extend(ask_peers(inventory, &session, usize::from(cx.globals.parallel)).await);
+    }
+    session.close().await;
+    for (host, observation) in &answers.hosts {
+        if let Observation::Failed(why) = observation {
+            let problem = Problem { problem: why.clone(), remedy: "mend what the message says".to_owned() };
+            let outcome = Outcome::Error(problem);
+            verdicts.push(Verdict { host: host.clone(), check: "ssh", outcome });
+        }
+    }
+    let bad = verdicts.iter().any(|verdict| matches!(verdict.outcome, Outcome::Error(_)));
+    if cx.out.is_json() {
+        cx.out.json(&json!({ "ok": !bad, "checks": verdicts }))?;
+    } else {
+        cx.out.raw(text(&verdicts, cx.out.color()))?;
+    }
+    Ok(if bad { Exit::Failed } else { Exit::Done })
+}
+
+/// A paragraph a host: how many checks passed, then what did not.
+fn text(verdicts: &[Verdict], color: bool) -> String {
+    let mut hosts: BTreeMap<&str, Vec<&Verdict>> = BTreeMap::new();
+    for verdict in verdicts {
+        hosts.entry(&verdict.host).or_default().push(verdict);
+    }
+    let mut text = String::new();
+    for (host, verdicts) in hosts {
+        let count = |wanted: fn(&Outcome) -> bool| verdicts.iter().filter(|v| wanted(&v.outcome)).count();
+        let passed = count(|outcome| matches!(outcome, Outcome::Passed));
+        let unknown: Vec<&str> = verdicts
+            .iter()
+            .filter(|verdict| verdict.outcome == Outcome::Unknown)
+            .map(|verdict| verdict.check)
+            .collect();
+        let unknown =
+            if unknown.is_empty() { String::new() } else { format!("; not known: {}", unknown.join(", ")) };
+        let _infallible = writeln!(text, "{host}: {passed} of {} checks passed{unknown}", verdicts.len());
+        for verdict in verdicts {
+            let (label, problem) = match &verdict.outcome {
+                Outcome::Error(problem) => ("error", problem),
+                Outcome::Warning(problem) => ("warning", problem),
+                Outcome::Passed | Outcome::Unknown => continue,
+            };
+            let line = format!("{}: {}", verdict.check, problem.problem);
+            let _infallible = writeln!(text, "  {}", diagnostic::label(label, line, color));
+            if verdict.check != "ssh" {
+                let _infallible = writeln!(text, "    {}", diagnostic::label("help", &problem.remedy, color));
+            }
+        }
+    }
+    text
+}
+
+/// Connects to every source from this machine, as a relay would.
+pub(super) async fn sources(cx: &Context, inventory: &Inventory) -> anyhow::Result<Exit> {
+    let resolver = Resolver::new(&inventory.path);
+    let mut bad = false;
+    let mut told = Vec::new();
+    for (name, source) in &inventory.sources {
+        let result = source_of(&resolver, name, source).await;
+        bad |= result.is_err();
+        if cx.out.is_json() {
+            told.push(match &result {
+                Ok(version) => json!({ "source": name, "ok": true, "version": version }),
+                Err(error) => json!({ "source": name, "ok": false, "error": format!("{error:#}") }),
+            });
+            continue;
+        }
+        match result {
+            Ok(version) => cx.out.data(format!("{name}: {version} is ready to be read"))?,
+            Err(error) => cx.out.error(&error.context(format!("source {name}"))),
+        }
+    }
+    if cx.out.is_json() {
+        cx.out.json(&json!({ "ok": !bad, "sources": told }))?;
+    }
+    Ok(if bad { Exit::Failed } else { Exit::Done })
+}
+
+/// The server's version, or all that is wrong with it.
+async fn source_of(resolver: &Resolver, name: &str, source: &Source) -> anyhow::Result<String> {
+    // The relay's library reads passwords from files; this one is ours alone, and short-lived.
+    let mut file = tempfile::NamedTempFile::new()?;
+    if let Some(reference) = &source.mysql.password {
+        let password = resolver.resolve(&format!("sources.{name}.mysql.password"), reference)?;
+        file.write_all(password.expose().as_bytes())?;
+    }
+    let password_file: Option<PathBuf> = source.mysql.password.as_ref().map(|_| file.path().to_owned());
+    let mysql = relay::config::Mysql {
+        host: source.mysql.host.clone(),
+        port: source.mysql.port,
+        user: source.mysql.user.clone(),
+        password_file,
+        tls: source.mysql.tls,
+        // Nothing is replicated here, so no number is taken.
+        server_id: u32::MAX,
+    };
+    let checked = tokio::time::timeout(DATABASE_LIMIT, relay::mysql::admin::check(&mysql)).await;
+    let identity = checked.map_err(|_elapsed| {
+        anyhow::anyhow!(
+            "no answer from {}:{} within {} s; a database that only the relays reach is checked by `aesop check --hosts`",
+            mysql.host,
+            mysql.port,
+            DATABASE_LIMIT.as_secs()
+        )
+    })??;
+    Ok(identity.version)
+}
