@@ -16,6 +16,11 @@ const TRY_LIMIT: Duration = Duration::from_secs(5);
 /// `BrokerState` of a broker that is registered and unfenced.
 const BROKER_RUNNING: i64 = 3;
 
+/// A service said that it will not become ready by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("it will not become ready by itself")]
+struct Never;
+
 /// Flags of `aesop ready`.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
@@ -43,7 +48,7 @@ enum Test {
         #[arg(long)]
         password_file: PathBuf,
     },
-    /// A URL answers 200
+    /// A URL answers 200; 500 ends the test at once
     Http {
         #[arg(long)]
         url: String,
@@ -62,6 +67,9 @@ pub(super) async fn run(args: Args, _: &Context) -> anyhow::Result<Exit> {
         let Err(why) = tried.unwrap_or_else(|_| bail!("no answer within {} s", TRY_LIMIT.as_secs())) else {
             return Ok(Exit::Done);
         };
+        if why.is::<Never>() {
+            return Err(why);
+        }
         if SystemClock.instant() >= end {
             return Err(why.context(format!("not ready after {} s", args.timeout)));
         }
@@ -159,5 +167,8 @@ async fn http(url: &str) -> anyhow::Result<()> {
         return Ok(());
     }
     let text = answer.text().await.unwrap_or_default();
-    bail!("{url} answers {status}: {}", text.trim())
+    let said = format!("{url} answers {status}: {}", text.trim());
+    // Our own programs keep 500 for what will not pass; 503 may.
+    ensure!(status != reqwest::StatusCode::INTERNAL_SERVER_ERROR, anyhow::Error::new(Never).context(said));
+    bail!(said)
 }

@@ -220,12 +220,15 @@ impl<'a> HostPlan<'a> {
         let current = record.is_some_and(|record| record.reload == start.reload);
         let timer = unit.name.rsplit('.').next() == Some("timer");
         match (active || trying, known, current) {
+            (true, true, true) if timer || record.is_some_and(|record| record.ready) => return,
             (true, true, true) => {
-                if !record.is_some_and(|record| record.ready) && !timer {
-                    let reason = "an earlier apply ended before it was ready".to_owned();
-                    work.confirm.push(Step { action: Action::RecordReady(start), reason: Some(reason) });
+                let reason = Some("it was not ready when an earlier apply ended".to_owned());
+                if work.role.starts_again_when_unready() {
+                    work.restart.push(Step { action: Action::RestartUnit(start.clone()), reason });
+                } else {
+                    work.confirm.push(Step { action: Action::RecordReady(start), reason });
+                    return;
                 }
-                return;
             }
             (true, true, false) if active => {
                 let reason = Some(self.reason(&unit.reload_on));

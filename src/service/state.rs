@@ -37,6 +37,12 @@ impl Role {
         matches!(self, Self::ZooKeeper | Self::Kafka)
     }
 
+    /// A member that runs and was never ready is started again by the next apply: what it found when it started may
+    /// have been mended since. Not ZooKeeper and Kafka, which may be long at reading their logs: they are waited for.
+    pub fn starts_again_when_unready(self) -> bool {
+        !matches!(self, Self::ZooKeeper | Self::Kafka)
+    }
+
     /// Roles without which this one cannot become ready.
     pub fn needs(self) -> &'static [Self] {
         match self {

@@ -1,8 +1,9 @@
 //! A cluster on lab hosts, deployed by the real program over SSH as its user would; made once, shared by the stories.
 
-use crate::oracle::{self, Fold};
+use crate::oracle;
 use aesop::lab::shop::{self, Server};
 use aesop::lab::{self, Host, HostKind, HostSpec, Lab, LabSpec};
+use relay::format::fold::Fold;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -187,6 +188,12 @@ monitor:
             said.stderr
         );
         said
+    }
+
+    /// The processes of aesop's units on these hosts.
+    pub(crate) fn pids(&self, hosts: &[&str]) -> Vec<String> {
+        let show = ["systemctl", "show", "-P", "MainPID", "aesop-*"];
+        hosts.iter().map(|host| self.host(host).run(&show).expect("systemd answers")).collect()
     }
 
     /// Writes `count` more transactions into the shop of each source.

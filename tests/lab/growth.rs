@@ -14,13 +14,10 @@ pub(crate) fn a_host_is_added_by_a_line() {
     for untouched in ["kafka1", "kafka2", "kafka3", "relay1", "consumer1", "consumer2"] {
         assert!(!text.contains(&format!("a/{untouched}/")), "the plan touches {untouched}:\n{text}");
     }
-    let pids = |host: &str| {
-        cluster.host(host).run(&["systemctl", "show", "-P", "MainPID", "aesop-*"]).expect("pids")
-    };
     let others = ["kafka1", "kafka2", "kafka3", "relay1", "consumer1", "consumer2"];
-    let before = others.map(pids);
+    let before = cluster.pids(&others);
     cluster.aesop_ok(&["apply", "--yes"]);
-    assert_eq!(others.map(pids), before, "nothing else was restarted");
+    assert_eq!(cluster.pids(&others), before, "nothing else was restarted");
     wait("consumer3 to own partitions", || {
         let assignment = cluster.znode_json("/aesop/story/groups/kafka-json/assignment")?;
         assignment["owners"].as_object()?.values().any(|owner| owner == "consumer3").then_some(())

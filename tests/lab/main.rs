@@ -44,6 +44,10 @@ const TESTS: &[(&str, fn())] = &[
         "refusals::hosts_that_refuse_are_named_with_the_reason",
         refusals::hosts_that_refuse_are_named_with_the_reason,
     ),
+    (
+        "refusals::a_mended_source_is_finished_by_the_next_apply",
+        refusals::a_mended_source_is_finished_by_the_next_apply,
+    ),
     ("crash::nothing_is_lost_in_a_crash", crash::nothing_is_lost_in_a_crash),
 ];
 

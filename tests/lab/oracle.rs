@@ -3,6 +3,7 @@
 
 use aesop::lab::shop::{Server, TABLES};
 use mysql_async::prelude::Queryable;
+use relay::format::fold::Fold;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -56,54 +57,19 @@ fn key_of(row: &Row, columns: &[&str]) -> Vec<String> {
     columns.iter().map(|column| row[*column].clone().unwrap_or_default()).collect()
 }
 
-/// Folds records into tables, and checks each against the row it changes.
-#[derive(Debug, Default)]
-pub(crate) struct Fold {
-    /// What the topics say now.
-    pub(crate) tables: Tables,
-    /// Rows seen, repeats included.
-    pub(crate) records: usize,
-    /// Rows that had been seen before: at-least-once delivery repeats after a crash.
-    pub(crate) repeats: usize,
-    /// What was wrong.
-    pub(crate) faults: Vec<String>,
-    /// Table and key → (scn, row) of the last event applied.
-    last: BTreeMap<(String, Vec<String>), (u64, u64)>,
-}
-
-impl Fold {
-    /// Takes in one record of a topic `<source>.shop.<table>`.
-    pub(crate) fn apply(&mut self, record: &Record) {
-        let Some(bytes) = &record.value else { return };
-        let event: Value = serde_json::from_str(bytes).unwrap_or_else(|error| panic!("{record:?}: {error}"));
-        let op = event["op"].as_str().unwrap_or_default().to_owned();
-        if op == "ddl" || op == "truncate" {
-            return;
-        }
-        self.records += 1;
-        let table = event["table"].as_str().expect("table").to_owned();
-        let before = event["before"].as_object().map(text);
-        let after = event["after"].as_object().map(text);
-        let image = after.as_ref().or(before.as_ref()).expect("an image");
-        let key = key_of(image, key_columns(&table));
-        let at = (event["scn"].as_u64().expect("scn"), event["row"].as_u64().expect("row"));
-        let last = self.last.entry((table.clone(), key.clone())).or_default();
-        if at <= *last {
-            self.repeats += 1;
-            return;
-        }
-        *last = at;
-        let rows = self.tables.entry(table.clone()).or_default();
-        let known = rows.get(&key);
-        if known != before.as_ref() {
-            self.faults
-                .push(format!("{op} of {table} {key:?} at {at:?}: before {before:?}, but it was {known:?}"));
-        }
-        match after {
-            Some(after) => rows.insert(key, after),
-            None => rows.remove(&key),
-        };
-    }
+/// What a fold holds, as text.
+pub(crate) fn tables(fold: &Fold) -> Tables {
+    let rows = |table: &str| {
+        let rows = fold.table(table).map(|(_, row)| text(row)).collect::<Vec<_>>();
+        rows.into_iter()
+    };
+    TABLES
+        .iter()
+        .map(|(table, key)| {
+            let rows = rows(&format!("shop.{table}")).map(|row| (key_of(&row, key), row));
+            ((*table).to_owned(), rows.collect())
+        })
+        .collect()
 }
 
 fn text(object: &Map<String, Value>) -> Row {
@@ -127,19 +93,16 @@ pub(crate) fn kafka_equals_select(
     loop {
         let mut fold = Fold::default();
         for (table, _) in TABLES {
-            for record in kcat(bootstrap, &format!("{source}.shop.{table}")) {
-                fold.apply(&record);
+            let records = kcat(bootstrap, &format!("{source}.shop.{table}"));
+            for value in records.iter().filter_map(|record| record.value.as_deref()) {
+                fold.push(value).unwrap_or_else(|broken| panic!("{source}: {broken}"));
             }
         }
-        assert!(fold.faults.is_empty(), "{:#?}", fold.faults);
-        if fold.tables == *expected {
+        let folded = tables(&fold);
+        if folded == *expected {
             return fold;
         }
-        assert!(
-            Instant::now() < deadline,
-            "Kafka and SELECT differ:\n{}",
-            difference(&fold.tables, expected)
-        );
+        assert!(Instant::now() < deadline, "Kafka and SELECT differ:\n{}", difference(&folded, expected));
     }
 }
 

@@ -54,3 +54,29 @@ zookeeper: {{hosts: [gone, closed, nosudo, good, unknown]}}
     assert!(said.stdout.contains("good"), "the good host is planned:\n{}", said.stdout);
     cluster.lab.remove("nosudo").expect("the host is removed");
 }
+
+/// A source without row binlog fails the apply at once, with the SQL; once it is mended the next apply finishes.
+pub(crate) fn a_mended_source_is_finished_by_the_next_apply() {
+    let cluster = cluster();
+    let inventory = cluster.path("story.yml");
+    let before = fs::read_to_string(&inventory).expect("the inventory");
+    // Something for the relay to restart for.
+    let changed =
+        before.replace("relays: {hosts: [relay1]}", "relays: {hosts: [relay1], retention: {age: 25h}}");
+    assert_ne!(before, changed);
+    fs::write(&inventory, changed).expect("the inventory is written");
+    cluster.host("db1").sql("SET GLOBAL binlog_format = 'STATEMENT'").expect("the format changes");
+    let refused = cluster.aesop(&["apply", "--yes"]);
+    cluster.host("db1").sql("SET GLOBAL binlog_format = 'ROW'").expect("the format changes back");
+    let code = refused.status.code();
+    let said = Said::from(refused);
+    let all = format!("{}{}", said.stdout, said.stderr);
+    assert_eq!(code, Some(1), "{all}");
+    for words in ["relay1", "source shop has stopped", "SET GLOBAL binlog_format"] {
+        assert!(all.contains(words), "{words:?} is not in\n{all}");
+    }
+    cluster.aesop_ok(&["apply", "--yes"]);
+    assert_eq!(cluster.aesop(&["plan", "--exit-code"]).status.code(), Some(0));
+    cluster.sell(20);
+    cluster.kafka_equals_select();
+}

@@ -1,6 +1,7 @@
 //! From clean hosts to a resolved mail, each step checked with tools that are not aesop's.
 
 use crate::cluster::{Cluster, Mail, SOURCES, cluster, wait};
+use relay::format::fold::Fold;
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,22 +18,19 @@ pub(crate) fn from_nothing_to_a_resolved_mail() {
 }
 
 fn a_second_plan_is_empty_and_a_second_apply_restarts_nothing(cluster: &Cluster) {
-    let pids = |host: &str| {
-        cluster.host(host).run(&["systemctl", "show", "-P", "MainPID", "aesop-*"]).expect("pids")
-    };
     let hosts = ["kafka1", "kafka2", "kafka3", "relay1", "consumer1", "consumer2", "monitor1"];
-    let before = hosts.map(pids);
+    let before = cluster.pids(&hosts);
     let plan = cluster.aesop(&["plan", "--exit-code"]);
     assert_eq!(plan.status.code(), Some(0), "{}", String::from_utf8_lossy(&plan.stdout));
     cluster.aesop_ok(&["apply", "--yes"]);
-    assert_eq!(hosts.map(pids), before, "processes of the units");
+    assert_eq!(cluster.pids(&hosts), before, "processes of the units");
 }
 
 fn rows_arrive_with_before_and_after(cluster: &Cluster) {
     cluster.sell(150);
     for (fold, (source, _)) in cluster.kafka_equals_select().iter().zip(SOURCES) {
-        assert!(fold.records > 150, "{source}: {} records", fold.records);
-        assert_eq!(fold.repeats, 0, "{source}: nothing has crashed yet");
+        assert!(fold.messages() > 150, "{source}: {} records", fold.messages());
+        assert_eq!(fold.repeats(), 0, "{source}: nothing has crashed yet");
     }
 }
 
@@ -65,12 +63,15 @@ fn tail_prints_the_same_rows(cluster: &Cluster) {
             .expect("aesop-relay runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).expect("UTF-8");
-        let mut fold = crate::oracle::Fold::default();
+        let mut fold = Fold::default();
         for line in text.lines() {
-            fold.apply(&crate::oracle::Record { key: None, value: Some(line.to_owned()) });
+            fold.push(line).expect("every line follows those before it");
         }
-        assert!(fold.faults.is_empty(), "{:#?}", fold.faults);
-        assert_eq!(fold.tables, cluster.block_on(crate::oracle::select(&server)), "{source}");
+        assert_eq!(
+            crate::oracle::tables(&fold),
+            cluster.block_on(crate::oracle::select(&server)),
+            "{source}"
+        );
     }
 }
 

@@ -144,9 +144,8 @@ impl Status {
                 self.health.waiting("stopping");
                 notify("STOPPING=1");
             }
-            MemberState::Joining | MemberState::Failed => {
-                self.health.waiting(state.word());
-            }
+            MemberState::Joining => self.health.waiting(state.word()),
+            MemberState::Failed => self.health.stopped("something has stopped for good; see LastError"),
         }
     }
 

@@ -7,9 +7,14 @@ use std::collections::BTreeMap;
 /// The last rows, by table (`database.table`) and key (as JSON text).
 #[derive(Debug, Default)]
 pub struct Fold {
-    rows: BTreeMap<(String, String), Map<String, Value>>,
+    rows: BTreeMap<Key, Map<String, Value>>,
+    /// SCN and row of the last message that was taken for a key.
+    last: BTreeMap<Key, (u64, u64)>,
     messages: u64,
+    repeats: u64,
 }
+
+type Key = (String, String);
 
 /// A message that cannot follow those before it.
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +29,9 @@ pub struct Broken {
 }
 
 impl Fold {
-    /// Takes the next message. An insert needs a free key, an update or delete the very row it says was there. TRUNCATE
-    /// and DROP TABLE empty the table, other DDL changes nothing.
+    /// Takes the next message. An insert needs a free key, an update or delete the very row it says was there.
+    /// TRUNCATE and DROP TABLE empty the table, other DDL changes nothing. A message that stands before the last one of
+    /// its key, or is that one, is a repeat: counted, and passed over.
     pub fn push(&mut self, line: &str) -> Result<(), Broken> {
         self.messages += 1;
         let broken = |what| Broken { number: self.messages, what, line: line.to_owned() };
@@ -41,26 +47,35 @@ impl Fold {
             }
             return Ok(());
         }
-        let (before, after) = (row("before"), row("after"));
-        let key_of = |image: &Map<String, Value>| {
-            let names = message.get("key").and_then(Value::as_object)?.keys();
+        let key_of = |image: Map<String, Value>| {
+            let names = message.get("key").and_then(Value::as_object).ok_or_else(|| broken("no key"))?.keys();
             let key: Map<String, Value> =
                 names.map(|name| (name.clone(), image.get(name).cloned().unwrap_or_default())).collect();
-            Some((table.clone(), Value::Object(key).to_string()))
+            Ok(((table.clone(), Value::Object(key).to_string()), image))
         };
-        if let Some(before) = &before {
-            let key = key_of(before).ok_or_else(|| broken("no key"))?;
-            match self.rows.remove(&key) {
+        let before = row("before").map(key_of).transpose()?;
+        let after = row("after").map(key_of).transpose()?;
+        let number = |name: &str| message.get(name).and_then(Value::as_u64);
+        if let (Some(scn), Some(row)) = (number("scn"), number("row")) {
+            let keys = || before.iter().chain(&after).map(|(key, _)| key);
+            if keys().any(|key| self.last.get(key).is_some_and(|last| (scn, row) <= *last)) {
+                self.repeats += 1;
+                return Ok(());
+            }
+            self.last.extend(keys().map(|key| (key.clone(), (scn, row))));
+        }
+        if let Some((key, before)) = &before {
+            match self.rows.remove(key) {
                 Some(known) if known == *before => {}
                 Some(_) => return Err(broken("before is not the last after of its key")),
                 None => return Err(broken("before of a key that is not there")),
             }
         }
-        if let Some(after) = after {
-            let key = key_of(&after).ok_or_else(|| broken("no key"))?;
-            if self.rows.insert(key, after).is_some() && op != "read" {
-                return Err(broken("after of a key that is there already"));
-            }
+        if let Some((key, after)) = after
+            && self.rows.insert(key, after).is_some()
+            && op != "read"
+        {
+            return Err(broken("after of a key that is there already"));
         }
         Ok(())
     }
@@ -70,9 +85,14 @@ impl Fold {
         self.rows.iter().filter(move |((of, _), _)| of == table).map(|((_, key), row)| (key.as_str(), row))
     }
 
-    /// Messages taken.
+    /// Messages taken, repeats and DDL included.
     pub fn messages(&self) -> u64 {
         self.messages
+    }
+
+    /// Messages that had been taken before.
+    pub fn repeats(&self) -> u64 {
+        self.repeats
     }
 }
 
@@ -109,6 +129,19 @@ mod tests {
         assert_eq!(fold.push(&late).unwrap_err().what, "before is not the last after of its key");
         let none = message("delete", r#"{"id":2}"#, "null");
         assert_eq!(Fold::default().push(&none).unwrap_err().what, "before of a key that is not there");
+    }
+
+    #[test]
+    fn what_is_delivered_again_after_a_crash_is_a_repeat() {
+        let at = |message: String, scn: u64| message.replacen('{', &format!(r#"{{"scn":{scn},"row":0,"#), 1);
+        let insert = at(message("insert", "null", r#"{"id":1,"n":1}"#), 4);
+        let update = at(message("update", r#"{"id":1,"n":1}"#, r#"{"id":1,"n":2}"#), 5);
+        let mut fold = Fold::default();
+        for line in [&insert, &update, &insert, &update] {
+            fold.push(line).unwrap();
+        }
+        assert_eq!((fold.messages(), fold.repeats()), (4, 2));
+        assert_eq!(fold.table("d.t").next().unwrap().1["n"], 2);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::log::{Log, LogError, Options};
 use crate::serve::{self, Hub, ListenError, Served};
 use crate::telemetry::{self, Health, HttpError, Registry};
 use crate::zk::{self, Zk};
-use source::Source;
+use source::{Obstacle, Source};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -155,12 +155,15 @@ fn open_logs(config: &RelayConfig) -> Result<Logs, RunError> {
 }
 
 /// Ready once each source has been read; a later disconnect heals by itself and is the monitor's to tell. A source
-/// that has stopped for good makes the relay not ready, so that a deployment says why.
+/// that has stopped makes the relay not ready, so that a deployment says why.
 async fn watch_health(sources: Vec<Arc<Source>>, health: Health, shutdown: CancellationToken) {
     loop {
-        match sources.iter().find_map(|source| source.obstacle()) {
+        let obstacles: Vec<Obstacle> = sources.iter().filter_map(|source| source.obstacle()).collect();
+        let stopped: Vec<&str> = obstacles.iter().filter_map(Obstacle::stopped).collect();
+        match obstacles.first() {
+            _ if !stopped.is_empty() => health.stopped(stopped.join("; ")),
+            Some(Obstacle::Waiting(why) | Obstacle::Stopped(why)) => health.waiting(why.as_str()),
             None => health.ready(),
-            Some(why) => health.waiting(why),
         }
         tokio::select! {
             () = shutdown.cancelled() => return,

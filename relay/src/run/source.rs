@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause: a disk with room again, or a ZooKeeper that is back, is used soon.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// After a definite error: a person has to act first, and each look is a line in the log.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 /// Between fsyncs, and between looks at retention.
 const HOUSEKEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -57,6 +59,24 @@ impl From<mysql::Error> for Failure {
     }
 }
 
+/// What keeps a source from being read.
+pub(super) enum Obstacle {
+    /// It was not reached yet.
+    Waiting(String),
+    /// It has stopped with a definite error.
+    Stopped(String),
+}
+
+impl Obstacle {
+    /// The reason of one that will not pass.
+    pub(super) fn stopped(&self) -> Option<&str> {
+        match self {
+            Self::Stopped(why) => Some(why),
+            Self::Waiting(_) => None,
+        }
+    }
+}
+
 impl From<Definite> for Failure {
     fn from(error: Definite) -> Self {
         Self::Definite(error.to_string())
@@ -79,18 +99,20 @@ impl Source {
         Self { name, status, log, hub, config, dir, zk, connected_once }
     }
 
-    /// Why the source does not count as read, if it does not: it was never reached, or it has stopped for good.
-    pub(super) fn obstacle(&self) -> Option<String> {
+    /// Why the source does not count as read, if it does not.
+    pub(super) fn obstacle(&self) -> Option<Obstacle> {
         let status = self.status.get();
         let name = &self.name;
         let why = status.last_error.map(|reason| format!(": {reason}")).unwrap_or_default();
         match status.state {
             State::Streaming => self.connected_once.store(true, Ordering::Relaxed),
-            State::Stopped => return Some(format!("source {name} has stopped for good{why}")),
+            State::Stopped => {
+                return Some(Obstacle::Stopped(format!("source {name} has stopped{why}")));
+            }
             State::Connecting => {}
         }
         (!self.connected_once.load(Ordering::Relaxed))
-            .then(|| format!("source {name} is not connected yet{why}"))
+            .then(|| Obstacle::Waiting(format!("source {name} is not connected yet{why}")))
     }
 
     async fn session(&self, writer: &mut Writer, shutdown: &CancellationToken) -> Result<Ended, Failure> {
@@ -150,7 +172,8 @@ impl Source {
     }
 }
 
-/// Reads the source until `shutdown` or a definite error.
+/// Reads the source until `shutdown`. After a definite error the source counts as stopped; whether somebody has
+/// mended it is looked at now and then, from the same position, so that nothing is passed over.
 pub(super) async fn read(source: &Source, mut writer: Writer, shutdown: &CancellationToken) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -160,20 +183,20 @@ pub(super) async fn read(source: &Source, mut writer: Writer, shutdown: &Cancell
             () = shutdown.cancelled() => return,
             ended = source.session(&mut writer, shutdown) => ended,
         };
+        if source.status.get().transactions_total > before {
+            pause = FIRST_PAUSE;
+        }
         match ended {
             Ok(Ended::Shutdown | Ended::CaughtUp) => return,
             Err(Failure::Definite(reason)) => {
-                tracing::error!(source = %source.name, %reason, "source stopped; correct this and restart the relay");
+                tracing::error!(source = %source.name, %reason, look_again_in = ?LOOK_AGAIN, "source stopped; correct this");
                 source.failed(&reason, State::Stopped);
-                return;
+                pause = LOOK_AGAIN;
             }
             Err(Failure::Transient(reason)) => {
                 tracing::warn!(source = %source.name, %reason, retry_in = ?pause, "source is not read now");
                 source.failed(&reason, State::Connecting);
             }
-        }
-        if source.status.get().transactions_total > before {
-            pause = FIRST_PAUSE;
         }
         tokio::select! {
             () = shutdown.cancelled() => return,

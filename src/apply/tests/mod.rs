@@ -172,6 +172,28 @@ fn brokers_restart_one_after_the_other_each_behind_the_test_of_all() {
 }
 
 #[test]
+fn what_ran_and_was_never_ready_is_started_again_unless_it_may_still_be_at_its_log() {
+    block_on(async {
+        let lab = Lab::new();
+        let inventory = inventory(lab.folder.path(), 3, 1, 1, false);
+        for (host, unit) in [("r1", "aesop-relay"), ("k3", "aesop-kafka")] {
+            lab.connect.host(host).with(|state| state.fails = vec![format!("gate|{unit}")]);
+        }
+        lab.apply(&inventory).await;
+        for host in ["r1", "k3"] {
+            lab.connect.host(host).with(|state| state.fails.clear());
+        }
+        lab.clear_logs(&inventory);
+        let (_, report) = lab.apply(&inventory).await;
+        assert!(report.is_success(), "{report:#?}");
+        assert!(lab.restarted().is_empty(), "a broker is only waited for");
+        let relay = lab.connect.host("r1").with(|state| state.log.clone());
+        assert!(relay.contains(&"restart aesop-relay.service".to_owned()), "{relay:?}");
+        assert!(lab.plan(&inventory).await.is_empty());
+    });
+}
+
+#[test]
 fn an_unreachable_host_never_stops_the_others() {
     block_on(async {
         let lab = Lab::new();

@@ -25,31 +25,45 @@ pub struct HttpError {
     error: std::io::Error,
 }
 
-/// Whether the program is ready, and what it waits for if not. Clones share it.
+/// Whether the program is ready, and why if not. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Health {
-    waiting_for: Arc<Mutex<Option<String>>>,
+pub struct Health(Arc<Mutex<Readiness>>);
+
+#[derive(Clone, Debug)]
+enum Readiness {
+    Ready,
+    Waiting(String),
+    Stopped(String),
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { waiting_for: Arc::new(Mutex::new(Some("starting".to_owned()))) }
+        Self(Arc::new(Mutex::new(Readiness::Waiting("starting".to_owned()))))
     }
 }
 
 impl Health {
     /// It does its work.
     pub fn ready(&self) {
-        *self.waiting_for.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.set(Readiness::Ready);
     }
 
-    /// It waits.
+    /// It waits for something that may pass by itself.
     pub fn waiting(&self, what: impl Into<String>) {
-        *self.waiting_for.lock().unwrap_or_else(PoisonError::into_inner) = Some(what.into());
+        self.set(Readiness::Waiting(what.into()));
     }
 
-    fn get(&self) -> Option<String> {
-        self.waiting_for.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// A part of it has stopped for good: waiting longer is of no use.
+    pub fn stopped(&self, why: impl Into<String>) {
+        self.set(Readiness::Stopped(why.into()));
+    }
+
+    fn set(&self, readiness: Readiness) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = readiness;
+    }
+
+    fn get(&self) -> Readiness {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -87,10 +101,16 @@ async fn metrics(State(shared): State<Shared>) -> Response {
     (kind, prometheus::render(&shared.registry)).into_response()
 }
 
+/// 503 may become 200 by itself, 500 does not.
 async fn ready(State(shared): State<Shared>) -> Response {
     match shared.health.get() {
-        None => "ready\n".into_response(),
-        Some(what) => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting: {what}\n")).into_response(),
+        Readiness::Ready => "ready\n".into_response(),
+        Readiness::Waiting(what) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("waiting: {what}\n")).into_response()
+        }
+        Readiness::Stopped(why) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("stopped: {why}\n")).into_response()
+        }
     }
 }
 

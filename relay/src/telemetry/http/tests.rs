@@ -119,6 +119,9 @@ async fn the_endpoint_serves_all_views_and_stops() {
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     assert!(request(address, &get("/healthz/live")).await.starts_with("HTTP/1.1 200"));
     assert!(request(address, &get("/healthz/ready")).await.starts_with("HTTP/1.1 503"));
+    health.stopped("no row binlog");
+    let stopped = request(address, &get("/healthz/ready")).await;
+    assert!(stopped.starts_with("HTTP/1.1 500") && stopped.contains("stopped: no row binlog"), "{stopped}");
     health.ready();
     assert!(request(address, &get("/healthz/ready")).await.starts_with("HTTP/1.1 200"));
     let read = request(address, &get("/jolokia/read/aesop.relay:type=Source,name=shop/RowsTotal")).await;
