@@ -59,11 +59,11 @@ impl Script {
     ) -> Result<(), ApplyError> {
         let mut pending: Vec<usize> = Vec::new();
         for (number, step) in steps.iter().enumerate() {
-            if !matches!(step.action, Action::WriteFile { .. }) && !pending.is_empty() {
+            if !matches!(step.action(), Action::WriteFile { .. }) && !pending.is_empty() {
                 self.commit(&mut pending)?;
             }
-            self.step(host, number, &step.action, contents)?;
-            if matches!(step.action, Action::WriteFile { .. }) {
+            self.step(host, number, step.action(), contents)?;
+            if matches!(step.action(), Action::WriteFile { .. }) {
                 pending.push(number);
             } else {
                 self.end(number);
@@ -123,7 +123,7 @@ impl Script {
                 let key = (host.to_owned(), path.clone());
                 let (known, bytes) =
                     contents.files.get(&key).ok_or_else(|| ApplyError::NoContent(path.clone()))?;
-                if known != sha256 {
+                if *known != sha256.hex {
                     return Err(ApplyError::Stale { host: host.to_owned(), path: path.clone() });
                 }
                 self.bodies.push(Body::Bytes(bytes.clone()));
@@ -153,7 +153,29 @@ impl Script {
                 self.line(&["gate", &gate.unit, &gate.timeout_secs.to_string(), &gate.test.join(" ")])
             }
             Action::RecordReady(start) => self.line(&["ready", &start.unit, &start.restart, &start.reload]),
-            Action::RecordGeneration(generation) => self.line(&["generation", &generation.to_string()]),
+            Action::StopUnit(unit) => {
+                self.timeout += RESTART_LIMIT;
+                self.line(&["retire", unit])
+            }
+            Action::Remove(path) => self.line(&["remove", path]),
+            Action::RemoveDirectory(path) => self.line(&["rmdir", path]),
+            Action::RemoveArtifact(id) => self.line(&["artifact-remove", id]),
+            Action::RemoveData(path) => self.line(&["remove-data", path]),
+            Action::PutBack(paths) => self.line(&["putback", &paths.join(" ")]),
+            Action::RecordManifest(manifest) => {
+                let text = manifest.to_string();
+                self.line(&["manifest", &text.len().to_string()])?;
+                self.bodies.push(Body::Bytes(Bytes::from(text)));
+                Ok(())
+            }
+            Action::RecordGeneration { generation, keep, artifacts } => {
+                let snapshot = contents.snapshots.get(host).cloned().unwrap_or_default();
+                let (size, keep) = (snapshot.len().to_string(), keep.to_string());
+                self.line(&["generation", &generation.to_string(), &size, &keep, &artifacts.join(" ")])?;
+                self.bytes += u64::try_from(snapshot.len()).unwrap_or(u64::MAX);
+                self.bodies.push(Body::Bytes(snapshot));
+                Ok(())
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use super::outcome::{Failed, Outcome, decode, outcome};
 use super::prepare::{PrepareError, Prepared};
 use super::report::{Failure, Report};
 use super::session::{Session, observe};
-use super::{ApplyEvent, Contents, Events, Options};
+use super::{ApplyError, ApplyEvent, Contents, Events, Options};
 use crate::clock::{Clock, SystemClock};
 use crate::host::{Call, Command, Connect};
 use crate::inventory::model::Inventory;
@@ -183,7 +183,9 @@ impl Run<'_> {
             .steps
             .iter()
             .filter(|(_, steps)| {
-                steps.iter().any(|step| matches!(step.action, Action::StartUnit(_) | Action::RestartUnit(_)))
+                steps
+                    .iter()
+                    .any(|step| matches!(step.action(), Action::StartUnit(_) | Action::RestartUnit(_)))
             })
             .map(|(host, _)| host)
             .collect();
@@ -195,19 +197,25 @@ impl Run<'_> {
     }
 
     async fn work(&self, stage: &Stage, wave: &Wave) -> Vec<String> {
-        let mut failed = self.hosts(stage, &wave.steps).await;
+        let mut failed = self.hosts(stage, &wave.steps, &wave.put_back).await;
         if failed.is_empty() {
             let service = format!("{} ready test", stage.service);
-            let tests = Stage { role: stage.role, service, members: BTreeSet::new(), waves: Vec::new() };
-            failed = self.hosts(&tests, &wave.gates).await;
+            let tests = Stage { service, members: BTreeSet::new(), waves: Vec::new(), ..*stage };
+            failed = self.hosts(&tests, &wave.gates, &BTreeMap::new()).await;
         }
         failed
     }
 
-    async fn hosts(&self, stage: &Stage, steps: &BTreeMap<String, Vec<Step>>) -> Vec<String> {
-        let working = futures_util::stream::iter(
-            steps.iter().map(|(host, steps)| async move { (host, self.host(stage, host, steps).await) }),
-        );
+    async fn hosts(
+        &self,
+        stage: &Stage,
+        steps: &BTreeMap<String, Vec<Step>>,
+        put_back: &BTreeMap<String, Vec<Step>>,
+    ) -> Vec<String> {
+        let working = futures_util::stream::iter(steps.iter().map(|(host, steps)| async move {
+            let put_back = put_back.get(host).map_or(&[][..], Vec::as_slice);
+            (host, self.host(stage, host, steps, put_back).await)
+        }));
         let mut failed = Vec::new();
         let mut working = working.buffer_unordered(self.options.parallel.max(1));
         while let Some((host, good)) = working.next().await {
@@ -219,36 +227,30 @@ impl Run<'_> {
         failed
     }
 
-    async fn host(&self, stage: &Stage, host: &str, steps: &[Step]) -> bool {
+    async fn host(&self, stage: &Stage, host: &str, steps: &[Step], put_back: &[Step]) -> bool {
         if self.progress(|progress| progress.out.contains(host)) {
             self.left_out(stage, host, steps.len(), "an earlier step failed on this host").await;
             return true;
         }
-        let started = SystemClock.instant();
-        let mut script = Script::new();
-        let compiled = self
-            .lock_line(&mut script)
-            .and_then(|()| {
-                let audit = format!(
-                    "{} generation {} {}: {} steps",
-                    self.options.operator,
-                    self.plan.generation,
-                    stage.service,
-                    steps.len()
-                );
-                script.line(&["audit", &audit])
-            })
-            .and_then(|()| script.steps(host, steps, self.contents));
-        if let Err(error) = compiled {
-            self.fail(host, stage.role, &stage.service, &Failed::hard("prepare"), &error.to_string()).await;
-            return false;
+        if stage.service == Stage::GENERATION && self.has_failed(host) {
+            self.left_out(stage, host, steps.len(), "a generation that is not whole is not kept").await;
+            return true;
         }
+        let started = SystemClock.instant();
+        let script = match self.script(&stage.service, host, steps) {
+            Ok(script) => script,
+            Err(error) => {
+                let step = Failed::hard("prepare");
+                self.fail(host, stage.role, &stage.service, &step, &error.to_string()).await;
+                return false;
+            }
+        };
         self.say(ApplyEvent::HostStarted {
             host: host.to_owned(),
             service: stage.service.clone(),
             steps: steps.len(),
             bytes: script.bytes,
-            step: steps.first().map(|step| step.action.to_string()).unwrap_or_default(),
+            step: steps.first().map(|step| step.action().to_string()).unwrap_or_default(),
         })
         .await;
         let timeout = script.timeout;
@@ -265,13 +267,61 @@ impl Run<'_> {
                 true
             }
             Some((number, error)) => {
-                let action = steps.get(number).map(|step| &step.action);
+                let action = steps.get(number).map(Step::action);
                 let step = Failed {
                     words: action.map(ToString::to_string).unwrap_or_default(),
                     only_not_ready: !outcome.lost && matches!(action, Some(Action::AwaitReady(_))),
                 };
+                let error = if step.only_not_ready {
+                    format!("{}\n{}", error.trim_end(), self.put_back(stage, host, steps, put_back).await)
+                } else {
+                    error
+                };
                 self.fail(host, stage.role, &stage.service, &step, &error).await;
                 false
+            }
+        }
+    }
+
+    fn script(&self, service: &str, host: &str, steps: &[Step]) -> Result<Script, ApplyError> {
+        let mut script = Script::new();
+        self.lock_line(&mut script)?;
+        let (operator, generation) = (&self.options.operator, self.plan.generation);
+        script.line(&[
+            "audit",
+            &format!("{operator} generation {generation} {service}: {} steps", steps.len()),
+        ])?;
+        script.steps(host, steps, self.contents)?;
+        Ok(script)
+    }
+
+    fn has_failed(&self, host: &str) -> bool {
+        self.progress(|progress| progress.report.hosts.get(host).is_some_and(|counts| counts.failed > 0))
+    }
+
+    /// Brings the former configuration of a service back, where the plan says how; returns what to tell about it.
+    async fn put_back(&self, stage: &Stage, host: &str, steps: &[Step], put_back: &[Step]) -> String {
+        if put_back.is_empty() {
+            let restarted = steps.iter().any(|step| matches!(step.action(), Action::RestartUnit(_)));
+            return match restarted {
+                true => "nothing was put back, as more than its configuration changes: mend it and run apply again, or go back with `aesop rollback`".to_owned(),
+                false => String::new(),
+            };
+        }
+        let outcome = match self.script(&format!("{} put back", stage.service), host, put_back) {
+            Ok(script) => {
+                let timeout = script.timeout;
+                self.call(host, &stage.service, script, put_back, timeout).await
+            }
+            Err(error) => Outcome::lost(error.to_string()),
+        };
+        match outcome.failure {
+            None => format!("the former files were put back, and {} is ready with them again", stage.service),
+            Some((_, error)) => {
+                format!(
+                    "the former files were put back, and {} is not ready with them either: {error}",
+                    stage.service
+                )
             }
         }
     }
@@ -280,9 +330,9 @@ impl Run<'_> {
         self.progress(|progress| {
             let counts = progress.report.hosts.entry(host.to_owned()).or_default();
             for step in steps.iter().take(outcome.done) {
-                match step.action.change() {
+                match step.action().change() {
                     Change::Nothing => counts.ok += 1,
-                    Change::Add | Change::Alter | Change::Restart => counts.changed += 1,
+                    Change::Add | Change::Alter | Change::Restart | Change::Remove => counts.changed += 1,
                 }
             }
             if outcome.failure.is_some() {
@@ -357,10 +407,10 @@ impl Run<'_> {
                     Some(ApplyEvent::StepDone {
                         host: host.to_owned(),
                         service: service.to_owned(),
-                        step: steps.get(number)?.action.to_string(),
+                        step: steps.get(number)?.action().to_string(),
                         number: number + 1,
                         steps: steps.len(),
-                        next: steps.get(number + 1).map(|step| step.action.to_string()),
+                        next: steps.get(number + 1).map(|step| step.action().to_string()),
                     })
                 })
             }

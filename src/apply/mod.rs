@@ -45,6 +45,8 @@ pub struct Options {
 pub struct Contents {
     files: BTreeMap<(String, String), (String, Bytes)>,
     pieces: BTreeMap<String, Vec<Piece>>,
+    /// What each host should look like, as it keeps it.
+    snapshots: BTreeMap<String, Bytes>,
 }
 
 /// A plan that cannot be carried out as it is.

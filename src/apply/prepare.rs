@@ -134,18 +134,21 @@ impl Prepared {
     pub async fn contents(&self, plan: &Plan, events: &Events) -> Result<Contents, ArtifactError> {
         let mut contents = Contents::default();
         for (host, state) in &self.desired {
+            let snapshot =
+                serde_json::to_vec(state).map_err(|error| ArtifactError::Snapshot(error.to_string()))?;
+            contents.snapshots.insert(host.clone(), Bytes::from(snapshot));
             for file in state.files() {
                 let key = (host.clone(), file.path.clone());
                 let entry = (file.sha256(), Bytes::from(file.content.clone()));
                 contents.files.entry(key).or_insert(entry);
             }
         }
-        let mut wanted: Vec<&ArtifactRef> =
-            plan.steps()
-                .filter_map(|(_, step)| {
-                    if let Action::SendArtifact(artifact) = &step.action { Some(artifact) } else { None }
-                })
-                .collect();
+        let mut wanted: Vec<&ArtifactRef> = plan
+            .steps()
+            .filter_map(|(_, step)| {
+                if let Action::SendArtifact(artifact) = step.action() { Some(artifact) } else { None }
+            })
+            .collect();
         wanted.sort();
         wanted.dedup();
         for artifact in wanted {

@@ -56,6 +56,9 @@ pub enum ArtifactError {
         /// Where it was looked for.
         folder: PathBuf,
     },
+    /// What a host should look like cannot be written down.
+    #[error("cannot write a snapshot: {0}; this is a fault of aesop")]
+    Snapshot(String),
     /// No home, no cache.
     #[error("no place for the cache: set HOME, XDG_CACHE_HOME or AESOP_CACHE")]
     NoCache,

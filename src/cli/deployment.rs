@@ -5,7 +5,7 @@ use crate::apply::{Prepared, Session, observe};
 use crate::artifact::Store;
 use crate::host::ssh::SshConnect;
 use crate::inventory::model::Inventory;
-use crate::plan::{Action, Observed, Plan, Step, Wave, plan, render_diffs};
+use crate::plan::{Action, Observed, Plan, Stage, Step, Wave, plan, render_diffs};
 use crate::preflight::{Verdict, consider};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -92,10 +92,11 @@ pub(super) fn show(plan: &Plan, prepared: &Prepared, diffs: Diffs) -> String {
         let _infallible = writeln!(text, "Lock file: {change}");
     }
     for (number, stage) in plan.stages.iter().enumerate() {
-        if stage.service == "generation" {
+        if stage.service == Stage::GENERATION {
             continue;
         }
-        let _infallible = writeln!(text, "{}. {}", number + 1, stage.service);
+        let what = if stage.removes { "no longer declared: " } else { "" };
+        let _infallible = writeln!(text, "{}. {what}{}", number + 1, stage.service);
         for wave in &stage.waves {
             show_wave(&mut text, wave);
         }
@@ -148,17 +149,23 @@ fn step_lines(steps: &[Step]) -> Vec<String> {
             continue;
         }
         // What goes with other steps is not worth a line of its own, but for the gates.
-        if matches!(step.action, Action::RecordReady(_) if step.reason.is_none())
-            || matches!(step.action, Action::ReloadSystemd | Action::EnableUnit(_) | Action::ApplySysctl(_))
+        if matches!(step.action(), Action::RecordReady(_) if step.reason().is_none())
+            || matches!(
+                step.action(),
+                Action::ReloadSystemd
+                    | Action::EnableUnit(_)
+                    | Action::ApplySysctl(_)
+                    | Action::RecordManifest(_)
+            )
         {
             continue;
         }
-        let reason = step.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        lines.push(format!("{} {}{reason}", step.action.sign(), step.action));
+        let reason = step.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        lines.push(format!("{} {}{reason}", step.action().sign(), step.action()));
     }
     lines
 }
 
 fn new_directory(step: &Step) -> bool {
-    matches!(&step.action, Action::SetDirectory { exists: false, .. })
+    matches!(step.action(), Action::SetDirectory { exists: false, .. })
 }

@@ -2,6 +2,7 @@
 
 use super::Output;
 use crate::apply::ApplyEvent;
+use crate::plan::Stage;
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -33,21 +34,21 @@ pub(super) async fn render(out: Output, mut events: Receiver<ApplyEvent>) {
 fn line(event: &ApplyEvent) -> Option<String> {
     match event {
         ApplyEvent::Fetching { artifact } => Some(format!("fetching {artifact}")),
-        ApplyEvent::StageStarted { service, hosts, .. } if service != "generation" => {
+        ApplyEvent::StageStarted { service, hosts, .. } if service != Stage::GENERATION => {
             Some(format!("== {service} on {}", hosts.join(", ")))
         }
         ApplyEvent::HostStarted { .. } | ApplyEvent::StageStarted { .. } | ApplyEvent::StepDone { .. } => {
             None
         }
         ApplyEvent::Note { host, text } => Some(format!("   {host}: {}", text.trim())),
-        ApplyEvent::HostDone { host, service, elapsed } if service != "generation" => {
+        ApplyEvent::HostDone { host, service, elapsed } if service != Stage::GENERATION => {
             Some(format!("   {host}: {service} done in {:.1} s", elapsed.as_secs_f64()))
         }
         ApplyEvent::HostDone { .. } => None,
         ApplyEvent::HostFailed { host, service, error } => {
             Some(format!("   {host}: {service} FAILED: {}", error.lines().next().unwrap_or_default()))
         }
-        ApplyEvent::Skipped { service, .. } if service == "generation" => None,
+        ApplyEvent::Skipped { service, .. } if service == Stage::GENERATION => None,
         ApplyEvent::Skipped { host, service, reason } => {
             Some(format!("   {host}: {service} left out: {reason}"))
         }
@@ -64,7 +65,7 @@ struct Bars {
 impl Bars {
     fn show(&mut self, out: Output, event: &ApplyEvent) {
         match event {
-            ApplyEvent::HostStarted { host, service, steps, bytes, step } if service != "generation" => {
+            ApplyEvent::HostStarted { host, service, steps, bytes, step } if service != Stage::GENERATION => {
                 let bar = self.all.add(ProgressBar::new(u64::try_from(*steps).unwrap_or(0)));
                 let style = ProgressStyle::with_template(
                     "   {spinner} {prefix:24} {bar:20} {pos:>2}/{len:2} {wide_msg}",

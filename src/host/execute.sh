@@ -4,7 +4,7 @@ set -uf
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
 exec 3<&0 </dev/null
 umask 022
-n=0 written=
+n=0 written= former=
 state=/var/lib/aesop/state
 lock=$state/lock
 artifacts=/opt/aesop/artifacts
@@ -49,7 +49,41 @@ while IFS='|' read -r op a b c d e f; do
     audit)
       mkdir -p /var/log/aesop
       printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$a" >>/var/log/aesop/audit.log ;;
-    generation) printf '%s\n' "$a" | replace $state/generation ;;
+    manifest) # size
+      ( umask 077 && head -c "$a" <&3 >$state/manifest.aesop-new ) || fail "cannot write $state/manifest"
+      run sync $state/manifest.aesop-new
+      run mv -f $state/manifest.aesop-new $state/manifest ;;
+    generation) # number size keep artifacts: the snapshot holds secrets
+      ( umask 077 && mkdir -p $state/generations && head -c "$b" <&3 >$state/generations/new ) || fail "cannot write $state/generations"
+      printf '%s\n' "$d" >$state/generations/artifacts.new
+      run sync $state/generations/new $state/generations/artifacts.new
+      run mv -f $state/generations/artifacts.new "$state/generations/$a.artifacts"
+      run mv -f $state/generations/new "$state/generations/$a"
+      printf '%s\n' "$a" | replace $state/generation
+      for old in $(ls $state/generations | grep -x '[0-9]*' | sort -rn | tail -n +$((c + 1))); do
+        rm -f "$state/generations/$old" "$state/generations/$old.artifacts"
+      done ;;
+    retire) # a unit that is not there any more is as good as stopped
+      out=$(systemctl disable --now "$a" 2>&1) || {
+        case $(systemctl show -p LoadState --value "$a") in not-found) ;; *) fail "stop $a: $out" ;; esac
+      }
+      systemctl reset-failed "$a" 2>/dev/null
+      rm -f "$state/units/$a" ;;
+    remove) run rm -f "$a" "$a.aesop-new" ;;
+    rmdir) rmdir "$a" 2>/dev/null ;;
+    artifact-remove) [ -n "$a" ] && run rm -rf "$artifacts/$a" "$artifacts/$a.new" ;;
+    remove-data)
+      case $a in /*/*) run rm -rf --one-file-system "$a" ;; *) fail "refusing to remove $a" ;; esac ;;
+    putback) # paths: as they were before this commit; what was not there goes
+      for path in $a; do
+        if [ -f "$state/former$path" ]; then
+          run cp -p "$state/former$path" "$path.aesop-new"
+          run sync "$path.aesop-new"
+          run mv -f "$path.aesop-new" "$path"
+        else
+          run rm -f "$path"
+        fi
+      done ;;
     downtime) # folder name host service seconds: the monitor's own clock says when it ends
       if [ -d "$a" ]; then
         until=$(date -u -d "@$(($(date +%s) + e))" +%Y-%m-%dT%H:%M:%SZ)
@@ -89,6 +123,15 @@ while IFS='|' read -r op a b c d e f; do
       run chmod "$b" "$e.aesop-new"
       run sync "$e.aesop-new" ;;
     commit)
+      # What is there now, for `putback`.
+      [ -n "$former" ] || rm -rf $state/former
+      former=
+      for path in $written; do [ -f "$path" ] && former="$former $path"; done
+      if [ -n "$former" ]; then
+        # From /: some versions of cp look for the parents of absolute paths in the current folder.
+        out=$(umask 077 && mkdir -p $state/former && cd / && cp -p --parents $former $state/former 2>&1) || fail "keep former files: $out"
+      fi
+      former=yes
       for path in $written; do run mv -f "$path.aesop-new" "$path"; done
       written= ;;
     sysctl) # a container may not set them: its host does

@@ -28,6 +28,14 @@ pub struct State {
     pub packages: BTreeSet<String>,
     /// Artifacts.
     pub artifacts: BTreeSet<String>,
+    /// What of aesop's is there, as its manifest says.
+    pub manifest: String,
+    /// Snapshots of generations, with their artifacts.
+    pub generations: BTreeMap<u64, (String, String)>,
+    /// Files as they were before the last commit.
+    former: BTreeMap<String, Option<FakeFile>>,
+    /// No service becomes ready while a file has this text in it.
+    pub poison: Option<String>,
     /// Units that run.
     pub active: BTreeSet<String>,
     /// Units that are enabled.
@@ -159,6 +167,12 @@ impl State {
         if let Some(lock) = &self.lock {
             say(format_args!("lock|{lock}|fake|0"));
         }
+        for line in self.manifest.lines() {
+            say(format_args!("manifest|{line}"));
+        }
+        for (generation, (_, artifacts)) in &self.generations {
+            say(format_args!("kept|{generation}|{artifacts}"));
+        }
         for (unit, record) in &self.records {
             say(format_args!("record|{unit}|{record}"));
         }
@@ -195,6 +209,13 @@ impl State {
                 }
                 "package" if self.packages.contains(name) => say(format_args!("package|{name}|1|installed")),
                 "user" if self.users.contains(name) => say(format_args!("user|{name}")),
+                "snapshot" => {
+                    if let Some((text, _)) =
+                        name.parse().ok().and_then(|number| self.generations.get(&number))
+                    {
+                        say(format_args!("snapshot|{name}|{}", STANDARD.encode(text)));
+                    }
+                }
                 "id" => {
                     if let Some((content, ..)) = self.files.get(name) {
                         say(format_args!("id|{name}|{}", STANDARD.encode(content)));
@@ -236,6 +257,11 @@ impl State {
         Some((out, 0))
     }
 
+    fn is_poisoned(&self) -> bool {
+        let Some(poison) = &self.poison else { return false };
+        self.files.values().any(|file| String::from_utf8_lossy(&file.0).contains(poison))
+    }
+
     /// Hashes of files and targets of links.
     pub fn disk(&self) -> BTreeMap<String, String> {
         let files = self.files.iter().map(|(path, file)| (path.clone(), sha256(&file.0)));
@@ -251,7 +277,8 @@ impl State {
         let fields: Vec<String> = line.split('|').map(str::to_owned).collect();
         let field = |index: usize| fields.get(index).cloned().unwrap_or_default();
         let (op, a, b) = (field(0), field(1), field(2));
-        if !matches!(op.as_str(), "lock" | "unlock" | "audit" | "part" | "downtime" | "downtime-end") {
+        const SILENT: [&str; 7] = ["lock", "unlock", "audit", "part", "manifest", "downtime", "downtime-end"];
+        if !SILENT.contains(&op.as_str()) {
             self.log.push(format!("{op} {}", if op == "file" { field(5) } else { a.clone() }));
         }
         match op.as_str() {
@@ -263,7 +290,48 @@ impl State {
             }
             "unlock" => self.lock = None,
             "audit" => self.audit.push(a),
-            "generation" => self.generation = a.parse().map_err(|_| "not a number".to_owned())?,
+            "manifest" => self.manifest = text(bodies.next())?,
+            "generation" => {
+                self.generation = a.parse().map_err(|_| "not a number".to_owned())?;
+                self.generations.insert(self.generation, (text(bodies.next())?, field(4)));
+                let keep = field(3).parse().map_err(|_| "not a number".to_owned())?;
+                while self.generations.len() > keep {
+                    self.generations.pop_first();
+                }
+            }
+            "retire" => {
+                self.active.remove(&a);
+                self.enabled.remove(&a);
+                self.records.remove(&a);
+            }
+            "remove" => {
+                self.files.remove(&a);
+                self.links.remove(&a);
+            }
+            "rmdir" => {
+                let below = format!("{a}/");
+                let paths = self.files.keys().chain(self.links.keys()).chain(self.directories.keys());
+                if !paths.into_iter().any(|path| path.starts_with(&below)) {
+                    self.directories.remove(&a);
+                }
+            }
+            "artifact-remove" => drop(self.artifacts.remove(&a)),
+            "remove-data" => {
+                let below = format!("{a}/");
+                let gone = |path: &String| *path == a || path.starts_with(&below);
+                self.files.retain(|path, _| !gone(path));
+                self.links.retain(|path, _| !gone(path));
+                self.directories.retain(|path, _| !gone(path));
+            }
+            "putback" => {
+                for path in a.split(' ') {
+                    match self.former.get(path).cloned().flatten() {
+                        Some(file) => drop(self.files.insert(path.to_owned(), file)),
+                        None => drop(self.files.remove(path)),
+                    }
+                }
+            }
+            "gate" if self.is_poisoned() => return Err(format!("{a} does not stay up")),
             "packages" => self.packages.extend(a.split(' ').map(str::to_owned)),
             "user" => drop(self.users.insert(a)),
             "directory" => drop(self.directories.insert(field(4), (a, b, field(3)))),
@@ -277,7 +345,12 @@ impl State {
                 }
                 staged.push((field(5), (bytes.to_vec(), b, field(3), field(4))));
             }
-            "commit" => self.files.extend(staged.drain(..)),
+            "commit" => {
+                for (path, file) in staged.drain(..) {
+                    let former = self.files.insert(path.clone(), file);
+                    self.former.insert(path, former);
+                }
+            }
             "enable" => drop(self.enabled.insert(a)),
             "start" | "restart" => {
                 self.started_with.insert(a.clone(), self.disk());
@@ -300,5 +373,12 @@ impl State {
             unknown => return Err(format!("unknown step {unknown}")),
         }
         Ok(())
+    }
+}
+
+fn text(body: Option<&Body>) -> Result<String, String> {
+    match body {
+        Some(Body::Bytes(bytes)) => Ok(String::from_utf8_lossy(bytes).into_owned()),
+        Some(Body::File(_)) | None => Err("no bytes".to_owned()),
     }
 }

@@ -18,6 +18,16 @@ while read -r key value _; do
 done </proc/meminfo
 [ -r $state/generation ] && printf 'generation|%s\n' "$(cat $state/generation)"
 [ -r $state/lock/owner ] && printf 'lock|%s\n' "$(cat $state/lock/owner)"
+if [ -r $state/manifest ]; then
+  while IFS='|' read -r role service kind name rest; do
+    # Data that somebody took away is forgotten.
+    [ "$kind" != data ] || [ -d "$name" ] || continue
+    printf 'manifest|%s|%s|%s|%s|%s\n' "$role" "$service" "$kind" "$name" "$rest"
+  done <$state/manifest
+fi
+for kept in $state/generations/*.artifacts; do
+  [ -f "$kept" ] && kept=${kept%.artifacts} && printf 'kept|%s|%s\n' "${kept##*/}" "$(cat "$kept.artifacts")"
+done
 for record in $state/units/*; do
   [ -f "$record" ] && printf 'record|%s|%s\n' "${record##*/}" "$(cat "$record")"
 done
@@ -35,6 +45,7 @@ while IFS='|' read -r kind name rest; do
     port) ports="$ports $name " ;;
     java) java=$name ;;
     peer) peers="$peers $name" ;;
+    snapshot) [ -r "$state/generations/$name" ] && printf 'snapshot|%s|%s\n' "$name" "$(base64 -w0 "$state/generations/$name")" ;;
     id) [ -r "$name" ] && printf 'id|%s|%s\n' "$name" "$(base64 -w0 "$name")" ;;
   esac
 done <<EOF

@@ -1,9 +1,11 @@
 //! Makes the plan.
 
 use super::diff;
-use super::order::{Work, last_stage, stages};
-use super::step::{Action, Step, UnitStart};
-use super::{FileDiff, HostFacts, Observation, Observed, Plan};
+use super::finish::{Manifests, finish};
+use super::manifest::{Manifest, directory_value, file_value};
+use super::order::{Work, stages};
+use super::step::{Action, Hash, Step, UnitStart};
+use super::{Drift, FileDiff, HostFacts, Observation, Observed, Plan, put_back, remove};
 use crate::service::{File, HostState, Init, Part, Role, Unit, paths};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,14 +32,18 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
     for host in hosts.values_mut() {
         diffs.append(&mut host.diffs);
         plan.refused.append(&mut host.refused);
+        plan.drift.append(&mut host.drift);
     }
     plan.diffs = diff::group(diffs);
     let works: BTreeMap<&str, &[Work]> =
         hosts.iter().map(|(name, host)| (*name, host.works.as_slice())).collect();
     plan.stages = stages(&works);
-    if !plan.stages.is_empty() {
-        plan.stages.push(last_stage(&plan, hosts.keys().copied()));
-    }
+    plan.stages.extend(remove::stages(&hosts.iter().map(|(name, host)| (*name, host.leaving())).collect()));
+    let manifests = hosts
+        .iter()
+        .map(|(name, host)| (*name, Manifests::new(&host.facts.manifest, host.after())))
+        .collect();
+    finish(&mut plan, &manifests, desired);
     plan
 }
 
@@ -48,14 +54,13 @@ struct HostPlan<'a> {
     works: Vec<Work>,
     diffs: Vec<FileDiff>,
     refused: Vec<String>,
+    drift: Vec<Drift>,
+    /// What will be there.
+    wanted: Manifest,
     /// Paths that an earlier part has dealt with.
     seen: BTreeSet<&'a str>,
     /// Paths that this plan changes, for the reasons of restarts.
     changed: BTreeSet<String>,
-}
-
-fn step(action: Action) -> Step {
-    Step { action, reason: None }
 }
 
 impl<'a> HostPlan<'a> {
@@ -67,6 +72,8 @@ impl<'a> HostPlan<'a> {
             works: Vec::new(),
             diffs: Vec::new(),
             refused: Vec::new(),
+            drift: Vec::new(),
+            wanted: Manifest::of(state),
             seen: BTreeSet::new(),
             changed: BTreeSet::new(),
         }
@@ -85,12 +92,15 @@ impl<'a> HostPlan<'a> {
             .filter(|name| !self.facts.packages.contains_key(*name))
             .collect();
         if !packages.is_empty() {
-            steps.push(step(Action::InstallPackages(packages.into_iter().cloned().collect())));
+            steps.push(Step::plain(Action::InstallPackages(packages.into_iter().cloned().collect())));
         }
         let mut users = BTreeSet::new();
         for user in parts.iter().flat_map(|part| &part.users) {
             if !self.facts.users.contains(&user.name) && users.insert(&user.name) {
-                steps.push(step(Action::CreateUser { name: user.name.clone(), home: user.home.clone() }));
+                steps.push(Step::plain(Action::CreateUser {
+                    name: user.name.clone(),
+                    home: user.home.clone(),
+                }));
             }
         }
         for directory in parts.iter().flat_map(|part| &part.directories) {
@@ -105,8 +115,12 @@ impl<'a> HostPlan<'a> {
                     && stat.owner == directory.owner
                     && stat.group == directory.group
             });
+            if let (false, Some(stat)) = (good, stat) {
+                let found = directory_value(&stat.mode, &stat.owner, &stat.group);
+                self.drifted(&directory.path, &found, "another mode or owner");
+            }
             if !good {
-                steps.push(step(Action::SetDirectory {
+                steps.push(Step::plain(Action::SetDirectory {
                     path: directory.path.clone(),
                     mode,
                     owner: directory.owner.clone(),
@@ -117,15 +131,15 @@ impl<'a> HostPlan<'a> {
         }
         let artifacts: BTreeSet<_> = parts.iter().flat_map(|part| &part.artifacts).collect();
         let missing = artifacts.into_iter().filter(|artifact| !self.facts.artifacts.contains(&artifact.id));
-        steps.extend(missing.map(|artifact| step(Action::SendArtifact(artifact.clone()))));
+        steps.extend(missing.map(|artifact| Step::plain(Action::SendArtifact(artifact.clone()))));
         for part in parts.iter().filter(|part| part.role == Role::Base) {
             let files = self.files(part);
             let sysctl = files.iter().find_map(|step| {
-                let Action::WriteFile { path, .. } = &step.action else { return None };
+                let Action::WriteFile { path, .. } = step.action() else { return None };
                 path.starts_with("/etc/sysctl.d/").then(|| path.clone())
             });
             steps.extend(files);
-            steps.extend(sysctl.map(|path| step(Action::ApplySysctl(path))));
+            steps.extend(sysctl.map(|path| Step::plain(Action::ApplySysctl(path))));
             steps.extend(self.links(part));
         }
         if !steps.is_empty() {
@@ -137,6 +151,7 @@ impl<'a> HostPlan<'a> {
                 restart: Vec::new(),
                 confirm: Vec::new(),
                 gate: None,
+                put_back: Vec::new(),
             });
         }
     }
@@ -145,12 +160,8 @@ impl<'a> HostPlan<'a> {
         let state = self.state;
         for part in state.parts.iter().filter(|part| part.role != Role::Base) {
             let work = self.part(part);
-            let idle = work.prepare.is_empty()
-                && work.start.is_empty()
-                && work.restart.is_empty()
-                && work.confirm.is_empty();
             // A part without work still takes part in the gates of its neighbours.
-            if !idle || work.gate.is_some() {
+            if !work.is_idle() || work.gate.is_some() {
                 self.works.push(work);
             }
         }
@@ -160,22 +171,22 @@ impl<'a> HostPlan<'a> {
         let mut prepare = self.links(part);
         prepare.extend(self.files(part));
         let units_changed = prepare.iter().any(
-            |step| matches!(&step.action, Action::WriteFile { path, .. } if path.starts_with(paths::UNITS)),
+            |step| matches!(step.action(), Action::WriteFile { path, .. } if path.starts_with(paths::UNITS)),
         );
         let stale = part
             .units
             .iter()
             .any(|unit| self.facts.units.get(&unit.name).is_some_and(|fact| fact.needs_reload));
         if units_changed || stale {
-            prepare.push(step(Action::ReloadSystemd));
+            prepare.push(Step::plain(Action::ReloadSystemd));
         }
         if let Some(Init::KafkaFormat(format)) = &part.init {
             match self.facts.ids.get(&format.marker) {
-                None => prepare.push(step(Action::FormatKafka(format.clone()))),
+                None => prepare.push(Step::plain(Action::FormatKafka(format.clone()))),
                 Some(properties) => self.check_cluster_id(&format.cluster_id, &format.marker, properties),
             }
         }
-        let gate = part.gate.as_ref().map(|gate| step(Action::AwaitReady(gate.clone())));
+        let gate = part.gate.as_ref().map(|gate| Step::plain(Action::AwaitReady(gate.clone())));
         let mut work = Work {
             role: part.role,
             service: part.service.clone(),
@@ -184,6 +195,7 @@ impl<'a> HostPlan<'a> {
             restart: Vec::new(),
             confirm: Vec::new(),
             gate: gate.clone(),
+            put_back: Vec::new(),
         };
         for unit in &part.units {
             self.unit(unit, &mut work);
@@ -191,6 +203,7 @@ impl<'a> HostPlan<'a> {
         if !work.confirm.is_empty() {
             work.confirm.splice(0..0, gate);
         }
+        work.put_back = put_back::steps(part, self.facts, &work, &self.changed);
         work
     }
 
@@ -211,7 +224,7 @@ impl<'a> HostPlan<'a> {
         let start = UnitStart { unit: unit.name.clone(), restart, reload };
         let fact = self.facts.units.get(&unit.name);
         if fact.is_none_or(|fact| fact.file != "enabled") {
-            work.prepare.push(step(Action::EnableUnit(unit.name.clone())));
+            work.prepare.push(Step::plain(Action::EnableUnit(unit.name.clone())));
         }
         let record = self.facts.records.get(&unit.name);
         let active = fact.is_some_and(|fact| matches!(fact.active.as_str(), "active" | "reloading"));
@@ -224,31 +237,62 @@ impl<'a> HostPlan<'a> {
             (true, true, true) => {
                 let reason = Some("it was not ready when an earlier apply ended".to_owned());
                 if work.role.starts_again_when_unready() {
-                    work.restart.push(Step { action: Action::RestartUnit(start.clone()), reason });
+                    work.restart.push(Step::because(Action::RestartUnit(start.clone()), reason));
                 } else {
-                    work.confirm.push(Step { action: Action::RecordReady(start), reason });
+                    work.confirm.push(Step::because(Action::RecordReady(start), reason));
                     return;
                 }
             }
             (true, true, false) if active => {
                 let reason = Some(self.reason(&unit.reload_on));
-                work.start.push(Step { action: Action::ReloadUnit(start.clone()), reason });
+                work.start.push(Step::because(Action::ReloadUnit(start.clone()), reason));
             }
             (true, ..) => {
                 let names = if known { &unit.reload_on } else { &unit.restart_on };
                 let reason = Some(self.reason(names));
-                work.restart.push(Step { action: Action::RestartUnit(start.clone()), reason });
+                work.restart.push(Step::because(Action::RestartUnit(start.clone()), reason));
             }
             (false, ..) => {
+                if record.is_some_and(|record| record.ready) {
+                    let failed = fact.is_some_and(|fact| fact.active == "failed");
+                    let found = if failed { "failed" } else { "stopped" };
+                    self.drift.push(Drift { host: self.name.to_owned(), name: unit.name.clone(), found });
+                }
                 let reason = match (fact.map(|fact| fact.active.as_str()), record) {
                     (Some("failed"), _) => Some("it has failed".to_owned()),
                     (_, Some(_)) => Some("it is stopped".to_owned()),
                     (_, None) => None,
                 };
-                work.start.push(Step { action: Action::StartUnit(start.clone()), reason });
+                work.start.push(Step::because(Action::StartUnit(start.clone()), reason));
             }
         }
-        work.confirm.push(step(Action::RecordReady(start)));
+        work.confirm.push(Step::plain(Action::RecordReady(start)));
+    }
+
+    /// Notes what somebody else changed.
+    fn drifted(&mut self, name: &str, found: &str, words: &'static str) -> bool {
+        let drifted = self.facts.manifest.drifted(name, found);
+        if drifted {
+            self.drift.push(Drift { host: self.name.to_owned(), name: name.to_owned(), found: words });
+        }
+        drifted
+    }
+
+    /// What is on the host and not wanted any more.
+    fn leaving(&self) -> remove::Leaving {
+        let mut leaving = remove::leaving(&self.facts.manifest, &self.wanted);
+        // Their removal is no reason for an apply of its own: the next one takes them along.
+        if !leaving.is_empty() || self.works.iter().any(|work| !work.is_idle()) {
+            let base = leaving.entry((Role::Base, Role::Base.word().to_owned())).or_default();
+            base.extend(remove::artifacts(self.state, self.facts));
+        }
+        leaving.retain(|_, steps| !steps.is_empty());
+        leaving
+    }
+
+    /// The manifest at the end.
+    fn after(&self) -> Manifest {
+        self.facts.manifest.after(&self.wanted)
     }
 
     /// Which of the things that a unit rests on change.
@@ -268,8 +312,11 @@ impl<'a> HostPlan<'a> {
             if !self.seen.insert(&link.path) || self.facts.links.get(&link.path) == Some(&link.target) {
                 continue;
             }
+            let found = self.facts.links.get(&link.path).map_or("", String::as_str);
+            let words = if found.is_empty() { "removed" } else { "moved" };
+            self.drifted(&link.path, found, words);
             self.changed.insert(link.path.clone());
-            steps.push(step(Action::SetLink {
+            steps.push(Step::plain(Action::SetLink {
                 path: link.path.clone(),
                 target: link.target.clone(),
                 exists: self.facts.stats.contains_key(&link.path),
@@ -318,9 +365,18 @@ impl<'a> HostPlan<'a> {
         }
         self.changed.insert(file.path.clone());
         let new = stat.is_none();
+        let sum = self.facts.sha256.get(&file.path).map_or("", String::as_str);
+        let found =
+            stat.map_or_else(String::new, |stat| file_value(sum, &stat.mode, &stat.owner, &stat.group));
+        let words = match (stat, same_content) {
+            (None, _) => "removed",
+            (Some(_), true) => "another mode or owner",
+            (Some(_), false) => "edited",
+        };
+        let drift = !file.once && self.drifted(&file.path, &found, words);
         let reason = match (stat, same_content) {
             (Some(stat), true) => Some(format!("it is {} {}:{}", stat.mode, stat.owner, stat.group)),
-            _ => None,
+            _ => drift.then(|| format!("{words} on the host")),
         };
         // Nobody reads the difference of two certificates.
         let opaque = file.secret || file.content.starts_with(b"-----BEGIN");
@@ -335,6 +391,7 @@ impl<'a> HostPlan<'a> {
                 path: file.path.clone(),
                 hosts: vec![self.name.to_owned()],
                 new,
+                drift,
                 secret: opaque,
                 hunks,
             });
@@ -344,10 +401,10 @@ impl<'a> HostPlan<'a> {
             mode,
             owner: file.owner.clone(),
             group: file.group.clone(),
-            sha256,
+            sha256: Hash { hex: sha256, secret: file.secret },
             secret: file.secret,
             exists: !new,
         };
-        Some(Step { action, reason })
+        Some(Step::because(action, reason))
     }
 }

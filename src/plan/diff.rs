@@ -18,7 +18,8 @@ pub(super) fn group(diffs: Vec<FileDiff>) -> Vec<FileDiff> {
     for diff in diffs {
         let same = grouped.iter_mut().find(|other| {
             other.path == diff.path
-                && other.hunks == diff.hunks
+                && changes(&other.hunks).eq(changes(&diff.hunks))
+                && other.drift == diff.drift
                 && other.secret == diff.secret
                 && other.new == diff.new
         });
@@ -30,16 +31,32 @@ pub(super) fn group(diffs: Vec<FileDiff>) -> Vec<FileDiff> {
     grouped
 }
 
-/// The diffs as text. What is not part of a patch stands between them, where `git apply` passes over it.
+/// The lines of hunks that change something, and where. What stands around them may differ from host to host: an id,
+/// an address.
+fn changes(hunks: &str) -> impl Iterator<Item = &str> {
+    hunks.lines().filter(|line| !line.starts_with(' '))
+}
+
+/// The diffs as text, drift last. What is not part of a patch stands between them, where `git apply` passes over it.
 pub fn render_diffs(diffs: &[FileDiff], with_new: bool) -> String {
+    let shown = || diffs.iter().filter(|diff| with_new || !diff.new);
+    let mut text: String = shown().filter(|diff| !diff.drift).map(render).collect();
+    if shown().any(|diff| diff.drift) {
+        text.push_str("# Drift: somebody changed these on the hosts since aesop wrote them.\n\n");
+        text.extend(shown().filter(|diff| diff.drift).map(render));
+    }
+    text
+}
+
+fn render(diff: &FileDiff) -> String {
     let mut text = String::new();
-    for diff in diffs.iter().filter(|diff| with_new || !diff.new) {
-        let Some((first, others)) = diff.hosts.split_first() else { continue };
+    {
+        let Some((first, others)) = diff.hosts.split_first() else { return text };
         if diff.secret {
             let kind = if diff.path.ends_with("crt") { "certificate" } else { "secret" };
             let what = if diff.new { format!("new {kind}") } else { format!("{kind} changed") };
             let _infallible = writeln!(text, "# {what}: {} on {}\n", diff.path, diff.hosts.join(", "));
-            continue;
+            return text;
         }
         if !others.is_empty() {
             let _infallible = writeln!(text, "# the same on {}", others.join(", "));

@@ -2,23 +2,28 @@
 
 mod build;
 mod diff;
+mod finish;
 mod machine;
+mod manifest;
 mod observe;
 mod order;
+mod put_back;
+mod remove;
 mod step;
 
 pub use build::plan;
 pub use diff::render_diffs;
 pub use machine::{Disk, Java, Machine};
+pub use manifest::Manifest;
 pub use observe::{HostFacts, Observation, Observed, PLACES, Record, Stat, UnitFact, parse, questions};
-pub use step::{Action, Change, Step, UnitStart};
+pub use step::{Action, Change, Hash, Step, UnitStart};
 
 use crate::service::Role;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What `apply` will do, in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Plan {
     /// The cluster.
     pub cluster: String,
@@ -28,6 +33,8 @@ pub struct Plan {
     pub rests_on: u64,
     /// In order; the steps of one stage rest on those of the stages before.
     pub stages: Vec<Stage>,
+    /// What somebody changed on the hosts since aesop wrote it; the plan puts it right.
+    pub drift: Vec<Drift>,
     /// Diffs of files, with secrets only named.
     pub diffs: Vec<FileDiff>,
     /// Hosts that could not be observed, and why. Nothing is planned for them.
@@ -39,12 +46,15 @@ pub struct Plan {
 }
 
 /// One service on all of its hosts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stage {
     /// The role.
     pub role: Role,
     /// `kafka`, `consumer/kafka-json`.
     pub service: String,
+    /// The service is not declared any more, or only a part of what it had.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub removes: bool,
     /// Every host that has the service, with steps or not.
     pub members: BTreeSet<String>,
     /// One after the other; the hosts of one at once.
@@ -52,16 +62,43 @@ pub struct Stage {
 }
 
 /// Hosts that are worked on at once.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Wave {
     /// Steps by host, in order.
     pub steps: BTreeMap<String, Vec<Step>>,
     /// Ready tests of other members afterwards.
     pub gates: BTreeMap<String, Vec<Step>>,
+    /// What is done on a host where the service does not become ready with its new configuration: the former one is
+    /// put back and proven.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub put_back: BTreeMap<String, Vec<Step>>,
+}
+
+impl Wave {
+    /// Steps alone.
+    fn of(steps: BTreeMap<String, Vec<Step>>) -> Self {
+        Self { steps, ..Self::default() }
+    }
+}
+
+impl Stage {
+    /// The service of the last stage, where hosts note what was done.
+    pub const GENERATION: &'static str = "generation";
+}
+
+/// Something that is not as aesop left it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Drift {
+    /// Where.
+    pub host: String,
+    /// A path or a unit.
+    pub name: String,
+    /// `edited`, `removed`, `moved`, `another mode or owner`, `stopped`, `failed`.
+    pub found: &'static str,
 }
 
 /// A change of a file on one or several hosts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FileDiff {
     /// Path on the hosts.
     pub path: String,
@@ -69,6 +106,8 @@ pub struct FileDiff {
     pub hosts: Vec<String>,
     /// The file is new.
     pub new: bool,
+    /// Somebody changed the file on the host since aesop wrote it.
+    pub drift: bool,
     /// Its content is a secret or means nothing to people, so there are no hunks.
     pub secret: bool,
     /// Unified hunks.
@@ -120,10 +159,11 @@ impl Plan {
     pub fn summary(&self) -> Summary {
         let mut summary = Summary::default();
         for (_, step) in self.steps() {
-            match step.action.change() {
+            match step.action().change() {
                 Change::Add => summary.add += 1,
                 Change::Alter => summary.change += 1,
                 Change::Restart => summary.restarts += 1,
+                Change::Remove => summary.destroy += 1,
                 Change::Nothing => {}
             }
         }
@@ -134,6 +174,7 @@ impl Plan {
     pub fn select(&mut self, selected: &BTreeSet<String>) {
         for wave in self.stages.iter_mut().flat_map(|stage| &mut stage.waves) {
             wave.steps.retain(|host, _| selected.contains(host));
+            wave.put_back.retain(|host, _| selected.contains(host));
         }
         for stage in &mut self.stages {
             stage.waves.retain(|wave| !wave.steps.is_empty());
@@ -143,6 +184,7 @@ impl Plan {
             diff.hosts.retain(|host| selected.contains(host));
         }
         self.diffs.retain(|diff| !diff.hosts.is_empty());
+        self.drift.retain(|drift| selected.contains(&drift.host));
         self.unreachable.retain(|host, _| selected.contains(host));
     }
 }

@@ -1,6 +1,7 @@
 //! What is asked of a host and what its answer says.
 
 use super::machine::Machine;
+use super::manifest::Manifest;
 use crate::service::{HostState, Init, paths};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// Where aesop writes on every host, and what programs use for passing files.
-pub const PLACES: [&str; 5] = [paths::ETC, "/opt/aesop", paths::DATA, paths::LOG, "/tmp"];
+pub const PLACES: [&str; 5] = [paths::ETC, paths::OPT, paths::DATA, paths::LOG, "/tmp"];
 
 /// All hosts as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +61,13 @@ pub struct HostFacts {
     pub artifacts: BTreeSet<String>,
     /// What units were started with.
     pub records: BTreeMap<String, Record>,
+    /// What of aesop's is there, as the host keeps it.
+    pub manifest: Manifest,
+    /// Generations that it has a snapshot of, with the artifacts that they run from.
+    pub generations: BTreeMap<u64, Vec<String>>,
+    /// The snapshot that was asked for.
+    #[serde(skip)]
+    pub snapshot: Option<String>,
     /// Ids that services keep themselves: content of `myid` and `meta.properties`.
     pub ids: BTreeMap<String, String>,
 }
@@ -187,6 +195,12 @@ impl HostFacts {
             "os" => self.os = format!("{} {}", field(0)?, field(1)?),
             "now" => self.now = rest.parse().ok()?,
             "generation" => self.generation = rest.trim().parse().ok()?,
+            "manifest" => self.manifest.read(rest)?,
+            "kept" => {
+                let artifacts = field(1)?.split_whitespace().map(str::to_owned).collect();
+                self.generations.insert(field(0)?.parse().ok()?, artifacts);
+            }
+            "snapshot" => self.snapshot = Some(text(&field(1)?)?),
             "lock" => self.lock = Some(rest.to_owned()),
             "stat" => {
                 let stat = Stat { kind: field(1)?, mode: field(2)?, owner: field(3)?, group: field(4)? };

@@ -1,9 +1,9 @@
 //! The order of a plan: roles one after the other, restarts of one service host by host.
 
-use super::step::{Action, Step};
-use super::{Plan, Stage, Wave};
+use super::step::Step;
+use super::{Stage, Wave};
 use crate::service::Role;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The work on one service of one host.
 pub(super) struct Work {
@@ -18,6 +18,15 @@ pub(super) struct Work {
     /// The ready test and what is noted after it.
     pub(super) confirm: Vec<Step>,
     pub(super) gate: Option<Step>,
+    /// What brings the former configuration back.
+    pub(super) put_back: Vec<Step>,
+}
+
+impl Work {
+    /// Nothing is to be done.
+    pub(super) fn is_idle(&self) -> bool {
+        self.prepare.is_empty() && self.start.is_empty() && self.restart.is_empty() && self.confirm.is_empty()
+    }
 }
 
 /// Orders the work of all hosts: roles one after the other; within a role first all that is new or needs no
@@ -43,7 +52,7 @@ pub(super) fn stages(hosts: &BTreeMap<&str, &[Work]>) -> Vec<Stage> {
         let waves = waves(role, &works);
         if !waves.is_empty() {
             let members = works.keys().map(|name| (*name).to_owned()).collect();
-            stages.push(Stage { role, service, members, waves });
+            stages.push(Stage { role, service, removes: false, members, waves });
         }
     }
     stages
@@ -60,15 +69,21 @@ fn waves(role: Role, works: &BTreeMap<&str, &Work>) -> Vec<Wave> {
         if steps.is_empty() {
             continue;
         }
+        let put_back = (!work.put_back.is_empty()).then(|| ((*name).to_owned(), work.put_back.clone()));
         if work.restart.is_empty() || !role.rolling() {
             together.steps.insert((*name).to_owned(), steps);
+            together.put_back.extend(put_back);
         } else {
             let gates = works
                 .iter()
                 .filter(|(other, _)| role.gates_all_members() && *other != name)
                 .filter_map(|(other, work)| Some(((*other).to_owned(), vec![work.gate.clone()?])))
                 .collect();
-            turns.push(Wave { steps: BTreeMap::from([((*name).to_owned(), steps)]), gates });
+            turns.push(Wave {
+                gates,
+                put_back: put_back.into_iter().collect(),
+                ..Wave::of(BTreeMap::from([((*name).to_owned(), steps)]))
+            });
         }
     }
     let mut waves = Vec::new();
@@ -77,21 +92,4 @@ fn waves(role: Role, works: &BTreeMap<&str, &Work>) -> Vec<Wave> {
     }
     waves.append(&mut turns);
     waves
-}
-
-/// Every host that was touched learns the generation: an older plan is refused there.
-pub(super) fn last_stage<'a>(plan: &Plan, hosts: impl Iterator<Item = &'a str>) -> Stage {
-    let touched: BTreeSet<String> = plan.hosts().into_iter().map(str::to_owned).collect();
-    let steps: BTreeMap<String, Vec<Step>> = hosts
-        .filter(|name| touched.contains(*name))
-        .map(|name| {
-            (name.to_owned(), vec![Step { action: Action::RecordGeneration(plan.generation), reason: None }])
-        })
-        .collect();
-    Stage {
-        role: Role::Base,
-        service: "generation".to_owned(),
-        members: steps.keys().cloned().collect(),
-        waves: vec![Wave { steps, gates: BTreeMap::new() }],
-    }
 }

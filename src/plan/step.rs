@@ -1,21 +1,40 @@
 //! The steps that `apply` knows: every mutation of a host is one of them.
 
+use super::manifest::Manifest;
 use crate::service::{ArtifactRef, Gate, KafkaFormat};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::fmt;
 
-/// A step on a host, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A step on a host, and why. Only `plan` makes steps, so whoever has one has it from a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Step {
+    action: Action,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl Step {
+    pub(super) fn plain(action: Action) -> Self {
+        Self { action, reason: None }
+    }
+
+    pub(super) fn because(action: Action, reason: Option<String>) -> Self {
+        Self { action, reason }
+    }
+
     /// What.
-    pub action: Action,
+    pub fn action(&self) -> &Action {
+        &self.action
+    }
+
     /// Why, where it is not plain.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
 }
 
 /// What a step does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// Installs Debian packages.
@@ -61,8 +80,8 @@ pub enum Action {
         owner: String,
         /// Group.
         group: String,
-        /// Hash of the content.
-        sha256: String,
+        /// Hash of the content. That of a secret is not told: a weak one could be guessed from it.
+        sha256: Hash,
         /// Its content is shown nowhere.
         secret: bool,
         /// It is there already.
@@ -86,18 +105,56 @@ pub enum Action {
     AwaitReady(Gate),
     /// Notes that a unit was ready with what it was started with.
     RecordReady(UnitStart),
-    /// Notes the generation.
-    RecordGeneration(u64),
+    /// Stops a unit for good.
+    StopUnit(String),
+    /// Removes a file or a link.
+    Remove(String),
+    /// Removes a directory where nothing is left in it.
+    RemoveDirectory(String),
+    /// Removes an artifact, by its id.
+    RemoveArtifact(String),
+    /// Removes a directory with all that is in it.
+    RemoveData(String),
+    /// Puts files back as they were before this call.
+    PutBack(Vec<String>),
+    /// Notes what of aesop's is on the host.
+    RecordManifest(Manifest),
+    /// Notes the generation, with a snapshot of what the host should look like.
+    RecordGeneration {
+        /// Its number.
+        generation: u64,
+        /// How many snapshots stay.
+        keep: usize,
+        /// Artifacts that it runs from.
+        artifacts: Vec<String>,
+    },
+}
+
+/// SHA-256 of a file's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hash {
+    /// Hexadecimal.
+    pub hex: String,
+    /// The content is a secret.
+    pub secret: bool,
+}
+
+impl Serialize for Hash {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if self.secret { to.serialize_none() } else { to.serialize_str(&self.hex) }
+    }
 }
 
 /// A unit and the fingerprints of what it starts with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct UnitStart {
     /// The unit.
     pub unit: String,
-    /// Of what needs a restart.
+    /// Of what needs a restart. Secrets are in it: it is told to nobody but the host.
+    #[serde(skip)]
     pub restart: String,
     /// Of what needs a reload.
+    #[serde(skip)]
     pub reload: String,
 }
 
@@ -110,6 +167,8 @@ pub enum Change {
     Alter,
     /// A service is stopped and started.
     Restart,
+    /// Something goes away.
+    Remove,
     /// What goes with another step.
     Nothing,
 }
@@ -132,23 +191,30 @@ impl Action {
                     Change::Add
                 }
             }
-            Self::ReloadUnit(_) => Change::Alter,
+            Self::ReloadUnit(_) | Self::PutBack(_) => Change::Alter,
             Self::RestartUnit(_) => Change::Restart,
             Self::ApplySysctl(_)
             | Self::ReloadSystemd
             | Self::EnableUnit(_)
             | Self::AwaitReady(_)
             | Self::RecordReady(_)
-            | Self::RecordGeneration(_) => Change::Nothing,
+            | Self::RecordManifest(_)
+            | Self::RecordGeneration { .. } => Change::Nothing,
+            Self::StopUnit(_)
+            | Self::Remove(_)
+            | Self::RemoveDirectory(_)
+            | Self::RemoveArtifact(_)
+            | Self::RemoveData(_) => Change::Remove,
         }
     }
 
-    /// `+`, `~`, `!` or a blank, as plans show it.
+    /// `+`, `~`, `-`, `!` or a blank, as plans show it.
     pub fn sign(&self) -> char {
         match self.change() {
             Change::Add => '+',
             Change::Alter => '~',
             Change::Restart => '!',
+            Change::Remove => '-',
             Change::Nothing => ' ',
         }
     }
@@ -173,7 +239,14 @@ impl fmt::Display for Action {
             Self::ReloadUnit(start) => write!(f, "reload {} (no restart)", start.unit),
             Self::AwaitReady(gate) => write!(f, "wait until {} is ready: {}", gate.unit, gate.words),
             Self::RecordReady(start) => write!(f, "note that {} is ready", start.unit),
-            Self::RecordGeneration(generation) => write!(f, "note generation {generation}"),
+            Self::StopUnit(unit) => write!(f, "stop {unit} for good"),
+            Self::Remove(path) => write!(f, "remove {path}"),
+            Self::RemoveDirectory(path) => write!(f, "remove {path}, if it is empty"),
+            Self::RemoveArtifact(id) => write!(f, "remove artifact {id}"),
+            Self::RemoveData(path) => write!(f, "remove {path} WITH ALL DATA IN IT"),
+            Self::PutBack(paths) => write!(f, "put back {}", paths.join(", ")),
+            Self::RecordManifest(_) => f.write_str("note what of aesop's is here"),
+            Self::RecordGeneration { generation, .. } => write!(f, "note generation {generation}"),
         }
     }
 }

@@ -13,7 +13,7 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
     let mut part = Part::new(Role::Base, "base");
     part.users.push(User { name: "aesop".to_owned(), home: paths::DATA.to_owned() });
     for (path, mode) in [
-        ("/opt/aesop", 0o755),
+        (paths::OPT, 0o755),
         (paths::BIN, 0o755),
         (paths::ARTIFACTS, 0o755),
         (paths::ETC, 0o755),

@@ -1,5 +1,7 @@
 //! Where things are on a host.
 
+/// All that is ours and not data.
+pub const OPT: &str = "/opt/aesop";
 /// Binaries, as links into the store.
 pub const BIN: &str = "/opt/aesop/bin";
 /// The content-addressed store.

@@ -66,6 +66,23 @@ impl Role {
     }
 }
 
+impl std::str::FromStr for Role {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        let all = [
+            Self::Base,
+            Self::ZooKeeper,
+            Self::Kafka,
+            Self::Relay,
+            Self::Consumer,
+            Self::Agent,
+            Self::Monitor,
+        ];
+        all.into_iter().find(|role| role.word() == word).ok_or(())
+    }
+}
+
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
@@ -73,7 +90,7 @@ impl fmt::Display for Role {
 }
 
 /// Everything that the inventory wants of one host.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct HostState {
     /// By role, in the order in which they are brought up.
     pub parts: Vec<Part>,
@@ -82,7 +99,7 @@ pub struct HostState {
 }
 
 /// What one role wants of a host.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Part {
     /// The role.
     pub role: Role,
@@ -131,7 +148,7 @@ impl Part {
 }
 
 /// A Debian package.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Package {
     /// Its name.
     pub name: String,
@@ -140,7 +157,7 @@ pub struct Package {
 }
 
 /// A system user.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// Name of user and group.
     pub name: String,
@@ -149,7 +166,7 @@ pub struct User {
 }
 
 /// A directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directory {
     /// Absolute path.
     pub path: String,
@@ -178,7 +195,7 @@ impl ArtifactRef {
 }
 
 /// A symbolic link.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     /// Where it is.
     pub path: String,
@@ -187,7 +204,7 @@ pub struct Link {
 }
 
 /// A file.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct File {
     /// Absolute path.
     pub path: String,
@@ -198,6 +215,7 @@ pub struct File {
     /// Group.
     pub group: String,
     /// Content.
+    #[serde(with = "base64_bytes")]
     pub content: Vec<u8>,
     /// Its content is shown nowhere.
     pub secret: bool,
@@ -242,6 +260,21 @@ impl File {
     }
 }
 
+/// A file's content in the snapshot that a host keeps of each generation.
+mod base64_bytes {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        STANDARD.decode(String::deserialize(from)?).map_err(serde::de::Error::custom)
+    }
+}
+
 /// SHA-256 in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
@@ -257,7 +290,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// A systemd unit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unit {
     /// `aesop-kafka.service`.
     pub name: String,
@@ -268,7 +301,7 @@ pub struct Unit {
 }
 
 /// A step done once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Init {
     /// Kafka's log directories get cluster id and directory id.
     KafkaFormat(KafkaFormat),

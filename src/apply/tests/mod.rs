@@ -8,6 +8,7 @@ use crate::plan::plan;
 use std::fmt::Write as _;
 use std::path::Path;
 
+mod leaving;
 mod properties;
 
 /// An inventory of `kafka` Kafka and ZooKeeper hosts, `consumers` consumers and the rest.
@@ -75,16 +76,29 @@ impl Lab {
 
     async fn apply(&self, inventory: &Inventory) -> (crate::plan::Plan, Report) {
         let prepared = self.prepare(inventory);
+        self.apply_prepared(inventory, &prepared).await
+    }
+
+    async fn apply_prepared(
+        &self,
+        inventory: &Inventory,
+        prepared: &Prepared,
+    ) -> (crate::plan::Plan, Report) {
+        with_jars(&self.connect, prepared);
         let (events, mut receiver) = tokio::sync::mpsc::channel(64);
         let options = Options { parallel: 4, operator: "test@here".to_owned() };
         let drain = tokio::spawn(async move { while receiver.recv().await.is_some() {} });
-        let done = run(inventory, &prepared, &self.connect, &options, events).await.unwrap();
+        let done = run(inventory, prepared, &self.connect, &options, events).await.unwrap();
         drain.await.unwrap();
         done
     }
 
     async fn plan(&self, inventory: &Inventory) -> crate::plan::Plan {
-        let prepared = self.prepare(inventory);
+        self.plan_prepared(inventory, &self.prepare(inventory)).await
+    }
+
+    async fn plan_prepared(&self, inventory: &Inventory, prepared: &Prepared) -> crate::plan::Plan {
+        with_jars(&self.connect, prepared);
         let (_, observed) = observe(&self.connect, inventory, &prepared.desired, 4).await;
         plan(&inventory.cluster, &prepared.desired, &observed)
     }

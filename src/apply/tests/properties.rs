@@ -191,21 +191,28 @@ fn leases_end(lab: &Lab, inventory: &Inventory) {
 }
 
 async fn apply_leaves_nothing(lab: &Lab, inventory: &Inventory) {
+    finish(lab, inventory, &lab.prepare(inventory)).await;
+}
+
+async fn finish(lab: &Lab, inventory: &Inventory, prepared: &Prepared) {
     lab.connect.take_trace();
     let before = running(lab, inventory);
-    let (plan, report) = lab.apply(inventory).await;
+    let (plan, report) = lab.apply_prepared(inventory, prepared).await;
     assert!(report.is_success(), "{report:#?}\n{plan:#?}");
     check_turns(&lab.connect.take_trace(), before);
-    let rest = lab.plan(inventory).await;
+    let rest = lab.plan_prepared(inventory, prepared).await;
     assert!(rest.is_empty(), "{:#?}", rest.steps().collect::<Vec<_>>());
-    check_units(lab, inventory);
+    check_units(lab, prepared);
 }
 
 /// Every unit runs with what lies on the disk: the plan's own records are not asked.
-fn check_units(lab: &Lab, inventory: &Inventory) {
-    for (name, desired) in &lab.prepare(inventory).desired {
+fn check_units(lab: &Lab, prepared: &Prepared) {
+    for (name, desired) in &prepared.desired {
         let host = lab.connect.host(name).with(|host| host.clone());
         let disk = host.disk();
+        let declared: BTreeSet<&String> = desired.files().map(|file| &file.path).collect();
+        let strange = |path: &&String| !declared.contains(path) && !path.ends_with("/meta.properties");
+        assert_eq!(host.files.keys().find(strange), None, "{name} has a file that nothing declares");
         for unit in desired.parts.iter().flat_map(|part| &part.units) {
             assert!(host.active.contains(&unit.name), "{name}: {} does not run", unit.name);
             let known = [(&unit.restart_on, &host.started_with), (&unit.reload_on, &host.loaded_with)];
@@ -310,18 +317,21 @@ fn an_apply_that_dies_at_any_step_is_finished_by_the_next() {
         let former = Shape { kafka: 2, ..small };
         let next = Shape { threads: 16, consumers: 2, ..former };
         for (former, next) in [(None, small), (Some(former), next)] {
+            let former = former.map(|shape| shape.inventory(&lab));
+            let former = former.map(|inventory| (lab.prepare(&inventory), inventory));
+            let inventory = next.inventory(&lab);
+            let prepared = lab.prepare(&inventory);
             let (mut lines, mut done) = (0, false);
             while !done {
                 lab.connect = FakeConnect::default();
-                if let Some(former) = former {
-                    lab.apply(&former.inventory(&lab)).await;
+                if let Some((prepared, inventory)) = &former {
+                    lab.apply_prepared(inventory, prepared).await;
                 }
-                let inventory = next.inventory(&lab);
                 lab.connect.dies_after(Some(lines));
-                done = lab.apply(&inventory).await.1.is_success();
+                done = lab.apply_prepared(&inventory, &prepared).await.1.is_success();
                 lab.connect.dies_after(None);
                 leases_end(&lab, &inventory);
-                apply_leaves_nothing(&lab, &inventory).await;
+                finish(&lab, &inventory, &prepared).await;
                 lines += 1;
             }
             assert!(lines > 50, "{lines}: it died at every one of its steps");
