@@ -303,10 +303,8 @@ impl Run<'_> {
     async fn put_back(&self, stage: &Stage, host: &str, steps: &[Step], put_back: &[Step]) -> String {
         if put_back.is_empty() {
             let restarted = steps.iter().any(|step| matches!(step.action(), Action::RestartUnit(_)));
-            return match restarted {
-                true => "nothing was put back, as more than its configuration changes: mend it and run apply again, or go back with `aesop rollback`".to_owned(),
-                false => String::new(),
-            };
+            let words = "nothing was put back, as more than its configuration changes: mend it and run apply again, or go back with `aesop rollback`";
+            return if restarted { words.to_owned() } else { String::new() };
         }
         let outcome = match self.script(&format!("{} put back", stage.service), host, put_back) {
             Ok(script) => {

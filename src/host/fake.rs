@@ -13,6 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Content, mode, owner, group.
 pub type FakeFile = (Vec<u8>, String, String, String);
 
+/// Steps that leave no line in [`State::log`].
+const SILENT: [&str; 7] = ["lock", "unlock", "audit", "part", "manifest", "downtime", "downtime-end"];
+
 /// What is on the host.
 #[derive(Clone, Debug, Default)]
 pub struct State {
@@ -277,7 +280,6 @@ impl State {
         let fields: Vec<String> = line.split('|').map(str::to_owned).collect();
         let field = |index: usize| fields.get(index).cloned().unwrap_or_default();
         let (op, a, b) = (field(0), field(1), field(2));
-        const SILENT: [&str; 7] = ["lock", "unlock", "audit", "part", "manifest", "downtime", "downtime-end"];
         if !SILENT.contains(&op.as_str()) {
             self.log.push(format!("{op} {}", if op == "file" { field(5) } else { a.clone() }));
         }

@@ -18,11 +18,11 @@ pub(super) fn steps(part: &Part, facts: &HostFacts, work: &Work, changed: &BTree
     let Some(gate) = &part.gate else { return Vec::new() };
     let mut written = Vec::new();
     for step in &work.prepare {
-        match step.action() {
-            Action::WriteFile { path, .. } => written.push(path.clone()),
-            Action::ReloadSystemd | Action::EnableUnit(_) => {}
+        if let Action::WriteFile { path, .. } = step.action() {
+            written.push(path.clone());
+        } else if !matches!(step.action(), Action::ReloadSystemd | Action::EnableUnit(_)) {
             // A version, a format: that way there is no return.
-            _ => return Vec::new(),
+            return Vec::new();
         }
     }
     let mut restarts = Vec::new();
@@ -38,10 +38,8 @@ pub(super) fn steps(part: &Part, facts: &HostFacts, work: &Work, changed: &BTree
         let UnitStart { unit, .. } = start.clone();
         let start = UnitStart { unit, restart: record.restart.clone(), reload: record.reload.clone() };
         former.push(start.clone());
-        restarts.push(match step.action() {
-            Action::ReloadUnit(_) => Action::ReloadUnit(start),
-            _ => Action::RestartUnit(start),
-        });
+        let reload = matches!(step.action(), Action::ReloadUnit(_));
+        restarts.push(if reload { Action::ReloadUnit(start) } else { Action::RestartUnit(start) });
     }
     let rests_on = part.units.iter().flat_map(|unit| unit.restart_on.iter().chain(&unit.reload_on));
     let ours = rests_on.filter(|name| changed.contains(*name)).all(|name| written.contains(name));
