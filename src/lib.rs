@@ -1,6 +1,6 @@
 //! The control plane of aesop: reads an inventory, plans, deploys over SSH, probes, evaluates rules, mails.
 //!
-//! Pure modules (no tokio, clock, network or printing): [`inventory`], [`plan`], [`preflight`], [`render`],
+//! Pure modules (no tokio, clock, network or printing): [`import`], [`inventory`], [`plan`], [`preflight`], [`render`],
 //! [`rule`], [`service`], [`lock`]. Only `cli` prints; only [`host`] runs remote commands, as argument vectors; only
 //! [`kafka`] administers Kafka. `tests/it/architecture.rs` reads the `use` lines and enforces this.
 
@@ -11,6 +11,7 @@ pub mod artifact;
 pub mod cli;
 pub mod clock;
 pub mod host;
+pub mod import;
 pub mod inventory;
 pub mod kafka;
 pub mod lab;

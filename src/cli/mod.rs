@@ -13,6 +13,7 @@ mod demo;
 mod deployment;
 mod diagnostic;
 mod exec;
+mod import;
 mod init;
 mod lab;
 mod lag;
@@ -207,6 +208,8 @@ macro_rules! subcommands {
 subcommands! {
     /// Writes a commented inventory to start from
     Init => init,
+    /// Turns an inventory of another tool into one of aesop's, and says what it could not carry over
+    Import => import,
     /// Checks the inventory: every fault with its line and its remedy
     Check => check,
     /// Shows what `apply` would change: diffs, then steps and restarts in their order

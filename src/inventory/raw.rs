@@ -68,7 +68,7 @@ pub(super) struct Ssh {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Host {
-    /// IPv4 address or DNS name, as `aesop` and all other hosts reach it.
+    /// IPv4 or IPv6 address or DNS name, as `aesop` and all other hosts reach it.
     pub(super) address: String,
     /// Rack or zone; replicas are spread over racks.
     pub(super) rack: Option<Word>,

@@ -56,6 +56,11 @@ impl Inputs<'_> {
         found.ok_or_else(|| missing("the address".to_owned(), host))
     }
 
+    /// What a service of a host listens on so that its address is among them: `[::]` takes IPv4 too.
+    pub(super) fn any(&self, host: &str) -> Result<&'static str, ServiceError> {
+        Ok(if self.address(host)?.contains(':') { "[::]" } else { "0.0.0.0" })
+    }
+
     /// `address:port` of ZooKeeper's members.
     pub(super) fn zookeeper_servers(&self) -> Result<Vec<String>, ServiceError> {
         let Some(role) = &self.inventory.zookeeper else { return Ok(Vec::new()) };

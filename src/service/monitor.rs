@@ -162,7 +162,7 @@ pub(super) fn monitor(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) ->
     let config = MonitorConfig {
         cluster: cluster.clone(),
         host: host.to_owned(),
-        listen: format!("0.0.0.0:{}", role.port),
+        listen: format!("{}:{}", inputs.any(host)?, role.port),
         interval_secs: role.interval.as_secs(),
         data_dir: PathBuf::from(&data),
         ca_certificate: PathBuf::from(AUTHORITY),

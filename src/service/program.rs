@@ -139,7 +139,7 @@ pub(super) fn relay(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> R
     let config = RelayConfig {
         cluster: cluster.clone(),
         id: host.to_owned(),
-        listen: format!("0.0.0.0:{}", role.port),
+        listen: format!("{}:{}", inputs.any(host)?, role.port),
         advertise: join(inputs.address(host)?, role.port),
         http_listen: format!("127.0.0.1:{}", role.http_port),
         data_dir: role.data_dir.clone(),

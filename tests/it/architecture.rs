@@ -17,6 +17,7 @@ struct Rule {
 
 /// Modules that only compute.
 const PURE: &[&str] = &[
+    "src/import/",
     "src/inventory/",
     "src/plan/",
     "src/preflight/",

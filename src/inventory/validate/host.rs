@@ -103,6 +103,10 @@ impl Check<'_, '_> {
                 let host = Host { name: name.clone(), address: name.clone(), rack: None, ssh };
                 self.hosts.by_name.insert(name.clone(), host);
             }
+        } else if text.parse::<std::net::Ipv6Addr>().is_ok() {
+            let help =
+                format!("declare it: `hosts: {{k1: {{address: \"{text}\"}}}}`, and write the name here");
+            self.faults.add(at, format!("the host at `{text}` needs a name"), help);
         } else if text.contains([':', '.']) {
             self.address(at, text);
         } else {
@@ -129,9 +133,10 @@ impl Check<'_, '_> {
     }
 
     pub(super) fn address(&mut self, at: &At, text: &str) {
-        if text.matches(':').count() > 1 {
-            self.not_yet(at, "an IPv6 address", "use an IPv4 address or a DNS name");
-        } else if text.contains(':') {
+        if text.parse::<std::net::Ipv6Addr>().is_ok() {
+            return;
+        }
+        if text.contains(':') {
             let help = "an address has no port; ports have keys of their own".to_owned();
             self.faults.add(at, format!("`{text}` is not an address"), help);
         } else if !is_address(text) && (text.contains('.') || !is_host_name(text)) {
