@@ -223,4 +223,24 @@ pub enum Format {
     /// The native shape: one object a row with `before` and `after`.
     #[default]
     Aesop,
+    /// Debezium's envelope, without schema.
+    Debezium,
+    /// Maxwell's daemon.
+    Maxwell,
+    /// The first Aesop on Kafka.
+    AesopV1,
+}
+
+impl std::str::FromStr for Format {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "aesop" => Ok(Self::Aesop),
+            "debezium" => Ok(Self::Debezium),
+            "maxwell" => Ok(Self::Maxwell),
+            "aesop-v1" => Ok(Self::AesopV1),
+            _ => Err("the formats are: aesop, debezium, maxwell, aesop-v1".to_owned()),
+        }
+    }
 }

@@ -350,7 +350,7 @@ pub(super) struct KafkaSink {
     /// Topic of a row, a template with `source`, `database` and `table`.
     #[schemars(extend("default" = d::TOPIC))]
     pub(super) topic: Option<String>,
-    /// Shape of the JSON: `aesop`. `debezium`, `maxwell` and `aesop-v1` are not supported yet.
+    /// Shape of the JSON (docs/formats.md).
     #[schemars(extend("default" = "aesop"))]
     pub(super) format: Option<Format>,
     /// Kafka partitions of a topic that the sink creates.

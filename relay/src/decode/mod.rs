@@ -24,7 +24,7 @@ mod value;
 
 pub(crate) use bytes::Bytes;
 pub(crate) use temporal::write_micros;
-pub(crate) use value::{write as write_value, write_uint};
+pub(crate) use value::{write as write_value, write_double, write_int, write_uint};
 
 /// Bytes that cannot be decoded. Always definite: the same bytes will fail again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,10 +1,10 @@
 //! The native shape.
 
 use super::RowContext;
-use crate::decode::rows::Values;
-use crate::decode::{DecodeError, key as row_key, text, write_micros, write_uint, write_value};
-use crate::event::{Op, Statement};
-use crate::schema::TableSchema;
+use super::common::{self, boolean, optional};
+use crate::decode::{DecodeError, text, write_micros, write_uint, write_value};
+use crate::event::Op;
+use crate::schema::Column;
 
 pub(super) fn value(row: &RowContext<'_>, out: &mut Vec<u8>) -> Result<(), DecodeError> {
     let change = &row.change;
@@ -17,16 +17,10 @@ pub(super) fn value(row: &RowContext<'_>, out: &mut Vec<u8>) -> Result<(), Decod
     out.extend_from_slice(b",\"database\":");
     text::write_str(&schema.database, out);
     out.extend_from_slice(b",\"table\":");
-    if matches!(change.op, Op::Ddl | Op::Truncate) {
-        if schema.table.is_empty() {
-            out.extend_from_slice(b"null");
-        } else {
-            text::write_str(&schema.table, out);
-        }
-        let statement: Statement =
-            serde_json::from_slice(change.after).map_err(|_| DecodeError::Invalid("statement"))?;
+    if common::is_statement(change.op) {
+        optional(common::table(schema), out);
         out.extend_from_slice(b",\"sql\":");
-        text::write_str(&statement.sql, out);
+        text::write_str(&common::statement(row)?.sql, out);
     } else {
         text::write_str(&schema.table, out);
         out.extend_from_slice(b",\"key\":");
@@ -34,9 +28,9 @@ pub(super) fn value(row: &RowContext<'_>, out: &mut Vec<u8>) -> Result<(), Decod
             out.extend_from_slice(b"null");
         }
         out.extend_from_slice(b",\"before\":");
-        image(schema, change.before, out)?;
+        common::image(schema, change.before, out, plain)?;
         out.extend_from_slice(b",\"after\":");
-        image(schema, change.after, out)?;
+        common::image(schema, change.after, out, plain)?;
     }
     tail(row, out);
     Ok(())
@@ -54,11 +48,7 @@ fn tail(row: &RowContext<'_>, out: &mut Vec<u8>) {
         text::write_str(gtid, out);
     } else {
         // Nothing but the position names it.
-        out.push(b'"');
-        out.extend_from_slice(start.file_name.as_bytes());
-        out.push(b':');
-        write_uint(start.position.offset, out);
-        out.push(b'"');
+        common::place(row, out);
     }
     out.extend_from_slice(b",\"rows\":");
     write_uint(row.txn.rows, out);
@@ -77,10 +67,6 @@ fn tail(row: &RowContext<'_>, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-fn boolean(value: bool, out: &mut Vec<u8>) {
-    out.extend_from_slice(if value { b"true" } else { b"false" });
-}
-
 fn op_name(op: Op) -> &'static str {
     match op {
         Op::Insert => "insert",
@@ -92,49 +78,19 @@ fn op_name(op: Op) -> &'static str {
     }
 }
 
-fn image(schema: &TableSchema, image: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    if image.is_empty() {
-        out.extend_from_slice(b"null");
-        return Ok(());
-    }
-    out.push(b'{');
-    let mut first = true;
-    let mut values = Values::new(schema, image)?;
-    while let Some((_, column, value)) = values.next()? {
-        if !first {
-            out.push(b',');
-        }
-        first = false;
-        text::write_str(&column.name, out);
-        out.push(b':');
-        match value {
-            Some(bytes) => write_value(&column.kind, bytes, out)?,
-            None => out.extend_from_slice(b"null"),
-        }
-    }
-    out.push(b'}');
-    Ok(())
+/// A value, as docs/formats.md lists them.
+pub(super) fn plain(column: &Column, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    write_value(&column.kind, bytes, out)
 }
 
 pub(super) fn key(row: &RowContext<'_>, out: &mut Vec<u8>) -> Result<bool, DecodeError> {
-    let change = &row.change;
-    let schema = change.schema.as_ref();
-    if schema.key.is_empty() || matches!(change.op, Op::Ddl | Op::Truncate) {
-        return Ok(false);
-    }
-    // An image that lacks a key column (MINIMAL) leaves it to the other one.
-    let (image, other) =
-        if change.after.is_empty() { (change.before, change.after) } else { (change.after, change.before) };
+    let start = out.len();
     out.push(b'{');
-    for (i, index) in schema.key.iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        let name = schema.columns.get(*index).map_or("", |column| column.name.as_str());
-        text::write_str(name, out);
-        out.push(b':');
-        row_key::write_column(schema, *index, image, other, out)?;
+    let keyed = common::key_members(row, "", out, plain)?;
+    if keyed {
+        out.push(b'}');
+    } else {
+        out.truncate(start);
     }
-    out.push(b'}');
-    Ok(true)
+    Ok(keyed)
 }

@@ -3,7 +3,14 @@
 //! The shapes are documented field by field in `docs/formats.md`.
 
 mod aesop;
+mod aesop_v1;
+mod common;
+mod debezium;
 pub mod fold;
+mod maxwell;
+#[cfg(test)]
+mod tests;
+mod wkt;
 
 use crate::config::Format;
 use crate::decode::DecodeError;
@@ -43,6 +50,9 @@ impl Formatter {
         let start = out.len();
         let done = match self.format {
             Format::Aesop => aesop::value(row, out),
+            Format::Debezium => debezium::message(row, out),
+            Format::Maxwell => maxwell::message(row, out),
+            Format::AesopV1 => aesop_v1::message(row, out),
         };
         if done.is_err() {
             out.truncate(start);
@@ -56,6 +66,9 @@ impl Formatter {
         let start = out.len();
         let done = match self.format {
             Format::Aesop => aesop::key(row, out),
+            Format::Debezium => debezium::key(row, out),
+            Format::Maxwell => maxwell::key(row, out),
+            Format::AesopV1 => aesop_v1::key(row, out),
         };
         if done.is_err() {
             out.truncate(start);

@@ -39,8 +39,8 @@ pub struct Args {
     /// End when everything that was committed at the start is shown.
     #[arg(long)]
     pub until_caught_up: bool,
-    /// Shape of the JSON.
-    #[arg(long, default_value = "aesop", value_parser = format_of)]
+    /// Shape of the JSON: aesop, debezium, maxwell or aesop-v1.
+    #[arg(long, default_value = "aesop")]
     pub format: Format,
     /// Keeps the place in this file, and goes on from there the next time.
     #[arg(long, value_name = "FILE")]
@@ -54,13 +54,6 @@ pub struct Args {
     /// The source's name in the messages.
     #[arg(long, default_value = "tail")]
     pub source: String,
-}
-
-fn format_of(text: &str) -> Result<Format, String> {
-    match text {
-        "aesop" => Ok(Format::Aesop),
-        _ => Err("the formats are: aesop".to_owned()),
-    }
 }
 
 /// Shows changes until `shutdown`, or until caught up if asked to.

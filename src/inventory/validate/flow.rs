@@ -266,15 +266,6 @@ impl Check<'_, '_> {
             }
         }
         let format = given.format.unwrap_or(Format::Aesop);
-        let not_yet = match format {
-            Format::Aesop => None,
-            Format::Debezium => Some("debezium"),
-            Format::Maxwell => Some("maxwell"),
-            Format::AesopV1 => Some("aesop-v1"),
-        };
-        if let Some(format) = not_yet {
-            self.not_yet(&at.key("format"), &format!("`format: {format}`"), "use `aesop`");
-        }
         let topic = given.topic.as_deref().unwrap_or(d::TOPIC);
         self.topic(&at.key("topic"), topic);
         for (key, number) in
@@ -287,7 +278,12 @@ impl Check<'_, '_> {
         config::KafkaSink {
             bootstrap: given.bootstrap.clone(),
             topic: topic.to_owned(),
-            format: config::Format::Aesop,
+            format: match format {
+                Format::Aesop => config::Format::Aesop,
+                Format::Debezium => config::Format::Debezium,
+                Format::Maxwell => config::Format::Maxwell,
+                Format::AesopV1 => config::Format::AesopV1,
+            },
             topic_partitions: given.topic_partitions.unwrap_or(d::TOPIC_PARTITIONS).into(),
             replication_factor: given.replication_factor.map(i32::from),
             cleanup_policy: match given.cleanup_policy {
