@@ -21,8 +21,9 @@ cleanup() { # what this script started ends, newest first; mounts end with the n
         for _ in $(seq 200); do kill -0 "$pid" 2>/dev/null || break; sleep 0.05; done
         kill -9 "$pid" 2>/dev/null || true
     done
-    for mount in $(awk -v work="$work/" 'index($2, work) == 1 {print $2}' /proc/mounts | sort -r); do umount "$mount" || true; done
-    rm -rf "$work"
+    cd /
+    for mount in $(awk -v work="$work/" 'index($2, work) == 1 {print $2}' /proc/mounts | sort -r); do umount -l "$mount" 2>/dev/null || true; done
+    rm -rf --one-file-system "$work"
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM

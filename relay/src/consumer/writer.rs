@@ -17,6 +17,8 @@ use tokio::sync::mpsc;
 
 /// How long to wait for room in a full sink before looking whether to stop.
 const FULL_WAIT: Duration = Duration::from_millis(20);
+/// Acknowledgements to wait for in a full sink: a small part of what it holds, so that it never runs dry.
+const FULL_WAIT_ACKS: usize = 4096;
 /// Between two attempts to create a topic.
 const TOPIC_RETRY: Duration = Duration::from_millis(500);
 /// How long a clean stop waits for acknowledgements; what is not acknowledged is sent again by the next owner.
@@ -267,7 +269,7 @@ impl Writer {
             match self.sink.send(record) {
                 Ok(()) => return Ok(()),
                 Err(SendError::Full) => {
-                    self.shared.acks.wait(FULL_WAIT);
+                    self.shared.acks.wait(FULL_WAIT_ACKS, FULL_WAIT);
                     self.shared.collect();
                     self.check()?;
                 }

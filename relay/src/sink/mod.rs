@@ -85,34 +85,49 @@ pub type Ack = (u64, Option<Failure>);
 /// Acknowledgements on their way from a sink's own threads. Bounded by what the sink takes.
 #[derive(Debug, Default)]
 pub struct Acks {
-    inner: Mutex<Vec<Ack>>,
-    arrived: Condvar,
+    inner: Mutex<Arrived>,
+    enough: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Arrived {
+    acks: Vec<Ack>,
+    /// The number at which somebody who waits goes on.
+    wanted: usize,
 }
 
 impl Acks {
-    fn lock(&self) -> MutexGuard<'_, Vec<Ack>> {
+    fn lock(&self) -> MutexGuard<'_, Arrived> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sink reports.
     pub fn push(&self, token: u64, failure: Option<Failure>) {
         let mut inner = self.lock();
-        let first = inner.is_empty();
-        inner.push((token, failure));
+        // A failure is worth knowing at once.
+        let wake = failure.is_some() || inner.acks.len() + 1 == inner.wanted;
+        inner.acks.push((token, failure));
         drop(inner);
-        if first {
-            self.arrived.notify_all();
+        if wake {
+            self.enough.notify_all();
         }
     }
 
     /// Takes everything reported so far.
     pub fn take(&self) -> Vec<Ack> {
-        std::mem::take(&mut *self.lock())
+        std::mem::take(&mut self.lock().acks)
     }
 
-    /// Waits until something is reported, at most `timeout`.
-    pub fn wait(&self, timeout: Duration) {
-        let inner = self.lock();
-        drop(self.arrived.wait_timeout_while(inner, timeout, |inner| inner.is_empty()));
+    /// Waits until `wanted` are reported or one has failed, at most `timeout`. More than one, so that a full sink is
+    /// filled by many records at a time: to wake up for each costs more than to send it.
+    pub fn wait(&self, wanted: usize, timeout: Duration) {
+        let mut inner = self.lock();
+        inner.wanted = wanted;
+        let few = |inner: &mut Arrived| {
+            inner.acks.len() < wanted && inner.acks.last().is_none_or(|(_, failure)| failure.is_none())
+        };
+        let (mut inner, _) =
+            self.enough.wait_timeout_while(inner, timeout, few).unwrap_or_else(PoisonError::into_inner);
+        inner.wanted = 0;
     }
 }
