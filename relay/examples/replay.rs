@@ -8,12 +8,14 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
+use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 struct Kept {
     partition: i32,
@@ -44,12 +46,8 @@ fn read(bootstrap: &str, topic: &str) -> anyhow::Result<(i32, Vec<Kept>)> {
         .set("enable.partition.eof", "false")
         .create()?;
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
-    let partitions: Vec<i32> = metadata
-        .topics()
-        .iter()
-        .flat_map(|topic| topic.partitions())
-        .map(|partition| partition.id())
-        .collect();
+    let partitions: Vec<i32> =
+        metadata.topics().iter().flat_map(MetadataTopic::partitions).map(MetadataPartition::id).collect();
     let (mut list, mut wanted) = (TopicPartitionList::new(), 0);
     for partition in &partitions {
         list.add_partition_offset(topic, *partition, Offset::Beginning)?;
@@ -138,13 +136,12 @@ fn main() -> anyhow::Result<()> {
             }
         }
     }
-    producer.flush(Duration::from_secs(300))?;
+    producer.flush(Duration::from_mins(5))?;
     let (seconds, used) = (clock.elapsed().as_secs_f64(), cpu()? - before);
     let acked = producer.context().0.load(Ordering::Relaxed);
     let bytes: usize = kept.iter().map(|row| row.value.as_ref().map_or(0, Vec::len)).sum();
-    println!(
-        "records {acked} seconds {seconds:.2} cpu {used:.2} mean_value_bytes {}",
-        bytes / kept.len().max(1)
-    );
+    let mean = bytes / kept.len().max(1);
+    let mut out = std::io::stdout();
+    writeln!(out, "records {acked} seconds {seconds:.2} cpu {used:.2} mean_value_bytes {mean}")?;
     Ok(())
 }

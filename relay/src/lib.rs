@@ -15,6 +15,7 @@ pub mod decode;
 pub mod event;
 pub mod format;
 pub mod group;
+pub mod gtid;
 pub mod log;
 pub mod mysql;
 pub mod position;

@@ -131,6 +131,10 @@ impl Writer {
                 lanes.covered(source, covered.position, &file, covered.commit_time_us);
                 if let Some(state) = lanes.sources.get_mut(source) {
                     state.head = covered.head;
+                    // Another one after a failover.
+                    if *state.server_uuid != *covered.server_uuid {
+                        state.server_uuid = covered.server_uuid.as_str().into();
+                    }
                 }
             }
         }

@@ -21,13 +21,12 @@ pub(super) fn image(
     out.push(b'{');
     let mut first = true;
     let mut values = Values::new(schema, image)?;
-    while let Some((_, column, value)) = values.next()? {
+    while let Some((index, column, value)) = values.next()? {
         if !first {
             out.push(b',');
         }
         first = false;
-        text::write_str(&column.name, out);
-        out.push(b':');
+        out.extend_from_slice(schema.member(index));
         match value {
             Some(bytes) => write(column, bytes, out)?,
             None => out.extend_from_slice(b"null"),
@@ -79,13 +78,11 @@ pub(super) fn key_members(
             text::write_str(&format!("{prefix}{}", column.name), out);
         }
         out.push(b':');
-        match value {
-            Some(bytes) => write(column, bytes, out),
-            None => {
-                out.extend_from_slice(b"null");
-                Ok(())
-            }
+        if let Some(bytes) = value {
+            return write(column, bytes, out);
         }
+        out.extend_from_slice(b"null");
+        Ok(())
     })
 }
 

@@ -114,44 +114,51 @@ fn times(row: &RowContext<'_>, out: &mut Vec<u8>) {
 
 fn value(column: &Column, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
     let start = out.len();
-    match &column.kind {
-        ColumnKind::Bit { bits: 1 } => common::boolean(bytes.first().is_some_and(|byte| byte & 1 == 1), out),
-        ColumnKind::Bit { .. } => {
+    if let ColumnKind::Geometry { .. } = &column.kind {
+        geometry(bytes, out);
+        return Ok(());
+    }
+    // What is written here first is what the native shape has: checked, and where Debezium differs, replaced.
+    write_value(&column.kind, bytes, out)?;
+    if let ColumnKind::Bit { bits } = &column.kind {
+        out.truncate(start);
+        if *bits == 1 {
+            common::boolean(bytes.first().is_some_and(|byte| byte & 1 == 1), out);
+        } else {
             // Debezium's bits begin with the lowest byte, the server's with the highest.
             let lowest_first: Vec<u8> = bytes.iter().rev().copied().collect();
             text::write_base64(&lowest_first, out);
         }
-        ColumnKind::Set { members, .. } => {
-            // Also checks that each bit has a member.
-            write_value(&column.kind, bytes, out)?;
-            out.truncate(start);
-            let bit = |i: usize| bytes.get(i / 8).is_some_and(|byte| byte >> (i % 8) & 1 == 1);
-            let set: Vec<&str> =
-                members.iter().enumerate().filter(|(i, _)| bit(*i)).map(|(_, name)| name.as_str()).collect();
-            text::write_str(&set.join(","), out);
-        }
-        ColumnKind::Json { .. } => {
-            write_value(&column.kind, bytes, out)?;
-            let document = out.split_off(start);
-            let document =
-                std::str::from_utf8(&document).map_err(|_| DecodeError::Invalid("JSON document"))?;
-            text::write_str(document, out);
-        }
-        ColumnKind::Geometry { .. } => geometry(bytes, out),
-        kind => {
-            write_value(kind, bytes, out)?;
-            let unit = match kind {
-                ColumnKind::Date => Unit::Days,
-                ColumnKind::DateTime { fraction: 0..=3 } | ColumnKind::OldDateTime => Unit::Millis,
-                ColumnKind::DateTime { .. } => Unit::Micros,
-                ColumnKind::Time { .. } | ColumnKind::OldTime => Unit::OfDay,
-                ColumnKind::Timestamp { .. } | ColumnKind::OldTimestamp => Unit::Text,
-                _ => return Ok(()),
-            };
-            temporal(column, unit, start, out);
-        }
+    } else if let ColumnKind::Set { members, .. } = &column.kind {
+        out.truncate(start);
+        let bit = |i: usize| bytes.get(i / 8).is_some_and(|byte| byte >> (i % 8) & 1 == 1);
+        let set: Vec<&str> =
+            members.iter().enumerate().filter(|(i, _)| bit(*i)).map(|(_, name)| name.as_str()).collect();
+        text::write_str(&set.join(","), out);
+    } else if let ColumnKind::Json { .. } = &column.kind {
+        let document = out.split_off(start);
+        let document = std::str::from_utf8(&document).map_err(|_| DecodeError::Invalid("JSON document"))?;
+        text::write_str(document, out);
+    } else if let Some(unit) = unit(&column.kind) {
+        temporal(column, unit, start, out);
     }
     Ok(())
+}
+
+fn unit(kind: &ColumnKind) -> Option<Unit> {
+    if matches!(kind, ColumnKind::Date) {
+        Some(Unit::Days)
+    } else if matches!(kind, ColumnKind::DateTime { fraction: 0..=3 } | ColumnKind::OldDateTime) {
+        Some(Unit::Millis)
+    } else if matches!(kind, ColumnKind::DateTime { .. }) {
+        Some(Unit::Micros)
+    } else if matches!(kind, ColumnKind::Time { .. } | ColumnKind::OldTime) {
+        Some(Unit::OfDay)
+    } else if matches!(kind, ColumnKind::Timestamp { .. } | ColumnKind::OldTimestamp) {
+        Some(Unit::Text)
+    } else {
+        None
+    }
 }
 
 /// What Debezium counts a temporal type in.

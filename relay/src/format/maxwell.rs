@@ -138,17 +138,16 @@ fn value(column: &Column, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeE
         return Ok(());
     }
     write_value(&column.kind, bytes, out)?;
-    match &column.kind {
-        ColumnKind::Decimal { .. } => unquote(start, out),
-        ColumnKind::DateTime { .. } | ColumnKind::OldDateTime => space_for_t(start, out),
-        ColumnKind::Timestamp { .. } | ColumnKind::OldTimestamp => {
-            space_for_t(start, out);
-            // The Z before the closing quote.
-            if out.len() >= start + 2 {
-                out.remove(out.len() - 2);
-            }
+    if matches!(column.kind, ColumnKind::Decimal { .. }) {
+        unquote(start, out);
+    } else if matches!(column.kind, ColumnKind::DateTime { .. } | ColumnKind::OldDateTime) {
+        space_for_t(start, out);
+    } else if matches!(column.kind, ColumnKind::Timestamp { .. } | ColumnKind::OldTimestamp) {
+        space_for_t(start, out);
+        // The Z before the closing quote.
+        if out.len() >= start + 2 {
+            out.remove(out.len() - 2);
         }
-        _ => {}
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ fn image(created: u64, exact: Option<u64>) -> Vec<u8> {
         bytes.extend_from_slice(&(exact | 1 << 39).to_be_bytes()[3..]);
         bytes.extend_from_slice(&[0, 0, 5]);
     }
-    bytes.extend_from_slice(&(2026u32 << 9 | 11 << 5 | 22).to_le_bytes()[..3]);
+    bytes.extend_from_slice(&((2026u32 * 16 + 11) * 32 + 22).to_le_bytes()[..3]);
     bytes.extend_from_slice(&[0x7f, 0xf0, 0]);
     bytes.extend_from_slice(&1_795_359_773u32.to_be_bytes());
     bytes.extend_from_slice(&[1, 1, 2, 3]);
@@ -63,7 +63,7 @@ fn image(created: u64, exact: Option<u64>) -> Vec<u8> {
 }
 
 fn moment(year: u64, month: u64, day: u64) -> u64 {
-    (year * 13 + month) << 22 | day << 17 | 15 << 12 | 2 << 6 | 53
+    ((((year * 13 + month) * 32 + day) * 32 + 15) * 64 + 2) * 64 + 53
 }
 
 fn txn(rows: u64) -> TxnHeader {

@@ -26,6 +26,7 @@ pub use state::{LogState, Mark, Place};
 pub use writer::Writer;
 
 use crate::mysql::{LastTransaction, Start};
+use crate::position::Position;
 use crate::schema::SchemaId;
 use crate::wire::frame::StartFrom;
 use crate::wire::{Sealed, block};
@@ -98,6 +99,12 @@ struct TailCache {
     bytes: usize,
 }
 
+impl TailCache {
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
 impl Log {
     /// Opens the log: checks the last segment, cuts a torn tail.
     pub fn open(options: Options) -> Result<(Self, Writer), LogError> {
@@ -132,6 +139,21 @@ impl Log {
     /// A new follower. Where it begins is settled when it first reads: until the log has a beginning, it waits.
     pub fn reader(&self, from: StartFrom) -> Reader {
         Reader::new(self.clone(), from)
+    }
+
+    /// The GTIDs of the transactions that start at `position` or later.
+    pub async fn gtids_since(&self, position: Position) -> Result<Vec<String>, ReadError> {
+        let state = self.state();
+        let mut gtids = Vec::new();
+        if state.last.as_ref().is_none_or(|last| last.position < position) {
+            return Ok(gtids);
+        }
+        let mut reader = self.reader(StartFrom::Position { position, rows: 0 });
+        while let Some(block) = reader.try_next(&state).await? {
+            let found = block.gtids().map_err(|error| reader.damaged(error))?;
+            gtids.extend(found.into_iter().filter(|(at, _)| *at >= position).map(|(_, gtid)| gtid));
+        }
+        Ok(gtids)
     }
 
     /// A schema's definition, if the log has it.

@@ -62,6 +62,15 @@ impl Reader {
         if state.tail == Some(place) { state.covered.clone() } else { Some(at.mark.clone()) }
     }
 
+    /// The error of a block that this reader gave out.
+    pub(super) fn damaged(&self, error: BlockError) -> ReadError {
+        let place = self
+            .at
+            .as_ref()
+            .map_or_else(Place::default, |at| Place { segment: at.segment.seq(), offset: at.offset });
+        damaged(place, error)
+    }
+
     pub(super) async fn try_next(&mut self, state: &LogState) -> Result<Option<Sealed>, ReadError> {
         let (Some(tail), Some(lowest), Some(covered)) = (state.tail, &state.lowest, &state.covered) else {
             return Ok(None);

@@ -1,7 +1,7 @@
 //! Appends transactions.
 
 use super::segment::{Header, Segment};
-use super::{Log, LogError, Mark, Place};
+use super::{Log, LogError, LogState, Mark, Place};
 use crate::event::{RowChange, TransactionSink, TxnEnd, TxnStart};
 use crate::mysql::LastTransaction;
 use crate::position::Position;
@@ -29,6 +29,8 @@ pub struct Writer {
     last: Option<(LastTransaction, i64)>,
     /// Read up to here, not yet said in a block.
     covered: Option<Mark>,
+    /// Number of the first segment of an empty log.
+    next: u64,
 }
 
 #[derive(Debug)]
@@ -68,7 +70,24 @@ impl Writer {
             // Defining a schema once more is harmless.
             defined: HashMap::new(),
         });
-        Self { log, active, builder: None, open: None, last: None, covered: None }
+        Self { log, active, builder: None, open: None, last: None, covered: None, next: 1 }
+    }
+
+    /// Forgets everything, on disk too: the log begins anew.
+    pub fn clear(&mut self) -> Result<(), LogError> {
+        self.active = None;
+        self.forget();
+        let inner = &self.log.inner;
+        let old = std::mem::take(&mut *inner.segments.write().unwrap_or_else(PoisonError::into_inner));
+        super::lock(&inner.unsynced).clear();
+        super::lock(&inner.tail).clear();
+        inner.state.send_replace(LogState::default());
+        for segment in old.values() {
+            segment.remove(&inner.options.dir)?;
+        }
+        // Not the one after the last: whoever still reads there must notice.
+        self.next = old.keys().next_back().map_or(1, |last| last + 2);
+        Ok(())
     }
 
     /// The log being written.
@@ -125,7 +144,7 @@ impl Writer {
             self.roll()?;
         }
         if self.active.is_none() {
-            self.create(1, at.clone(), None)?;
+            self.create(self.next, at.clone(), None)?;
         }
         Ok(())
     }
@@ -303,7 +322,7 @@ impl Writer {
             return Err(LogError::OutOfTurn("covered inside a transaction"));
         }
         if self.active.is_none() {
-            self.create(1, mark.clone(), None)?;
+            self.create(self.next, mark.clone(), None)?;
         }
         if self.builder.as_ref().is_some_and(|builder| !builder.fits_file(mark.position, &mark.file_name)) {
             self.seal()?;

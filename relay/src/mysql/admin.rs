@@ -22,6 +22,8 @@ pub struct BinaryLogs {
     pub current_file: String,
     /// Offset of its end.
     pub current_offset: u64,
+    /// GTIDs of everything before that end; empty on MariaDB.
+    pub current_gtids: String,
 }
 
 impl BinaryLogs {
@@ -72,11 +74,25 @@ pub(super) async fn list(connection: &mut Connection) -> Result<BinaryLogs, Erro
         Err(_) => connection.query(second).await?,
     };
     if let Some(row) = rows.into_iter().next() {
-        let mut fields = row.into_iter().flatten();
+        let mut fields = row.into_iter().map(Option::unwrap_or_default);
         logs.current_file = fields.next().unwrap_or_default();
         logs.current_offset = fields.next().and_then(|text| text.parse().ok()).unwrap_or(0);
+        // Behind the two database filters of the server.
+        logs.current_gtids = fields.nth(2).unwrap_or_default();
     }
     Ok(logs)
+}
+
+/// The GTIDs of everything before a binlog file, as the file itself says at its beginning.
+pub(super) async fn gtids_before(connection: &mut Connection, file: &str) -> Result<Option<String>, Error> {
+    // A file's name is quoted by doubling what would end the string.
+    let file = file.replace('\'', "''").replace('\\', "\\\\");
+    let rows = connection.query(&format!("SHOW BINLOG EVENTS IN '{file}' LIMIT 3")).await?;
+    Ok(rows.into_iter().find_map(|row| {
+        let mut fields = row.into_iter().map(Option::unwrap_or_default);
+        // File, offset, type, server, end, content.
+        (fields.nth(2)? == "Previous_gtids").then(|| fields.nth(2).unwrap_or_default())
+    }))
 }
 
 pub(super) fn flavor(version: &str) -> Flavor {
@@ -94,6 +110,7 @@ mod tests {
             files: vec![file("b.000001", 100), file("b.000002", 200), file("b.000003", 50)],
             current_file: "b.000003".to_owned(),
             current_offset: 50,
+            current_gtids: String::new(),
         };
         assert_eq!(logs.bytes_behind("b.000001", 40), Some(310));
         assert_eq!(logs.bytes_behind("b.000003", 50), Some(0));

@@ -52,7 +52,8 @@ pub enum Definite {
     },
     /// Another server answers at the address.
     #[error(
-        "{address} is another server than before: expected {expected}, found {found}; after a failover begin a new epoch"
+        "{address} is another server than before: expected {expected}, found {found}, and without GTIDs nobody can tell whether it has \
+         the same transactions; put the former server back, or set gtid_mode = ON on both, or give the source another name"
     )]
     WrongServer {
         /// `host:port`.
@@ -62,10 +63,25 @@ pub enum Definite {
         /// Identity found.
         found: String,
     },
+    /// Another server answers at the address, and it lacks what was served of the one before.
+    #[error(
+        "{address} is now server {found}, which lacks transactions that were served from {expected}: {missing}; let it catch up, or \
+         put a server that has them at this address; if they are lost for good, give the source another name and take a snapshot"
+    )]
+    Behind {
+        /// `host:port`.
+        address: String,
+        /// Identity on record.
+        expected: String,
+        /// Identity found.
+        found: String,
+        /// GTIDs.
+        missing: String,
+    },
     /// The binlog at the known position holds something else.
     #[error(
         "{file} at {offset} does not hold the transaction read from there before: expected {expected}, found {found}; the binlog was \
-         reset or belongs to another server: begin a new epoch"
+         reset or restored from elsewhere: put the former one back, or give the source another name, take a snapshot and accept the gap"
     )]
     Diverged {
         /// Binlog file.

@@ -3,11 +3,14 @@
 use super::admin::BinaryLogs;
 use super::connection::{Connection, Password, address};
 use super::preflight::now_us;
-use super::{Definite, Error, Flavor, ServerIdentity, Start, State, StatusCell, packet, preflight};
+use super::{
+    Definite, Error, Executed, Flavor, ServerIdentity, Start, State, StatusCell, admin, packet, preflight,
+};
 use crate::config;
 use crate::decode::filter::{ColumnFilter, TableFilter};
 use crate::decode::stream::{Assembler, Counts, Progress, StreamError, file_number};
 use crate::event::TransactionSink;
+use crate::gtid::GtidSet;
 use crate::position::Position;
 use futures_util::FutureExt as _;
 use std::time::{Duration, Instant};
@@ -43,6 +46,9 @@ pub struct Job {
     pub start: Start,
     /// `server_uuid` that must answer ([`super::ServerIdentity::server_uuid`]); none takes whoever does.
     pub expected_server: Option<String>,
+    /// What was read before, in GTIDs; if it is not known, or older than the start, it is found out by reading the
+    /// start's file from its beginning.
+    pub executed: Option<Executed>,
     /// End when everything committed by the time of connecting is handed on.
     pub until_caught_up: bool,
 }
@@ -76,6 +82,7 @@ pub async fn run<S: TransactionSink>(
         backoff: BACKOFF_MIN,
         reported: Counts::default(),
         expected_server: job.expected_server.clone(),
+        executed: job.executed.as_ref().and_then(|known| Some((known.position, known.gtids.parse().ok()?))),
     };
     let result = reader.run(sink, shutdown).await;
     status.update(|s| {
@@ -97,6 +104,8 @@ struct Reader<'a> {
     backoff: Duration,
     reported: Counts,
     expected_server: Option<String>,
+    /// All GTIDs before a point that is at or before the start.
+    executed: Option<(Position, GtidSet)>,
 }
 
 /// Where a dump begins.
@@ -152,7 +161,19 @@ impl Reader<'_> {
         if let Some(last) = assembler.last() {
             self.start = Start::After(last);
         }
+        if let Some(executed) = assembler.executed().filter(|_| assembler.boundary().0.file > 0) {
+            self.executed = Some((assembler.boundary().0, executed.clone()));
+        }
+        self.report_executed(&assembler);
         Ok(())
+    }
+
+    fn report_executed(&self, assembler: &Assembler) {
+        let position = assembler.boundary().0;
+        if let Some(executed) = assembler.executed().filter(|_| position.file > 0) {
+            let executed = Executed { position, gtids: executed.to_string() };
+            self.status.update(|s| s.executed = Some(executed));
+        }
     }
 
     async fn session<S: TransactionSink>(&mut self, sink: &mut S) -> Result<Ended, Error> {
@@ -164,6 +185,7 @@ impl Reader<'_> {
         let mut connection = Connection::open(config, &password).await?;
         let (server, logs) = preflight::examine(&mut connection, config).await?;
         self.check_server(&server)?;
+        self.find_executed(&mut connection, &server, &logs).await?;
         let dump = self.plan(&server, &logs)?;
         self.prepare(&mut connection, &server).await?;
         connection.command(&dump.command).await?;
@@ -194,6 +216,52 @@ impl Reader<'_> {
         }
     }
 
+    /// Sees to it that the GTIDs before the start, or before some point on the way to it, are known.
+    async fn find_executed(
+        &mut self,
+        connection: &mut Connection,
+        server: &ServerIdentity,
+        logs: &BinaryLogs,
+    ) -> Result<(), Error> {
+        if server.flavor == Flavor::MariaDb || server.gtids.is_empty() && logs.current_gtids.is_empty() {
+            self.executed = None;
+            return Ok(());
+        }
+        let epoch = self.job.epoch;
+        let start = match &self.start {
+            Start::Gtid(_) => return Ok(()),
+            Start::Latest => {
+                let file = file_number(&logs.current_file).unwrap_or(0);
+                let position = Position::new(epoch, file, logs.current_offset);
+                self.executed = logs.current_gtids.parse().ok().map(|set| (position, set));
+                return Ok(());
+            }
+            Start::Earliest => logs
+                .files
+                .first()
+                .and_then(|file| file_number(&file.name))
+                .map(|file| Position::new(epoch, file, FILE_START)),
+            Start::At(position) => Some(*position),
+            Start::Scn(scn) => Some(scn.position(epoch)),
+            Start::After(last) => Some(last.position),
+        };
+        let Some(start) = start else { return Ok(()) };
+        let named = |number| logs.files.iter().find(|file| file_number(&file.name) == Some(number));
+        let usable = |known: &(Position, GtidSet)| {
+            known.0.epoch == epoch && known.0 <= start && named(known.0.file).is_some()
+        };
+        if self.executed.as_ref().is_some_and(usable) {
+            return Ok(());
+        }
+        self.executed = None;
+        if let Some(file) = named(start.file) {
+            let before = admin::gtids_before(connection, &file.name).await?;
+            let position = Position::new(epoch, start.file, FILE_START);
+            self.executed = before.and_then(|set| Some((position, set.parse().ok()?)));
+        }
+        Ok(())
+    }
+
     /// Turns the start into a dump command.
     fn plan(&mut self, server: &ServerIdentity, logs: &BinaryLogs) -> Result<Dump, Definite> {
         let job = self.job;
@@ -214,11 +282,22 @@ impl Reader<'_> {
             wanted,
             reason: reason.to_owned(),
         };
+        let executed = &self.executed;
         let from = |file: &str, offset: u64, assembler: Assembler| {
+            let wanted = format!("{file}:{offset}");
+            // Where the GTIDs before are known; from there to the start is passed over.
+            let known = executed.as_ref().and_then(|(known, set)| {
+                let file = logs.files.iter().find(|f| file_number(&f.name) == Some(known.file))?;
+                Some((file.name.as_str(), known.offset, set))
+            });
+            let (file, offset, assembler) = match known {
+                Some((name, at, set)) => (name, at, assembler.knowing(set.clone())),
+                None => (file, offset, assembler),
+            };
             // The command has 32 bits: what lies beyond is reached from the file's start, passing over the rest.
             let at = u32::try_from(offset).or_else(|_| u32::try_from(FILE_START)).unwrap_or(4);
             let command = packet::dump(server_id, file, at.max(4));
-            Dump { command, wanted: format!("{file}:{offset}"), assembler }
+            Dump { command, wanted, assembler }
         };
         match &self.start {
             Start::Earliest | Start::Latest => {
@@ -245,6 +324,10 @@ impl Reader<'_> {
                     ))
                 })?;
                 let command = packet::dump_gtid(server_id, &encoded);
+                let assembler = match set.parse() {
+                    Ok(set) => assembler.knowing(set),
+                    Err(_) => assembler,
+                };
                 Ok(Dump { command, wanted: set.clone(), assembler })
             }
         }
@@ -337,6 +420,9 @@ impl Reader<'_> {
                 sink.covered(boundary, file, commit_time_us).map_err(sink_error)?;
                 sink.flush().map_err(sink_error)?;
                 return Ok(Ended::CaughtUp);
+            }
+            if due && let Some(assembler) = &self.assembler {
+                self.report_executed(assembler);
             }
         }
     }

@@ -36,6 +36,15 @@ pub enum State {
     Stopped,
 }
 
+/// What of a source was read, in GTIDs.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Executed {
+    /// A point between transactions.
+    pub position: Position,
+    /// The GTIDs of everything before it, wanted or not.
+    pub gtids: String,
+}
+
 /// A source's numbers at a moment.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
@@ -45,6 +54,8 @@ pub struct Status {
     pub server: Option<ServerIdentity>,
     /// Start of the last whole transaction handed on.
     pub position: Option<Position>,
+    /// What was read so far, at most a second ago; none without GTIDs.
+    pub executed: Option<Executed>,
     /// Name of the binlog file being read.
     pub file_name: Arc<str>,
     /// Offset just behind the last event read from that file.

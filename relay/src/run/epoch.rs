@@ -1,7 +1,11 @@
 //! Which epoch a source is in: all relays agree on it in ZooKeeper, and each keeps a copy for when that is away.
+//!
+//! An epoch is a run of one server's binlog. When another server answers at the source's address, and has all that was
+//! served, the relay that has read furthest begins the next epoch, by making its znode: only one relay can.
 
 use crate::config::Mysql;
-use crate::mysql;
+use crate::gtid::GtidSet;
+use crate::mysql::{self, Definite, Flavor, ServerIdentity};
 use crate::zk::Zk;
 use crate::zk::types::EpochNode;
 use serde::{Deserialize, Serialize};
@@ -25,57 +29,145 @@ pub(super) enum EpochError {
     Mysql(mysql::Error),
 }
 
-/// The epoch in force; begins the first one when there is none.
-pub(super) async fn settle(
-    source: &str,
-    mysql: &Mysql,
-    dir: &Path,
-    zk: Option<&Zk>,
-) -> Result<Epoch, EpochError> {
-    let copy = read(dir);
-    let epoch = match (zk, copy) {
-        (None, Some(copy)) => return Ok(copy),
-        (None, None) => Epoch { number: FIRST, node: node(mysql).await? },
-        (Some(zk), None) => {
-            zk.connected().await;
-            agree(source, mysql, zk).await?
+impl From<crate::zk::Error> for EpochError {
+    fn from(error: crate::zk::Error) -> Self {
+        Self::Transient(error.to_string())
+    }
+}
+
+impl From<Definite> for EpochError {
+    fn from(error: Definite) -> Self {
+        Self::Mysql(error.into())
+    }
+}
+
+/// What an epoch is settled from.
+pub(super) struct Asking<'a> {
+    /// The source's name.
+    pub(super) source: &'a str,
+    /// This relay's name in ZooKeeper.
+    pub(super) relay: &'a str,
+    /// Who is asked.
+    pub(super) mysql: &'a Mysql,
+    /// Where the copy is.
+    pub(super) dir: &'a Path,
+    pub(super) zk: Option<&'a Zk>,
+    /// The GTIDs of all that this relay has read; none where it does not know.
+    pub(super) executed: Option<&'a GtidSet>,
+    /// The last transaction in this relay's log.
+    pub(super) highest: Option<crate::position::Position>,
+}
+
+impl Asking<'_> {
+    /// The epoch in force; begins the first one when there is none, and the next one when another server answers that
+    /// has everything.
+    pub(super) async fn settle(&self) -> Result<Epoch, EpochError> {
+        let server = mysql::admin::identify(self.mysql).await.map_err(EpochError::Mysql)?;
+        let mut epoch = self.agreed(&server).await?;
+        if epoch.node.server_uuid != server.server_uuid {
+            epoch = self.fail_over(&epoch, &server).await?;
         }
-        (Some(zk), Some(copy)) => {
-            let agreed = tokio::time::timeout(ZK_TIMEOUT, async {
+        self.keep(&epoch)?;
+        Ok(epoch)
+    }
+
+    fn keep(&self, epoch: &Epoch) -> Result<(), EpochError> {
+        let dir = self.dir.display();
+        write(self.dir, epoch).map_err(|error| EpochError::Transient(format!("{dir}: {error}")))
+    }
+
+    async fn agreed(&self, server: &ServerIdentity) -> Result<Epoch, EpochError> {
+        let copy = read(self.dir);
+        match (self.zk, copy) {
+            (None, Some(copy)) => Ok(copy),
+            (None, None) => Ok(Epoch { number: FIRST, node: node(server, String::new()) }),
+            (Some(zk), None) => {
                 zk.connected().await;
-                agree(source, mysql, zk).await
-            });
-            match agreed.await {
-                Ok(Ok(agreed)) => agreed,
-                Ok(Err(EpochError::Mysql(error))) => return Err(EpochError::Mysql(error)),
-                Ok(Err(EpochError::Transient(_))) | Err(_) => {
-                    tracing::warn!(source, "zookeeper is away; the epoch last agreed on is used");
-                    copy
+                self.agree(server, zk).await
+            }
+            (Some(zk), Some(copy)) => {
+                let agreed = tokio::time::timeout(ZK_TIMEOUT, async {
+                    zk.connected().await;
+                    self.agree(server, zk).await
+                });
+                match agreed.await {
+                    Ok(Ok(agreed)) => Ok(agreed),
+                    Ok(Err(EpochError::Mysql(error))) => Err(EpochError::Mysql(error)),
+                    Ok(Err(EpochError::Transient(_))) | Err(_) => {
+                        tracing::warn!(
+                            source = self.source,
+                            "zookeeper is away; the epoch last agreed on is used"
+                        );
+                        Ok(copy)
+                    }
                 }
             }
         }
-    };
-    write(dir, &epoch).map_err(|error| EpochError::Transient(format!("{}: {error}", dir.display())))?;
-    Ok(epoch)
+    }
+
+    async fn agree(&self, server: &ServerIdentity, zk: &Zk) -> Result<Epoch, EpochError> {
+        if let Some((number, node)) = zk.current_epoch(self.source).await? {
+            return Ok(Epoch { number, node });
+        }
+        zk.create_epoch(self.source, FIRST, &node(server, server.gtids.clone())).await?;
+        // Ours, or that of a relay that was quicker.
+        current(self.source, zk).await
+    }
+
+    /// Begins the epoch of the server that answers now, or refuses it.
+    async fn fail_over(&self, old: &Epoch, server: &ServerIdentity) -> Result<Epoch, EpochError> {
+        let address = format!("{}:{}", self.mysql.host, self.mysql.port);
+        let (expected, found) = (old.node.server_uuid.clone(), server.server_uuid.clone());
+        let theirs: Option<GtidSet> = server.gtids.parse().ok();
+        let known = self.executed.zip(theirs).filter(|(ours, _)| !ours.is_empty());
+        let Some((ours, theirs)) = known.filter(|_| server.flavor == Flavor::MySql) else {
+            return Err(Definite::WrongServer { address, expected, found }.into());
+        };
+        let missing = ours.minus(&theirs);
+        if !missing.is_empty() {
+            let missing = missing.to_string();
+            return Err(Definite::Behind { address, expected, found, missing }.into());
+        }
+        let next = Epoch { number: old.number + 1, node: node(server, ours.to_string()) };
+        let Some(zk) = self.zk else {
+            tracing::info!(source = self.source, epoch = next.number, server = found, "epoch begins");
+            return Ok(next);
+        };
+        if let Some(id) = self.further(zk).await? {
+            let reason = format!("relay {id} has read further: it begins the epoch of server {found}");
+            return Err(EpochError::Transient(reason));
+        }
+        if zk.create_epoch(self.source, next.number, &next.node).await? {
+            tracing::info!(source = self.source, epoch = next.number, server = found, "epoch begins");
+        }
+        let agreed = current(self.source, zk).await?;
+        if agreed.node.server_uuid == found {
+            return Ok(agreed);
+        }
+        let reason = format!("epoch {} is of another server than {found}; looking again", agreed.number);
+        Err(EpochError::Transient(reason))
+    }
+
+    /// A live relay whose log goes further than this one's.
+    async fn further(&self, zk: &Zk) -> Result<Option<String>, EpochError> {
+        let relays = zk.relays(self.source).await?;
+        Ok(relays
+            .into_iter()
+            .find(|(id, relay)| id != self.relay && relay.highest > self.highest)
+            .map(|(id, _)| id))
+    }
 }
 
-async fn agree(source: &str, mysql: &Mysql, zk: &Zk) -> Result<Epoch, EpochError> {
-    let transient = |error: crate::zk::Error| EpochError::Transient(error.to_string());
-    if let Some((number, node)) = zk.current_epoch(source).await.map_err(transient)? {
-        return Ok(Epoch { number, node });
-    }
-    let node = node(mysql).await?;
-    zk.create_epoch(source, FIRST, &node).await.map_err(transient)?;
-    // Ours, or that of a relay that was quicker.
-    let current = zk.current_epoch(source).await.map_err(transient)?;
+async fn current(source: &str, zk: &Zk) -> Result<Epoch, EpochError> {
+    let current = zk.current_epoch(source).await?;
     let (number, node) =
         current.ok_or_else(|| EpochError::Transient("the epoch's znode has gone".to_owned()))?;
     Ok(Epoch { number, node })
 }
 
-async fn node(mysql: &Mysql) -> Result<EpochNode, EpochError> {
-    let server = mysql::admin::identify(mysql).await.map_err(EpochError::Mysql)?;
-    Ok(EpochNode { server_uuid: server.server_uuid, start_gtids: server.gtids, file_base: server.file_base })
+fn node(server: &ServerIdentity, start_gtids: String) -> EpochNode {
+    let (server_uuid, file_base) = (server.server_uuid.clone(), server.file_base.clone());
+    EpochNode { server_uuid, start_gtids, file_base }
 }
 
 fn read(dir: &Path) -> Option<Epoch> {

@@ -5,6 +5,7 @@
 
 mod beans;
 mod epoch;
+mod executed;
 mod register;
 mod source;
 #[cfg(test)]
@@ -109,7 +110,8 @@ pub async fn run(config: RelayConfig, shutdown: CancellationToken) -> Result<(),
     let (mut sources, mut beans) = (Vec::new(), Vec::new());
     for (name, writer) in writers {
         let Some(settings) = config.sources.get(&name) else { continue };
-        let source = Source::new(name, settings.clone(), &config.data_dir, Arc::clone(&hub), zk.clone());
+        let id = config.id.clone();
+        let source = Source::new(name, id, settings.clone(), &config.data_dir, Arc::clone(&hub), zk.clone());
         let source = Arc::new(source);
         // Kept to the end: a source that has stopped must still say why.
         beans.push(beans::register(&registry, &source));

@@ -1,7 +1,9 @@
 //! One source: finds out where to begin, reads for ever, stops alone.
 
-use super::epoch::{self, Epoch};
+use super::epoch::{self, Asking, Epoch};
+use super::executed;
 use crate::config;
+use crate::gtid::GtidSet;
 use crate::log::{Log, LogError, Writer};
 use crate::mysql::source::{Ended, Job};
 use crate::mysql::{self, Definite, Start, State, StatusCell};
@@ -31,6 +33,8 @@ pub(super) struct Source {
     pub(super) status: StatusCell,
     pub(super) log: Log,
     pub(super) hub: Arc<Hub>,
+    /// The relay's name.
+    relay: String,
     config: config::Source,
     dir: PathBuf,
     zk: Option<Zk>,
@@ -86,6 +90,7 @@ impl From<Definite> for Failure {
 impl Source {
     pub(super) fn new(
         name: String,
+        relay: String,
         config: config::Source,
         data_dir: &Path,
         hub: Arc<Hub>,
@@ -96,7 +101,7 @@ impl Source {
         // The hub is made of the same names.
         let log = log.unwrap_or_else(|| unreachable!("source {name} is served"));
         let (status, connected_once) = (StatusCell::default(), AtomicBool::new(false));
-        Self { name, status, log, hub, config, dir, zk, connected_once }
+        Self { name, status, log, hub, relay, config, dir, zk, connected_once }
     }
 
     /// Why the source does not count as read, if it does not.
@@ -116,7 +121,21 @@ impl Source {
     }
 
     async fn session(&self, writer: &mut Writer, shutdown: &CancellationToken) -> Result<Ended, Failure> {
-        let epoch = epoch::settle(&self.name, &self.config.mysql, &self.dir, self.zk.as_ref()).await?;
+        let known = self.status.get().executed.or_else(|| executed::load(&self.dir, &self.log));
+        let ours = match &known {
+            Some(known) => executed::with_log(known, &self.log).await,
+            None => None,
+        };
+        let asking = Asking {
+            source: &self.name,
+            relay: &self.relay,
+            mysql: &self.config.mysql,
+            dir: &self.dir,
+            zk: self.zk.as_ref(),
+            executed: ours.as_ref(),
+            highest: self.log.state().last.map(|last| last.position),
+        };
+        let epoch = asking.settle().await?;
         if let Some(served) = self.hub.source(&self.name) {
             served.set_identity(Identity {
                 server_uuid: epoch.node.server_uuid.clone(),
@@ -124,9 +143,12 @@ impl Source {
                 file_base: epoch.node.file_base.clone(),
             });
         }
-        let start = match self.log.resume() {
-            Some(start) => start,
-            None => self.first_start(&epoch).await?,
+        let start = match (self.log.resume(), self.log.state().covered) {
+            (Some(_), Some(covered)) if covered.position.epoch < epoch.number => {
+                self.cross(writer, &epoch, ours.as_ref())?
+            }
+            (Some(start), _) => start,
+            (None, _) => self.first_start(&epoch).await?,
         };
         tracing::info!(source = %self.name, epoch = epoch.number, ?start, "reading begins");
         let job = Job {
@@ -136,9 +158,41 @@ impl Source {
             epoch: epoch.number,
             start,
             expected_server: Some(epoch.node.server_uuid),
+            executed: known.filter(|known| known.position.epoch == epoch.number),
             until_caught_up: false,
         };
-        Ok(mysql::source::run(&job, writer, &self.status, shutdown).await?)
+        match mysql::source::run(&job, writer, &self.status, shutdown).await {
+            // Settling the epoch anew tells whether it has everything.
+            Err(mysql::Error::Definite(error @ Definite::WrongServer { .. })) => {
+                Err(Failure::Transient(error.to_string()))
+            }
+            ended => Ok(ended?),
+        }
+    }
+
+    /// Where to go on in an epoch that began behind the log.
+    fn cross(&self, writer: &mut Writer, epoch: &Epoch, ours: Option<&GtidSet>) -> Result<Start, Failure> {
+        let bad =
+            |error: crate::gtid::GtidError| Failure::Definite(format!("epoch {}: {error}", epoch.number));
+        let start: GtidSet = epoch.node.start_gtids.parse().map_err(bad)?;
+        let none = GtidSet::default();
+        let ours = ours.unwrap_or(&none);
+        let more = ours.minus(&start);
+        if !more.is_empty() {
+            return Err(Failure::Definite(format!(
+                "epoch {} of source {} began without {more}, which this relay has read: stop it, remove {}, and start it; \
+                 consumers go on from another relay",
+                epoch.number,
+                self.name,
+                self.dir.display()
+            )));
+        }
+        let less = start.minus(ours);
+        if !less.is_empty() {
+            tracing::warn!(source = %self.name, epoch = epoch.number, missing = %less, "the log lacks the end of the former epoch and begins anew");
+            writer.clear().map_err(|error| Failure::Transient(error.to_string()))?;
+        }
+        Ok(Start::Gtid(epoch.node.start_gtids.clone()))
     }
 
     /// Where an empty log begins: as far back as any group still wants.
@@ -214,6 +268,11 @@ pub(super) async fn housekeep(source: Arc<Source>, shutdown: CancellationToken) 
         tokio::select! {
             () = shutdown.cancelled() => stop = true,
             _ = tick.tick() => {}
+        }
+        if let Some(executed) = source.status.get().executed
+            && let Err(error) = executed::store(&source.dir, &executed)
+        {
+            tracing::warn!(source = %source.name, %error, "what was read, in GTIDs, is not kept on disk now");
         }
         let log = source.log.clone();
         let done = tokio::task::spawn_blocking(move || log.sync().and_then(|()| log.evict(super::now_us())));

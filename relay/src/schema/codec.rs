@@ -81,7 +81,7 @@ impl TableSchema {
             return Err(input.damaged());
         }
         let id = SchemaId(xxhash_rust::xxh3::xxh3_64(bytes));
-        Ok(Self { id, database, table, columns, key })
+        Ok(Self::with(id, database, table, columns, key))
     }
 }
 

@@ -26,14 +26,28 @@ pub struct TableSchema {
     pub columns: Vec<Column>,
     /// Indices into `columns` of the primary key, in key order. Empty where the table has none.
     pub key: Vec<usize>,
+    /// By column: its name as a JSON string, and a colon. Written twice a row by every message.
+    members: Vec<Box<[u8]>>,
 }
 
 impl TableSchema {
     /// Builds a schema and computes its id.
     pub fn new(database: String, table: String, columns: Vec<Column>, key: Vec<usize>) -> Self {
-        let mut schema = Self { id: SchemaId(0), database, table, columns, key };
+        let mut schema = Self::with(SchemaId(0), database, table, columns, key);
         schema.id = SchemaId(xxhash_rust::xxh3::xxh3_64(&schema.serialize()));
         schema
+    }
+
+    fn with(id: SchemaId, database: String, table: String, columns: Vec<Column>, key: Vec<usize>) -> Self {
+        let member =
+            |column: &Column| format!("{}:", serde_json::Value::from(&*column.name)).into_bytes().into();
+        let members = columns.iter().map(member).collect();
+        Self { id, database, table, columns, key, members }
+    }
+
+    /// A column's name as a JSON string, and a colon.
+    pub(crate) fn member(&self, column: usize) -> &[u8] {
+        self.members.get(column).map_or(b"\"\":", |member| member)
     }
 }
 

@@ -17,11 +17,12 @@ use std::time::Duration;
 
 /// Bytes of records that wait in the producer, all topics together: with them the process stays far below
 /// 256 MiB.
-const QUEUE_KIB: u32 = 64 * 1024;
+const QUEUE_KIB: u32 = 32 * 1024;
 /// Records that wait in the producer: some 300 bytes of bookkeeping each.
 const QUEUE_RECORDS: u32 = 200_000;
-/// How long a record may wait for others to share its batch; short, for latency is what a reader feels.
-const LINGER_MS: &str = "5";
+/// How long a record may wait for others to share its batch; short, for latency is what a reader feels, and long
+/// enough that a backlog does not go out in thousands of small requests a second.
+const LINGER_MS: &str = "10";
 /// How long one attempt to create a topic may take.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The header that carries the owner's epoch.

@@ -80,6 +80,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         epoch: 1,
         expected_server: if args.from.is_none() { checkpoint.map(|c| c.server_uuid) } else { None },
         start,
+        executed: None,
         until_caught_up: args.until_caught_up,
     };
     let status = Arc::new(StatusCell::default());

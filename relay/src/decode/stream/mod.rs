@@ -10,6 +10,7 @@ use crate::decode::event::{self, Format, Header, code};
 use crate::decode::filter::{ColumnFilter, TableFilter};
 use crate::decode::rows as row_event;
 use crate::event::{TransactionSink, TxnStart};
+use crate::gtid::GtidSet;
 use crate::position::Position;
 use crate::schema::TableSchema;
 use std::collections::{HashMap, HashSet};
@@ -138,6 +139,8 @@ pub struct Assembler {
     prepared: HashSet<String>,
     scratch: Scratch,
     counts: Counts,
+    /// All transactions before `boundary`, wanted or not, where that is known.
+    executed: Option<GtidSet>,
 }
 
 impl std::fmt::Debug for Assembler {
@@ -180,7 +183,20 @@ impl Assembler {
             prepared: HashSet::new(),
             scratch: Scratch::default(),
             counts: Counts::default(),
+            executed: None,
         }
+    }
+
+    /// Counts GTIDs on from these: the ones of everything before the dump.
+    #[must_use]
+    pub fn knowing(mut self, executed: GtidSet) -> Self {
+        self.executed = Some(executed);
+        self
+    }
+
+    /// The GTIDs of everything before the boundary, where those before the dump were known.
+    pub fn executed(&self) -> Option<&GtidSet> {
+        self.executed.as_ref()
     }
 
     /// Passes over transactions that start before.

@@ -160,6 +160,9 @@ impl Assembler {
         let end_offset = self.offset;
         if let Some(txn) = self.txn.take() {
             self.last_commit_time_us = txn.start.commit_time_us;
+            if let (Some(executed), Some(gtid)) = (&mut self.executed, &txn.start.gtid) {
+                executed.insert(gtid);
+            }
             if txn.begun {
                 sink.commit(TxnEnd { end_offset }).map_err(StreamError::Sink)?;
                 self.counts.transactions += 1;

@@ -250,6 +250,20 @@ impl Sealed {
         Ok(last.map(|txn| (at(txn.offset), txn.gtid.map(str::to_owned), txn.commit_time_us)))
     }
 
+    /// Starts and GTIDs of the transactions that begin in the block and have one.
+    pub fn gtids(&self) -> Result<Vec<(Position, String)>, BlockError> {
+        let mut found = Vec::new();
+        let mut entries = self.entries()?;
+        while let Some(entry) = entries.next()? {
+            if let Entry::Txn(txn) = entry
+                && let Some(gtid) = txn.gtid
+            {
+                found.push((Position { offset: txn.offset, ..self.header.first }, gtid.to_owned()));
+            }
+        }
+        Ok(found)
+    }
+
     pub(super) fn entries(&self) -> Result<Entries<'_>, BlockError> {
         let start = HEADER_BYTES + self.header.name_len + self.header.schemas_len;
         let input = self.section(start, self.header.index_len, "block index")?;
