@@ -319,6 +319,7 @@ pub(super) mod tests {
             files: vec![file("b.000002", 1_000_000), file("b.000003", 500_000), file("b.000004", 20_000)],
             current_file: "b.000004".to_owned(),
             current_offset: 20_000,
+            current_gtids: String::new(),
         }
     }
 

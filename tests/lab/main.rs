@@ -14,6 +14,7 @@
 
 mod cluster;
 mod crash;
+mod failover;
 mod growth;
 mod hosts;
 mod oracle;
@@ -38,6 +39,7 @@ const TESTS: &[(&str, fn())] = &[
         "hosts::leave_nothing_behind_when_their_creator_is_killed",
         hosts::leave_nothing_behind_when_their_creator_is_killed,
     ),
+    ("failover::a_failover_loses_and_doubles_nothing", failover::a_failover_loses_and_doubles_nothing),
     ("story::from_nothing_to_a_resolved_mail", story::from_nothing_to_a_resolved_mail),
     ("growth::a_host_is_added_by_a_line", growth::a_host_is_added_by_a_line),
     (
