@@ -18,6 +18,8 @@ use tokio_util::task::AbortOnDropHandle;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A relay sends a covered mark each second; one that is silent for this long is lost.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Credit goes back when it has grown to this part of the whole: each frame of it wakes the relay up.
+const CREDIT_SHARE: u64 = 8;
 /// What one read from the socket may bring.
 const READ_BYTES: usize = 256 * 1024;
 
@@ -91,7 +93,8 @@ async fn open(subscription: Subscription) -> Result<Stream, ClientError> {
     Frame::Hello(hello).encode(&mut bytes);
     write.write_all(&bytes).await.map_err(io)?;
     let credit = Arc::new(Credit::default());
-    let task = AbortOnDropHandle::new(tokio::spawn(return_credit(write, Arc::clone(&credit))));
+    let at_least = subscription.credit_bytes / CREDIT_SHARE;
+    let task = AbortOnDropHandle::new(tokio::spawn(return_credit(write, Arc::clone(&credit), at_least)));
     let mut stream = Stream {
         address,
         welcome: Welcome {
@@ -213,14 +216,15 @@ impl Drop for CreditGuard {
 }
 
 /// Sends credit back as blocks are dropped. A broken connection shows on the reading side.
-async fn return_credit(mut socket: OwnedWriteHalf, credit: Arc<Credit>) {
+async fn return_credit(mut socket: OwnedWriteHalf, credit: Arc<Credit>, at_least: u64) {
     let mut frame = Vec::new();
     loop {
         credit.returned.notified().await;
-        let bytes = credit.bytes.swap(0, Ordering::Relaxed);
-        if bytes == 0 {
+        // The relay has the rest of the whole meanwhile, so it never waits for what is kept back here.
+        if credit.bytes.load(Ordering::Relaxed) < at_least.max(1) {
             continue;
         }
+        let bytes = credit.bytes.swap(0, Ordering::Relaxed);
         frame.clear();
         Frame::Credit(bytes).encode(&mut frame);
         if let Err(error) = socket.write_all(&frame).await {

@@ -42,6 +42,8 @@ use tokio::sync::watch;
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Blocks kept in memory for readers at the log's end, so that many of them share one copy.
 const TAIL_CACHE_BYTES: usize = 16 * 1024 * 1024;
+/// Blocks kept in memory that were read from disk, likewise.
+const READ_CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Where a log is, and its bounds.
 #[derive(Clone, Debug)]
@@ -88,20 +90,52 @@ struct Inner {
     state: watch::Sender<LogState>,
     /// Full segments that are not yet known to be on disk.
     unsynced: Mutex<Vec<Arc<Segment>>>,
-    tail: Mutex<TailCache>,
+    cache: Mutex<Cache>,
     /// Held for as long as the log is open.
     _lock: File,
 }
 
+/// Blocks kept for readers: those at the log's end, and those that a reader has just read from disk, for the others
+/// that catch up beside it.
 #[derive(Debug, Default)]
-struct TailCache {
-    blocks: VecDeque<(Place, Sealed)>,
-    bytes: usize,
+struct Cache {
+    /// In order of their places.
+    tail: VecDeque<(Place, Sealed)>,
+    tail_bytes: usize,
+    read: HashMap<Place, Sealed>,
+    /// In order of their reading.
+    read_order: VecDeque<Place>,
+    read_bytes: usize,
 }
 
-impl TailCache {
-    fn clear(&mut self) {
-        *self = Self::default();
+impl Cache {
+    fn get(&self, place: Place) -> Option<&Sealed> {
+        match self.tail.binary_search_by_key(&place, |(place, _)| *place) {
+            Ok(at) => self.tail.get(at).map(|(_, block)| block),
+            Err(_) => self.read.get(&place),
+        }
+    }
+
+    fn written(&mut self, place: Place, block: Sealed) {
+        self.tail_bytes += block.bytes().len();
+        self.tail.push_back((place, block));
+        while self.tail_bytes > TAIL_CACHE_BYTES {
+            let Some((_, old)) = self.tail.pop_front() else { break };
+            self.tail_bytes -= old.bytes().len();
+        }
+    }
+
+    fn read(&mut self, place: Place, block: Sealed) {
+        let length = block.bytes().len();
+        if self.read.insert(place, block).is_some() {
+            return;
+        }
+        self.read_bytes += length;
+        self.read_order.push_back(place);
+        while self.read_bytes > READ_CACHE_BYTES {
+            let Some(oldest) = self.read_order.pop_front() else { break };
+            self.read_bytes -= self.read.remove(&oldest).map_or(0, |old| old.bytes().len());
+        }
     }
 }
 
@@ -210,19 +244,15 @@ impl Log {
     }
 
     fn cached(&self, place: Place) -> Option<Sealed> {
-        let cache = lock(&self.inner.tail);
-        let at = cache.blocks.binary_search_by_key(&place, |(place, _)| *place).ok()?;
-        cache.blocks.get(at).map(|(_, block)| block.clone())
+        lock(&self.inner.cache).get(place).cloned()
     }
 
-    fn cache(&self, place: Place, block: Sealed) {
-        let mut cache = lock(&self.inner.tail);
-        cache.bytes += block.bytes().len();
-        cache.blocks.push_back((place, block));
-        while cache.bytes > TAIL_CACHE_BYTES {
-            let Some((_, old)) = cache.blocks.pop_front() else { break };
-            cache.bytes -= old.bytes().len();
-        }
+    fn cache_written(&self, place: Place, block: Sealed) {
+        lock(&self.inner.cache).written(place, block);
+    }
+
+    fn cache_read(&self, place: Place, block: Sealed) {
+        lock(&self.inner.cache).read(place, block);
     }
 }
 

@@ -62,6 +62,16 @@ impl Reader {
         if state.tail == Some(place) { state.covered.clone() } else { Some(at.mark.clone()) }
     }
 
+    /// Whether the next block can be had without reading from disk or waiting.
+    pub fn is_ready(&self) -> bool {
+        let Some(at) = &self.at else { return false };
+        let place = Place { segment: at.segment.seq(), offset: at.offset };
+        let tail = self.state.borrow().tail;
+        let before_end = tail.is_some_and(|tail| place < tail) && at.offset < at.segment.len();
+        let whole = || BlockHeader::parse(&at.ahead).is_ok_and(|header| header.length <= at.ahead.len());
+        before_end && (whole() || self.log.cached(place).is_some())
+    }
+
     /// The error of a block that this reader gave out.
     pub(super) fn damaged(&self, error: BlockError) -> ReadError {
         let place = self
@@ -150,6 +160,7 @@ async fn read(log: &Log, at: &mut At, tail: u64) -> Result<Sealed, ReadError> {
         let length = block_length(&bytes).map_err(|error| damaged(place, error))?;
         let block = Sealed::parse(bytes.slice(..length)).map_err(|error| damaged(place, error))?;
         at.ahead = bytes;
+        log.cache_read(place, block.clone());
         block
     };
     let length = block.bytes().len();

@@ -3,7 +3,7 @@
 use super::index::{self, Summary};
 use super::scan::read_block;
 use super::segment::{self, Segment};
-use super::{Inner, LogError, LogState, Mark, Options, Place, TailCache};
+use super::{Cache, Inner, LogError, LogState, Mark, Options, Place};
 use crate::mysql::LastTransaction;
 use crate::wire::{BlockError, Sealed};
 use std::collections::{BTreeMap, HashMap};
@@ -78,7 +78,7 @@ pub(super) fn open(options: Options) -> Result<(Inner, Option<Arc<Segment>>), Lo
         schemas: RwLock::new(schemas),
         state: watch::channel(state).0,
         unsynced: Mutex::new(unsynced),
-        tail: Mutex::new(TailCache::default()),
+        cache: Mutex::new(Cache::default()),
         _lock: lock,
     };
     Ok((inner, active))

@@ -16,7 +16,7 @@ pub struct Mark {
 }
 
 /// A place in the log's files.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// Number of the segment.
     pub segment: u64,

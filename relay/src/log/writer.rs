@@ -80,7 +80,7 @@ impl Writer {
         let inner = &self.log.inner;
         let old = std::mem::take(&mut *inner.segments.write().unwrap_or_else(PoisonError::into_inner));
         super::lock(&inner.unsynced).clear();
-        super::lock(&inner.tail).clear();
+        *super::lock(&inner.cache) = super::Cache::default();
         inner.state.send_replace(LogState::default());
         for segment in old.values() {
             segment.remove(&inner.options.dir)?;
@@ -400,7 +400,7 @@ impl Writer {
         active.segment.write(block.bytes(), at)?;
         active.offset += length(block);
         active.segment.note(block.header().first, at);
-        self.log.cache(Place { segment: active.segment.seq(), offset: at }, block.clone());
+        self.log.cache_written(Place { segment: active.segment.seq(), offset: at }, block.clone());
         let schemas = block.schemas().unwrap_or_default();
         let defined = schemas.into_iter().filter_map(|(id, definition)| Some((id, definition?)));
         self.publish(block, defined.collect());

@@ -30,6 +30,8 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_millis(500);
 const COVERED_EVERY: Duration = Duration::from_secs(1);
 /// The most credit a client may claim.
 const MAX_CREDIT_BYTES: i64 = 1 << 40;
+/// Small blocks that follow each other go out together, up to about this size.
+const GATHER_BYTES: usize = 128 * 1024;
 /// The longest name of a member or group that becomes a label.
 const MAX_NAME_BYTES: usize = 256;
 
@@ -197,6 +199,8 @@ struct Streaming<'a> {
     credit: i64,
     /// Schemas the client has.
     defined: HashSet<SchemaId>,
+    /// Frames on their way out.
+    gathered: Vec<u8>,
     numbers: Numbers,
 }
 
@@ -214,6 +218,7 @@ impl<'a> Streaming<'a> {
             from: hello.from.clone(),
             credit: 0,
             defined: HashSet::new(),
+            gathered: Vec::new(),
             numbers: Numbers::new(hub, hello),
         };
         streaming.add_credit(hello.credit_bytes);
@@ -256,31 +261,46 @@ impl<'a> Streaming<'a> {
                 repacked = block;
                 &repacked
             }
-            Filtered::Nothing => return Ok(()),
+            Filtered::Nothing => return self.send_gathered(false).await,
         };
-        self.define(block).await?;
+        self.define(block)?;
         let bytes = block.bytes();
         let head = block_header(bytes.len());
-        write_within(self.output, bytes::Buf::chain(&head[..], bytes.clone()), WRITE_TIMEOUT).await?;
+        if bytes.len() < GATHER_BYTES {
+            self.gathered.extend_from_slice(&head);
+            self.gathered.extend_from_slice(bytes);
+        } else {
+            self.send_gathered(true).await?;
+            write_within(self.output, bytes::Buf::chain(&head[..], bytes.clone()), WRITE_TIMEOUT).await?;
+        }
         let length = u64::try_from(bytes.len()).unwrap_or(0);
         self.credit -= i64::try_from(length).unwrap_or(i64::MAX);
         self.numbers.credit.set(self.credit);
         self.numbers.bytes.add(length);
         self.numbers.rows.add(u64::from(block.header().rows));
         self.numbers.scn.set_u64(block.header().last.scn().0);
+        self.send_gathered(false).await
+    }
+
+    /// Sends what is gathered, if it is much, or if nothing can be added to it at once.
+    async fn send_gathered(&mut self, all: bool) -> Result<(), End> {
+        let more = !all && self.credit > 0 && self.gathered.len() < GATHER_BYTES && self.reader.is_ready();
+        if self.gathered.is_empty() || more {
+            return Ok(());
+        }
+        write_within(self.output, &self.gathered[..], WRITE_TIMEOUT).await?;
+        self.gathered.clear();
         Ok(())
     }
 
     /// Sends the schemas of a block that the client lacks and the block does not bring.
-    async fn define(&mut self, block: &Sealed) -> Result<(), End> {
+    fn define(&mut self, block: &Sealed) -> Result<(), End> {
         for (id, definition) in block.schemas()? {
             if !self.defined.insert(id) || definition.is_some() {
                 continue;
             }
             let definition = self.served.log.schema(id).ok_or(BlockError::UnknownSchema(id.0))?;
-            let mut bytes = Vec::new();
-            Frame::Schema(id, definition).encode(&mut bytes);
-            write_within(self.output, &bytes[..], WRITE_TIMEOUT).await?;
+            Frame::Schema(id, definition).encode(&mut self.gathered);
         }
         Ok(())
     }
@@ -308,8 +328,8 @@ impl<'a> Streaming<'a> {
             // Nothing to say yet, but alive.
             None => Frame::Credit(0),
         };
-        let mut bytes = Vec::new();
-        frame.encode(&mut bytes);
-        Ok(write_within(self.output, &bytes[..], WRITE_TIMEOUT).await?)
+        // Behind the blocks that it covers.
+        frame.encode(&mut self.gathered);
+        self.send_gathered(true).await
     }
 }

@@ -304,7 +304,7 @@ impl BlockBuilder {
         out.put(&self.images);
         let crc = crc(&out);
         patch(&mut out, CRC_AT, &crc.to_le_bytes());
-        Sealed { bytes: Bytes::from(out), header }
+        Sealed::new(Bytes::from(out), header)
     }
 }
 

@@ -50,6 +50,9 @@ impl Filter {
         if self.from.is_none() && self.partitions.is_all() {
             return Ok(Filtered::Whole);
         }
+        if self.from.is_none() {
+            return self.pick(block);
+        }
         let header = *block.header();
         let at = |offset| Position { offset, ..header.first };
         let file_name: Arc<str> = block.file_name()?.into();
@@ -91,6 +94,49 @@ impl Filter {
         out.set_end(&header);
         Ok(if kept_any { Filtered::Repacked(out.seal(header.ends_inside)) } else { Filtered::Nothing })
     }
+}
+
+impl Filter {
+    /// As `apply` once the start is passed: touches the stream's own rows only.
+    fn pick(&mut self, block: &Sealed) -> Result<Filtered, BlockError> {
+        let header = *block.header();
+        let split = block.split(self.partitions.count())?;
+        if !header.begins_inside {
+            self.open = None;
+        }
+        let rows = split.rows_of(&self.partitions);
+        let mut out = BlockBuilder::new(header.last, block.file_name()?.into());
+        let slots = if rows.is_empty() { Vec::new() } else { block.schemas()? };
+        // The transaction that `open` is, as the split counts them.
+        let mut current = 0;
+        for (at, place) in rows.iter().enumerate() {
+            if place.txn != current {
+                current = place.txn;
+                self.open = nth(block, &split.txns, current)?;
+            }
+            let open = self.open.as_mut().ok_or(BlockError::NoTransaction)?;
+            if !open.sent {
+                open.sent = true;
+                out.begin_entry(&open.entry());
+            } else if at == 0 {
+                out.set_begins_inside();
+            }
+            copy_row(&mut out, block.bytes(), &slots, &block.row_at(*place)?)?;
+        }
+        let last = u32::try_from(split.txns.len()).unwrap_or(u32::MAX);
+        if last > current {
+            // It may go on in the next block.
+            self.open = nth(block, &split.txns, last)?;
+        }
+        out.set_end(&header);
+        Ok(if rows.is_empty() { Filtered::Nothing } else { Filtered::Repacked(out.seal(header.ends_inside)) })
+    }
+}
+
+/// The transaction that begins in the block as the `number`th, counted from 1.
+fn nth(block: &Sealed, txns: &[u32], number: u32) -> Result<Option<OpenTxn>, BlockError> {
+    let at = usize::try_from(number).ok().and_then(|number| txns.get(number.checked_sub(1)?));
+    at.map(|at| Ok(OpenTxn::of(&block.txn_at(*at)?))).transpose()
 }
 
 fn wanted(set: &PartitionSet, from: Option<(Position, u64)>, txn: Position, row: &RowEntry) -> bool {

@@ -16,6 +16,7 @@
 mod builder;
 mod filter;
 mod reader;
+mod split;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +29,9 @@ use crate::event::Op;
 use crate::position::Position;
 use crate::schema::{SchemaError, SchemaId};
 use bytes::Bytes;
+use split::Split;
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 /// What every block begins with.
 pub(crate) const MAGIC: [u8; 4] = *b"AEBK";
@@ -188,6 +191,8 @@ impl BlockHeader {
 pub struct Sealed {
     bytes: Bytes,
     header: BlockHeader,
+    /// Shared by all copies.
+    split: Arc<OnceLock<Arc<Split>>>,
 }
 
 impl Sealed {
@@ -200,7 +205,23 @@ impl Sealed {
         if stored_crc(&bytes) != Some(crc(&bytes)) {
             return Err(BlockError::Checksum);
         }
-        Ok(Self { bytes, header })
+        Ok(Self::new(bytes, header))
+    }
+
+    fn new(bytes: Bytes, header: BlockHeader) -> Self {
+        Self { bytes, header, split: Arc::default() }
+    }
+
+    /// The rows by partition. The first number of partitions that is asked for is remembered: one relay has few groups.
+    fn split(&self, count: u32) -> Result<Arc<Split>, BlockError> {
+        match self.split.get() {
+            Some(split) if split.count == count => Ok(Arc::clone(split)),
+            Some(_) => Split::of(self, count).map(Arc::new),
+            None => {
+                let split = Arc::new(Split::of(self, count)?);
+                Ok(Arc::clone(self.split.get_or_init(|| split)))
+            }
+        }
     }
 
     /// The block as it is stored and sent.

@@ -156,12 +156,30 @@ proptest! {
         for id in 0..3 {
             reader.define(table(id).id, &table(id).serialize()).unwrap();
         }
+        // Another stream of the same group, and one of a group with other partitions, over the same blocks.
+        let mut others = [Filter::new(PartitionSet::of(4, [1, 2]), None), Filter::new(PartitionSet::of(3, [0]), None)];
+        let mut theirs = [Vec::new(), Vec::new()];
         for block in pack(&txns, &large) {
+            for (filter, out) in others.iter_mut().zip(&mut theirs) {
+                if let Filtered::Repacked(block) = filter.apply(&block).unwrap() {
+                    out.push(block);
+                }
+            }
             match filter.apply(&block).unwrap() {
                 Filtered::Whole => out.push(block),
                 Filtered::Repacked(block) => out.push(block),
                 Filtered::Nothing => {}
             }
+        }
+        for ((partitions, count), out) in [(vec![1, 2], 4), (vec![0], 3)].into_iter().zip(&theirs) {
+            let mut reader = BlockReader::default();
+            for id in 0..3 {
+                reader.define(table(id).id, &table(id).serialize()).unwrap();
+            }
+            let expected: Vec<_> = model(&txns).into_iter().filter(|(_, _, _, row)| {
+                [row.hashes.0, row.hashes.1].iter().any(|hash| partitions.contains(&partition_of(row.op, *hash, count)))
+            }).collect();
+            prop_assert_eq!(text(&read(out, &mut reader)), text(&expected));
         }
         let expected: Vec<_> = model(&txns).into_iter().filter(|(offset, _, index, row)| {
             let late = *offset > from.offset || (*offset == from.offset && *index >= skip);
