@@ -91,6 +91,8 @@ struct Inner {
     /// Full segments that are not yet known to be on disk.
     unsynced: Mutex<Vec<Arc<Segment>>>,
     cache: Mutex<Cache>,
+    /// Held by the one reader that reads from disk.
+    reading: Arc<tokio::sync::Mutex<()>>,
     /// Held for as long as the log is open.
     _lock: File,
 }

@@ -3,10 +3,10 @@
 use super::segment::Segment;
 use super::{Log, LogState, Mark, Place, ReadError};
 use crate::position::Position;
-use crate::wire::block::{BlockHeader, HEADER_BYTES};
+use crate::wire::block::BlockHeader;
 use crate::wire::frame::StartFrom;
 use crate::wire::{BlockError, Malformed, Sealed};
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -27,8 +27,6 @@ pub struct Reader {
 struct At {
     segment: Arc<Segment>,
     offset: u64,
-    /// Bytes of the segment from `offset` on that were read ahead.
-    ahead: Bytes,
     /// Everything of the log before this was handed out.
     mark: Mark,
 }
@@ -68,8 +66,7 @@ impl Reader {
         let place = Place { segment: at.segment.seq(), offset: at.offset };
         let tail = self.state.borrow().tail;
         let before_end = tail.is_some_and(|tail| place < tail) && at.offset < at.segment.len();
-        let whole = || BlockHeader::parse(&at.ahead).is_ok_and(|header| header.length <= at.ahead.len());
-        before_end && (whole() || self.log.cached(place).is_some())
+        before_end && self.log.cached(place).is_some()
     }
 
     /// The error of a block that this reader gave out.
@@ -102,12 +99,7 @@ impl Reader {
                 let (wanted, lowest) = (at.mark.position, lowest.clone());
                 return Err(ReadError::BelowLowest { wanted, lowest });
             };
-            *at = At {
-                offset: segment.first_block(),
-                mark: segment.begin().clone(),
-                segment,
-                ahead: Bytes::new(),
-            };
+            *at = At { offset: segment.first_block(), mark: segment.begin().clone(), segment };
         }
     }
 
@@ -117,7 +109,6 @@ impl Reader {
         let at = |segment: &Arc<Segment>, offset| At {
             segment: Arc::clone(segment),
             offset,
-            ahead: Bytes::new(),
             mark: segment.begin().clone(),
         };
         let end = || {
@@ -153,23 +144,11 @@ fn segment_of<'a>(
 /// Takes the block at the reader's place, which lies before `tail`.
 async fn read(log: &Log, at: &mut At, tail: u64) -> Result<Sealed, ReadError> {
     let place = Place { segment: at.segment.seq(), offset: at.offset };
-    let block = if let Some(block) = log.cached(place) {
-        block
-    } else {
-        let bytes = fill(at, tail, place).await?;
-        let length = block_length(&bytes).map_err(|error| damaged(place, error))?;
-        let block = Sealed::parse(bytes.slice(..length)).map_err(|error| damaged(place, error))?;
-        at.ahead = bytes;
-        log.cache_read(place, block.clone());
-        block
+    let block = match log.cached(place) {
+        Some(block) => block,
+        None => load(log, &at.segment, tail, place).await?,
     };
-    let length = block.bytes().len();
-    if at.ahead.len() >= length {
-        at.ahead.advance(length);
-    } else {
-        at.ahead = Bytes::new();
-    }
-    at.offset += u64::try_from(length).unwrap_or(u64::MAX);
+    at.offset += u64::try_from(block.bytes().len()).unwrap_or(u64::MAX);
     let header = block.header();
     at.mark = Mark {
         position: header.end,
@@ -179,41 +158,54 @@ async fn read(log: &Log, at: &mut At, tail: u64) -> Result<Sealed, ReadError> {
     Ok(block)
 }
 
-/// At least one whole block from the reader's place on: what was read ahead, or more from disk.
-async fn fill(at: &At, tail: u64, place: Place) -> Result<Bytes, ReadError> {
-    let mut wanted = HEADER_BYTES;
-    if at.ahead.len() >= HEADER_BYTES {
-        wanted = BlockHeader::parse(&at.ahead).map_err(|error| damaged(place, error))?.length;
-        if at.ahead.len() >= wanted {
-            return Ok(at.ahead.clone());
-        }
+/// Reads from disk, and gives the first block. One reader at a time: those that wait find what it has read in the cache;
+/// and what a reader no longer waits for is in the cache for its next attempt.
+async fn load(log: &Log, segment: &Arc<Segment>, tail: u64, place: Place) -> Result<Sealed, ReadError> {
+    let turn = Arc::clone(&log.inner.reading).lock_owned().await;
+    if let Some(block) = log.cached(place) {
+        return Ok(block);
     }
-    let left = usize::try_from(tail - at.offset).unwrap_or(usize::MAX);
-    let mut bytes = read_blocking(at, wanted.max(READ_AHEAD_BYTES).min(left), place).await?;
-    let length = BlockHeader::parse(&bytes).map_err(|error| damaged(place, error))?.length;
-    if length > bytes.len() {
-        if length > left {
-            let error = BlockError::Malformed(Malformed { what: "block length" });
-            return Err(damaged(place, error));
-        }
-        bytes = read_blocking(at, length, place).await?;
-    }
-    Ok(bytes)
-}
-
-fn block_length(bytes: &Bytes) -> Result<usize, BlockError> {
-    let length = BlockHeader::parse(bytes)?.length;
-    if length > bytes.len() { Err(Malformed { what: "block length" }.into()) } else { Ok(length) }
-}
-
-async fn read_blocking(at: &At, len: usize, place: Place) -> Result<Bytes, ReadError> {
-    let segment = Arc::clone(&at.segment);
+    let (log, segment) = (log.clone(), Arc::clone(segment));
     let read = tokio::task::spawn_blocking(move || {
-        let mut buffer = vec![0; len];
-        segment.read(&mut buffer, place.offset).map(|()| Bytes::from(buffer))
+        let _turn = turn;
+        read_ahead(&log, &segment, tail, place)
     });
-    let result = read.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-    result.map_err(|error| ReadError::Io { segment: place.segment, offset: place.offset, error })
+    let failed = |error| ReadError::Io { segment: place.segment, offset: place.offset, error };
+    read.await.unwrap_or_else(|error| Err(failed(std::io::Error::other(error))))
+}
+
+/// Reads the block at `place`, and those behind it as far as one read brings them.
+fn read_ahead(log: &Log, segment: &Segment, tail: u64, place: Place) -> Result<Sealed, ReadError> {
+    let left = usize::try_from(tail.saturating_sub(place.offset)).unwrap_or(usize::MAX);
+    let mut bytes = read_bytes(segment, READ_AHEAD_BYTES.min(left), place)?;
+    let length = BlockHeader::parse(&bytes).map_err(|error| damaged(place, error))?.length;
+    if length > left {
+        return Err(damaged(place, Malformed { what: "block length" }.into()));
+    }
+    if length > bytes.len() {
+        bytes = read_bytes(segment, length, place)?;
+    }
+    let first = Sealed::parse(bytes.split_to(length)).map_err(|error| damaged(place, error))?;
+    log.cache_read(place, first.clone());
+    let mut next =
+        Place { offset: place.offset.saturating_add(u64::try_from(length).unwrap_or(u64::MAX)), ..place };
+    // What is damaged further on is found by whoever gets there.
+    while let Ok(header) = BlockHeader::parse(&bytes) {
+        if header.length > bytes.len() {
+            break;
+        }
+        let Ok(block) = Sealed::parse(bytes.split_to(header.length)) else { break };
+        log.cache_read(next, block);
+        next.offset = next.offset.saturating_add(u64::try_from(header.length).unwrap_or(u64::MAX));
+    }
+    Ok(first)
+}
+
+fn read_bytes(segment: &Segment, length: usize, place: Place) -> Result<Bytes, ReadError> {
+    let mut buffer = vec![0; length];
+    let read = segment.read(&mut buffer, place.offset);
+    read.map_err(|error| ReadError::Io { segment: place.segment, offset: place.offset, error })?;
+    Ok(Bytes::from(buffer))
 }
 
 fn damaged(place: Place, error: BlockError) -> ReadError {

@@ -79,6 +79,7 @@ pub(super) fn open(options: Options) -> Result<(Inner, Option<Arc<Segment>>), Lo
         state: watch::channel(state).0,
         unsynced: Mutex::new(unsynced),
         cache: Mutex::new(Cache::default()),
+        reading: Arc::default(),
         _lock: lock,
     };
     Ok((inner, active))
