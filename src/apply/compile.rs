@@ -3,6 +3,7 @@
 use super::{ApplyError, Contents};
 use crate::host::Body;
 use crate::plan::{Action, Step};
+use crate::service::paths;
 use bytes::Bytes;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -15,6 +16,21 @@ const PACKAGES_LIMIT: Duration = Duration::from_mins(15);
 const SEND_BYTES_PER_SECOND: u64 = 1_000_000;
 /// Stopping a broker may take its whole stop timeout.
 const RESTART_LIMIT: Duration = Duration::from_mins(4);
+
+/// What an apply does on hosts besides the steps of its plan: bookkeeping of its own, nothing of the cluster's.
+#[derive(Debug)]
+pub(super) enum Upkeep {
+    /// Takes the lock, or says that its holder lives.
+    Lock { id: String, operator: String, stale_secs: u64, generation: u64 },
+    /// Gives the lock back.
+    Unlock(String),
+    /// Appends a line to the host's audit log.
+    Audit(String),
+    /// Tells the monitor that a service is about to be touched.
+    Downtime { name: String, host: String, service: String, seconds: u64 },
+    /// Tells it that this is over.
+    DowntimeEnd(String),
+}
 
 /// One call: lines, bytes, and which line ends which step.
 #[derive(Debug, Default)]
@@ -32,8 +48,23 @@ impl Script {
         Self { timeout: WORK_LIMIT, ..Self::default() }
     }
 
-    /// Adds a line that belongs to no step.
-    pub(super) fn line(&mut self, fields: &[&str]) -> Result<(), ApplyError> {
+    /// Adds bookkeeping. With [`Script::steps`] it is the only way into a script: what changes a cluster is a step, and
+    /// only a plan has steps.
+    pub(super) fn upkeep(&mut self, upkeep: &Upkeep) -> Result<(), ApplyError> {
+        match upkeep {
+            Upkeep::Lock { id, operator, stale_secs, generation } => {
+                self.line(&["lock", id, operator, &stale_secs.to_string(), &generation.to_string()])
+            }
+            Upkeep::Unlock(id) => self.line(&["unlock", id]),
+            Upkeep::Audit(text) => self.line(&["audit", text]),
+            Upkeep::Downtime { name, host, service, seconds } => {
+                self.line(&["downtime", paths::DOWNTIMES, name, host, service, &seconds.to_string()])
+            }
+            Upkeep::DowntimeEnd(name) => self.line(&["downtime-end", paths::DOWNTIMES, name]),
+        }
+    }
+
+    fn line(&mut self, fields: &[&str]) -> Result<(), ApplyError> {
         // The program reads lines and parts them at bars; nothing else needs escaping.
         if let Some(bad) = fields.iter().find(|field| field.contains(['|', '\n', '\\'])) {
             return Err(ApplyError::Unsafe((*bad).to_owned()));

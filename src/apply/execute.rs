@@ -1,6 +1,6 @@
 //! The executor.
 
-use super::compile::Script;
+use super::compile::{Script, Upkeep};
 use super::outcome::{Failed, Outcome, decode, outcome};
 use super::prepare::{PrepareError, Prepared};
 use super::report::{Failure, Report};
@@ -24,12 +24,13 @@ pub async fn run(
     options: &Options,
     events: Events,
 ) -> Result<(Plan, Report), PrepareError> {
-    let (session, observed) = observe(connect, inventory, &prepared.desired, options.parallel).await;
+    let (session, observed) = observe(connect, &prepared.hosts, &prepared.desired, options.parallel).await;
     let plan = crate::plan::plan(&inventory.cluster, &prepared.desired, &observed);
     prepared.save_lock()?;
-    let contents = prepared.contents(&plan, &events).await?;
+    let contents = prepared.contents(&prepared.desired, &plan, &events).await?;
     let report = execute(&plan, &prepared.desired, &contents, &session, options, &events).await;
     session.close().await;
+    prepared.settle(&prepared.desired, &report)?;
     Ok((plan, report))
 }
 
@@ -189,10 +190,10 @@ impl Run<'_> {
             })
             .map(|(host, _)| host)
             .collect();
-        self.downtime(stage, &touched, "downtime").await;
+        self.downtime(stage, &touched, true).await;
         let failed = self.work(stage, wave).await;
         // What failed is the monitor's business from now on.
-        self.downtime(stage, &touched, "downtime-end").await;
+        self.downtime(stage, &touched, false).await;
         failed
     }
 
@@ -285,12 +286,10 @@ impl Run<'_> {
 
     fn script(&self, service: &str, host: &str, steps: &[Step]) -> Result<Script, ApplyError> {
         let mut script = Script::new();
-        self.lock_line(&mut script)?;
+        script.upkeep(&self.lock_line())?;
         let (operator, generation) = (&self.options.operator, self.plan.generation);
-        script.line(&[
-            "audit",
-            &format!("{operator} generation {generation} {service}: {} steps", steps.len()),
-        ])?;
+        let text = format!("{operator} generation {generation} {service}: {} steps", steps.len());
+        script.upkeep(&Upkeep::Audit(text))?;
         script.steps(host, steps, self.contents)?;
         Ok(script)
     }

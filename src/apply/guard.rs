@@ -2,16 +2,16 @@
 //! is told of.
 
 use super::ApplyError;
-use super::compile::Script;
+use super::compile::{Script, Upkeep};
 use super::execute::Run;
 use super::outcome::{Failed, Outcome};
-use crate::plan::Stage;
-use crate::service::{Role, paths};
+use crate::plan::{Action, Stage};
+use crate::service::Role;
 use futures_util::StreamExt;
 use std::time::Duration;
 
 /// A lock that nobody has touched for so long belongs to an apply that died.
-const LOCK_STALE: Duration = Duration::from_mins(2);
+pub const LOCK_STALE: Duration = Duration::from_mins(2);
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
 /// A downtime that nobody ends: longer than the slowest restart with its ready test.
 const DOWNTIME: Duration = Duration::from_mins(10);
@@ -23,7 +23,7 @@ impl Run<'_> {
     pub(super) async fn lock(&self, hosts: &[&str]) -> bool {
         let locked = futures_util::stream::iter(hosts.iter().map(|host| async move {
             let mut script = Script::new();
-            let added = self.lock_line(&mut script);
+            let added = script.upkeep(&self.lock_line());
             let outcome = match added {
                 Ok(()) => self.call(host, "lock", script, &[], LOCK_LIMIT).await,
                 Err(error) => Outcome::lost(error.to_string()),
@@ -48,7 +48,7 @@ impl Run<'_> {
             let beats = hosts.iter().filter(|host| !self.progress(|progress| progress.out.contains(**host)));
             let beats = futures_util::stream::iter(beats.map(|host| async move {
                 let mut script = Script::new();
-                if self.lock_line(&mut script).is_ok() {
+                if script.upkeep(&self.lock_line()).is_ok() {
                     let outcome = self.call(host, "lock", script, &[], LOCK_LIMIT).await;
                     if let Some((_, error)) = outcome.failure {
                         // The next step on that host says it better.
@@ -60,14 +60,13 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn lock_line(&self, script: &mut Script) -> Result<(), ApplyError> {
-        script.line(&[
-            "lock",
-            &self.id,
-            &self.options.operator,
-            &LOCK_STALE.as_secs().to_string(),
-            &self.plan.rests_on.to_string(),
-        ])
+    pub(super) fn lock_line(&self) -> Upkeep {
+        Upkeep::Lock {
+            id: self.id.clone(),
+            operator: self.options.operator.clone(),
+            stale_secs: LOCK_STALE.as_secs(),
+            generation: self.plan.rests_on,
+        }
     }
 
     pub(super) async fn unlock(&self, hosts: &[&str]) {
@@ -76,7 +75,8 @@ impl Run<'_> {
             let result =
                 if self.progress(|progress| progress.out.contains(*host)) { "failed" } else { "done" };
             let audit = format!("{} generation {} {result}", self.options.operator, self.plan.generation);
-            if script.line(&["audit", &audit]).and_then(|()| script.line(&["unlock", &self.id])).is_ok() {
+            let unlock = Upkeep::Unlock(self.id.clone());
+            if script.upkeep(&Upkeep::Audit(audit)).and_then(|()| script.upkeep(&unlock)).is_ok() {
                 let outcome = self.call(host, "unlock", script, &[], LOCK_LIMIT).await;
                 if let Some((_, error)) = outcome.failure {
                     tracing::warn!(host, error, "lock is left to expire");
@@ -88,18 +88,29 @@ impl Run<'_> {
 
     /// Tells the monitor which service is about to be touched where, or that it is over. The work does not depend
     /// on it: a monitor that is not there mails nothing.
-    pub(super) async fn downtime(&self, stage: &Stage, hosts: &[&String], verb: &str) {
+    pub(super) async fn downtime(&self, stage: &Stage, hosts: &[&String], begins: bool) {
         let monitors = self
             .desired
             .iter()
             .filter(|(_, state)| state.parts.iter().any(|part| part.role == Role::Monitor))
             .map(|(name, _)| name);
-        for monitor in monitors.filter(|_| !hosts.is_empty()) {
+        // A monitor that this very plan starts has nobody to mail yet.
+        let starting = |monitor: &&String| {
+            self.plan.steps().any(|(host, step)| {
+                host == monitor.as_str()
+                    && matches!(step.action(), Action::StartUnit(start) if start.unit == "aesop-monitor.service")
+            })
+        };
+        for monitor in monitors.filter(|monitor| !hosts.is_empty() && !starting(monitor)) {
             let mut script = Script::new();
             let added: Result<(), ApplyError> = hosts.iter().try_for_each(|host| {
                 let name = format!("apply-{host}-{}", stage.service.replace('/', "-"));
-                let seconds = DOWNTIME.as_secs().to_string();
-                script.line(&[verb, paths::DOWNTIMES, &name, host, &stage.service, &seconds])
+                let (host, service) = ((*host).clone(), stage.service.clone());
+                script.upkeep(&if begins {
+                    Upkeep::Downtime { name, host, service, seconds: DOWNTIME.as_secs() }
+                } else {
+                    Upkeep::DowntimeEnd(name)
+                })
             });
             if added.is_ok() {
                 let outcome = self.call(monitor, "downtime", script, &[], LOCK_LIMIT).await;

@@ -1,11 +1,11 @@
 //! All that is known before a host is asked: ids, secrets, certificates, templates, what hosts should look like.
 
 use super::certificates::{CertificateError, load_or_make};
-use super::{Contents, Events};
+use super::{Contents, Events, Report};
 use crate::artifact::{ArtifactError, Store};
-use crate::inventory::model::Inventory;
+use crate::inventory::model::{Host, Inventory, SecretRef};
 use crate::lock::{Change, Lock, LockError, OutOfIds, path_for};
-use crate::plan::{Action, Plan};
+use crate::plan::{Action, Facts, Observation, Observed, Plan, digest, host_facts};
 use crate::render::{RenderError, Templates};
 use crate::secret::{Resolver, Secret, SecretError, random_bytes};
 use crate::service::{
@@ -65,6 +65,12 @@ pub struct Prepared {
     pub overridden: Vec<String>,
     /// sudo passwords by host.
     pub sudo_passwords: BTreeMap<String, Secret>,
+    /// Every host of [`Prepared::desired`]: those of the inventory, and those that it names no more.
+    pub hosts: BTreeMap<String, Host>,
+    /// What it all was made from, by name, with digests.
+    pub inputs: BTreeMap<String, String>,
+    /// What digests are keyed with.
+    pub key: Secret,
     pub(super) store: Store,
     lock_path: PathBuf,
 }
@@ -85,7 +91,13 @@ impl Prepared {
         let lock = Lock::load(&lock_path, &inventory.cluster)?;
         let first = random_bytes().map_err(PrepareError::Random)?;
         let mut random = || random_bytes().unwrap_or(first);
-        let (lock, lock_changes) = lock.assign(inventory, &mut random)?;
+        let (mut lock, lock_changes) = lock.assign(inventory, &mut random)?;
+        let carrying = roles(inventory);
+        let mut hosts = inventory.hosts.clone();
+        hosts.extend(departed(&lock, inventory));
+        for host in carrying.keys().filter_map(|name| inventory.hosts.get(name)) {
+            lock.settle(host);
+        }
 
         let resolver = Resolver::new(&inventory.path);
         let mut secrets = Secrets::default();
@@ -94,21 +106,23 @@ impl Prepared {
             secrets.0.insert(key, value);
         }
         let mut sudo_passwords = BTreeMap::new();
-        for (name, host) in &inventory.hosts {
+        for (name, host) in &hosts {
             if let Some(reference) = &host.ssh.sudo_password {
                 let key = format!("hosts.{name}.ssh.sudo_password");
                 sudo_passwords.insert(name.clone(), resolver.resolve(&key, reference)?);
             }
         }
-        let addresses = roles(inventory)
+        let addresses = carrying
             .into_keys()
             .filter_map(|name| Some((name.clone(), inventory.hosts.get(&name)?.address.clone())))
             .collect();
         let certificates = load_or_make(resolver.directory(), &inventory.cluster, &addresses)?;
         let folder = inventory.path.parent().unwrap_or(Path::new(".")).join("templates");
-        let templates = Templates::new(&overrides(&folder)?)?;
+        let overrides = overrides(&folder)?;
+        let templates = Templates::new(&overrides)?;
         let store = store(&artifact_names(inventory))?;
-        let desired = desired(&Inputs {
+        let key = resolver.resolve("plan-key", &SecretRef::Generated("plan-key".to_owned()))?;
+        let mut desired = desired(&Inputs {
             inventory,
             lock: &lock,
             secrets: &secrets,
@@ -116,8 +130,62 @@ impl Prepared {
             artifacts: store.ids(),
             templates: &templates,
         })?;
+        for name in lock.hosts.keys() {
+            // A host that the inventory names no more should have nothing.
+            desired.entry(name.clone()).or_default();
+        }
         let overridden = templates.overridden().to_vec();
-        Ok(Self { desired, lock, lock_changes, overridden, sudo_passwords, store, lock_path })
+        let mut inputs = BTreeMap::new();
+        let mut input = |name: String, value: &[u8]| drop(inputs.insert(name, digest(key.expose(), value)));
+        input("aesop itself".to_owned(), crate::lock::VERSION.as_bytes());
+        input("the inventory".to_owned(), &std::fs::read(&inventory.path).unwrap_or_default());
+        input("the lock file".to_owned(), lock.to_text().as_bytes());
+        for (name, text) in &overrides {
+            input(format!("template {name}"), text.as_bytes());
+        }
+        for (name, artifact) in &store.ids().0 {
+            input(format!("artifact {name}"), artifact.id.as_bytes());
+        }
+        for (name, secret) in &secrets.0 {
+            input(format!("secret {name}"), secret.expose().as_bytes());
+        }
+        for (host, state) in &desired {
+            input(format!("what {host} should look like"), &snapshot(state)?);
+        }
+        Ok(Self {
+            desired,
+            lock,
+            lock_changes,
+            overridden,
+            sudo_passwords,
+            hosts,
+            inputs,
+            key,
+            store,
+            lock_path,
+        })
+    }
+
+    /// What the plan made of `observed` rests on.
+    pub fn facts(&self, observed: &Observed) -> Facts {
+        let answered = observed.hosts.iter().filter_map(|(host, observation)| match observation {
+            Observation::Facts(facts) => Some((host.clone(), host_facts(self.key.expose(), facts))),
+            Observation::Failed(_) => None,
+        });
+        Facts { inputs: self.inputs.clone(), hosts: answered.collect() }
+    }
+
+    /// After an apply: hosts that the inventory names no more, and that have been emptied, are forgotten.
+    pub fn settle(&self, desired: &BTreeMap<String, HostState>, report: &Report) -> Result<(), LockError> {
+        let mut lock = self.lock.clone();
+        let emptied = desired.iter().filter(|(host, state)| {
+            let counts = report.hosts.get(*host);
+            state.parts.is_empty() && counts.is_none_or(|counts| !counts.unreachable && counts.failed == 0)
+        });
+        for (host, _) in emptied {
+            lock.leave(host);
+        }
+        lock.save(&self.lock_path)
     }
 
     /// Writes the lock file. Before the first change of a host, so that no id is ever given twice.
@@ -131,12 +199,15 @@ impl Prepared {
     }
 
     /// What the steps of a plan refer to; fetches artifacts that hosts lack.
-    pub async fn contents(&self, plan: &Plan, events: &Events) -> Result<Contents, ArtifactError> {
+    pub async fn contents(
+        &self,
+        desired: &BTreeMap<String, HostState>,
+        plan: &Plan,
+        events: &Events,
+    ) -> Result<Contents, ArtifactError> {
         let mut contents = Contents::default();
-        for (host, state) in &self.desired {
-            let snapshot =
-                serde_json::to_vec(state).map_err(|error| ArtifactError::Snapshot(error.to_string()))?;
-            contents.snapshots.insert(host.clone(), Bytes::from(snapshot));
+        for (host, state) in desired {
+            contents.snapshots.insert(host.clone(), Bytes::from(snapshot(state)?));
             for file in state.files() {
                 let key = (host.clone(), file.path.clone());
                 let entry = (file.sha256(), Bytes::from(file.content.clone()));
@@ -164,6 +235,25 @@ impl Prepared {
         }
         Ok(contents)
     }
+}
+
+/// What a host should look like, as it keeps it.
+fn snapshot(state: &HostState) -> Result<Vec<u8>, ArtifactError> {
+    serde_json::to_vec(state).map_err(|error| ArtifactError::Snapshot(error.to_string()))
+}
+
+/// Hosts that carry services and are not in the inventory, or carry none in it. They are reached as the inventory's
+/// other hosts are, but for what the lock file says.
+fn departed<'a>(lock: &'a Lock, inventory: &'a Inventory) -> impl Iterator<Item = (String, Host)> + 'a {
+    let gone = lock.hosts.iter().filter(|(name, _)| !inventory.hosts.contains_key(*name));
+    gone.filter_map(|(name, place)| {
+        let mut host = inventory.hosts.values().next()?.clone();
+        name.clone_into(&mut host.name);
+        host.address.clone_from(&place.address);
+        host.ssh.port = place.port;
+        host.ssh.user.clone_from(&place.user);
+        Some((name.clone(), host))
+    })
 }
 
 /// Templates of the user, by name.

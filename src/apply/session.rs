@@ -2,7 +2,7 @@
 
 use crate::clock::{Clock, SystemClock};
 use crate::host::{Call, Command, Connect, Host, HostError, Output};
-use crate::inventory::model::Inventory;
+use crate::inventory::model;
 use crate::plan::{HostFacts, Observation, Observed, parse, questions};
 use crate::service::HostState;
 use futures_util::StreamExt;
@@ -35,12 +35,12 @@ impl Session {
 /// Connects to every host of `desired` and asks it, all at once but for `parallel`.
 pub async fn observe(
     connect: &dyn Connect,
-    inventory: &Inventory,
+    hosts: &BTreeMap<String, model::Host>,
     desired: &BTreeMap<String, HostState>,
     parallel: usize,
 ) -> (Session, Observed) {
     let asked = futures_util::stream::iter(desired.iter().filter_map(|(name, state)| {
-        let host = inventory.hosts.get(name)?;
+        let host = hosts.get(name)?;
         Some(async move {
             let connected = connect.connect(host).await;
             match connected {
@@ -60,6 +60,44 @@ pub async fn observe(
         observed.hosts.insert(name, observation);
     }
     (session, observed)
+}
+
+/// Asks hosts that are connected about another desired state.
+pub async fn observe_again(
+    session: &Session,
+    desired: &BTreeMap<String, HostState>,
+    parallel: usize,
+) -> Observed {
+    let asked = futures_util::stream::iter(desired.iter().filter_map(|(name, state)| {
+        let connection = Arc::clone(session.host(name)?);
+        Some(async move { (name.clone(), ask(name, connection.as_ref(), state).await) })
+    }));
+    Observed { hosts: asked.buffer_unordered(parallel.max(1)).collect().await }
+}
+
+/// Gets the snapshots of generations that hosts keep; an error says why one cannot be had.
+pub(super) async fn snapshots(
+    session: &Session,
+    wanted: &BTreeMap<String, u64>,
+    parallel: usize,
+) -> BTreeMap<String, Result<HostState, String>> {
+    let asked = futures_util::stream::iter(wanted.iter().filter_map(|(name, generation)| {
+        let connection = Arc::clone(session.host(name)?);
+        Some(async move {
+            let questions = format!("snapshot|{generation}\n");
+            let call = Call { command: Command::Observe(questions), timeout: OBSERVE_LIMIT };
+            let facts =
+                facts_of(name, connection.call(call, &|_| ()).await).map_err(|error| error.to_string());
+            let state = facts.and_then(|facts| {
+                let text =
+                    facts.snapshot.ok_or_else(|| format!("{name}: generation {generation} is not kept"))?;
+                serde_json::from_str(&text)
+                    .map_err(|error| format!("{name}: generation {generation} is not readable: {error}"))
+            });
+            (name.clone(), state)
+        })
+    }));
+    asked.buffer_unordered(parallel.max(1)).collect().await
 }
 
 async fn ask(name: &str, host: &dyn Host, state: &HostState) -> Observation {

@@ -56,6 +56,14 @@ pub enum ArtifactError {
         /// Where it was looked for.
         folder: PathBuf,
     },
+    /// Another build than this aesop's is wanted, and the host has it no more.
+    #[error("{name} ({id}) is neither on the host nor part of this aesop; use the aesop that deployed it")]
+    Gone {
+        /// Its name.
+        name: String,
+        /// Its id.
+        id: String,
+    },
     /// What a host should look like cannot be written down.
     #[error("cannot write a snapshot: {0}; this is a fault of aesop")]
     Snapshot(String),
@@ -144,8 +152,13 @@ impl Store {
 
     /// Gets an artifact's files into the cache, checked. Blocks: call it from a blocking thread.
     pub fn fetch(&self, artifact: &ArtifactRef) -> Result<Vec<Piece>, ArtifactError> {
+        let gone = || ArtifactError::Gone { name: artifact.name.clone(), id: artifact.id.clone() };
         match pinned::set(&artifact.name)? {
-            Some(jars) => maven::fetch(&self.cache, &artifact.name, &jars),
+            Some(jars) if pinned::id(&artifact.name, &jars) == artifact.id => {
+                maven::fetch(&self.cache, &artifact.name, &jars)
+            }
+            Some(_) => Err(gone()),
+            None if binary::id(&self.cache, &self.binaries, &artifact.name)? != artifact.id => Err(gone()),
             None => Ok(vec![binary::piece(&self.cache, &self.binaries, &artifact.name)?]),
         }
     }

@@ -1,18 +1,18 @@
 //! `aesop apply`.
 
-use super::deployment::{Diffs, gather, show};
-use super::progress::render;
+use super::carry::{can_ask, carry_out};
+use super::deployment::{Gathered, Goal, gather_for};
 use super::{Context, Exit, UsageError};
-use crate::apply::{Options, Report, execute};
-use anyhow::Context as _;
-use std::io::{BufRead, IsTerminal, Write};
-
-/// Events on their way to the terminal: a burst of a few hundred lines must not stop the workers.
-const EVENTS: usize = 4096;
+use crate::plan::{FORMAT, Saved};
+use anyhow::{Context as _, bail};
+use std::path::{Path, PathBuf};
 
 /// Flags of `aesop apply`.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
+    /// A plan saved with `plan -o`: refused when anything it rests on has changed since
+    #[arg(value_name = "PLAN")]
+    plan: Option<PathBuf>,
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
@@ -20,93 +20,62 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     let inventory = cx.inventory()?;
-    let asks = !args.yes;
-    if asks && !std::io::stdin().is_terminal() {
-        let message = "apply asks before it changes anything, and stdin is no terminal; look at `aesop plan`, then give --yes";
-        return Err(UsageError(message.to_owned()).into());
-    }
-    let gathered = gather(cx, &inventory, None).await?;
-    let plan = &gathered.plan;
-    if !cx.out.is_json() {
-        cx.out.raw(show(plan, &gathered.prepared, Diffs::Changed))?;
-    }
-    for refusal in &plan.refused {
-        cx.out.error(&anyhow::anyhow!("{refusal}"));
-    }
-    if !plan.refused.is_empty() {
+    can_ask("apply", args.yes)?;
+    let saved = args.plan.as_deref().map(read).transpose()?;
+    let on = match &saved {
+        Some(_) if !cx.globals.on.is_empty() => {
+            return Err(
+                UsageError("a saved plan has its own selection of hosts; leave out --on".to_owned()).into()
+            );
+        }
+        Some((_, saved)) => &saved.on,
+        None => &cx.globals.on,
+    };
+    let gathered = gather_for(cx, &inventory, None, Goal::Inventory, on).await?;
+    if let (Some(path), Some((text, saved))) = (&args.plan, &saved)
+        && let Err(error) = compare(path, text, saved, &gathered)
+    {
         gathered.session.close().await;
-        return Ok(Exit::Failed);
+        return Err(error);
     }
-    for why in plan.unreachable.values() {
-        cx.out.error(&anyhow::anyhow!("{why}"));
-    }
-    if !plan.is_empty() && asks && !confirmed()? {
-        gathered.session.close().await;
-        cx.out.note("Nothing was changed.");
-        return Ok(Exit::Failed);
-    }
-    gathered.prepared.save_lock()?;
-    let (events, receiver) = tokio::sync::mpsc::channel(EVENTS);
-    let rendering = tokio::spawn(render(cx.out, receiver));
-    let contents = gathered.prepared.contents(plan, &events).await?;
-    let options = Options { parallel: usize::from(cx.globals.parallel), operator: operator() };
-    let report =
-        execute(plan, &gathered.prepared.desired, &contents, &gathered.session, &options, &events).await;
-    drop(events);
-    rendering.await.context("the progress display failed")?;
-    gathered.session.close().await;
-    if cx.out.is_json() {
-        cx.out.json(&report)?;
-    } else {
-        recap(cx, &report)?;
-    }
-    Ok(if report.is_success() { Exit::Done } else { Exit::Failed })
+    carry_out(cx, &inventory, gathered, "apply", args.yes).await
 }
 
-fn recap(cx: &Context, report: &Report) -> anyhow::Result<()> {
-    for failure in report.failures.iter().filter(|failure| failure.service != "host") {
-        cx.out.note(format!("\n{}, {}: {} failed", failure.host, failure.service, failure.step));
-        cx.out.error(&anyhow::anyhow!("{}", failure.error.trim_end()));
+fn read(path: &Path) -> anyhow::Result<(serde_json::Value, Saved)> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let no_plan = || format!("{} is no plan that `aesop plan -o` saved", path.display());
+    let value: serde_json::Value = serde_json::from_str(&text).with_context(no_plan)?;
+    let saved: Saved = serde_json::from_value(value.clone()).with_context(no_plan)?;
+    if saved.format != FORMAT || saved.aesop != crate::lock::VERSION {
+        bail!("{} was made by aesop {}; plan again with this one", path.display(), saved.aesop);
     }
-    let width = report.hosts.keys().map(String::len).max().unwrap_or(0);
-    let mut text = String::new();
-    for (host, counts) in &report.hosts {
-        text.push_str(&format_recap(host, width, *counts));
-    }
-    cx.out.raw(text)?;
-    if !report.is_success() {
-        cx.out.note(
-            "Not everything was done. Mend what is said above and run apply again: it goes on from here.",
+    Ok((value, saved))
+}
+
+/// What the file says is not what is done: the plan is made anew, and must be the one that was saved.
+fn compare(path: &Path, text: &serde_json::Value, saved: &Saved, gathered: &Gathered) -> anyhow::Result<()> {
+    if saved.cluster != gathered.plan.cluster {
+        bail!(
+            "{} is for cluster {}, the inventory is of {}",
+            path.display(),
+            saved.cluster,
+            gathered.plan.cluster
         );
     }
+    let changed = gathered.facts.changed_since(&saved.facts);
+    if !changed.is_empty() {
+        bail!("{} rests on what is no longer so; plan again:\n  {}", path.display(), changed.join("\n  "));
+    }
+    let mut now = serde_json::to_value(gathered.document(&saved.on))?;
+    let mut then = text.clone();
+    for value in [&mut now, &mut then] {
+        // Notes tell of free space and the like, which no plan rests on.
+        if let Some(fields) = value.as_object_mut() {
+            fields.remove("notes");
+        }
+    }
+    if now != then {
+        bail!("{} is not the plan that these facts give; it was edited. Plan again", path.display());
+    }
     Ok(())
-}
-
-fn format_recap(host: &str, width: usize, counts: crate::apply::HostReport) -> String {
-    let crate::apply::HostReport { ok, changed, failed, unreachable, skipped } = counts;
-    format!(
-        "{host:width$}  ok={ok:<3} changed={changed:<3} failed={failed:<3} unreachable={:<3} skipped={skipped}\n",
-        u8::from(unreachable)
-    )
-}
-
-fn confirmed() -> anyhow::Result<bool> {
-    let mut stderr = std::io::stderr().lock();
-    write!(stderr, "Apply this? Only `yes` is taken: ")?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(answer.trim() == "yes")
-}
-
-/// Who runs this, for locks and audit logs.
-fn operator() -> String {
-    let word = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let user = word("SUDO_USER").or_else(|| word("USER")).unwrap_or_else(|| "unknown".to_owned());
-    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    // Kept free of what the hosts' programs part lines at.
-    let clean = |text: &str| -> String {
-        text.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect()
-    };
-    format!("{}@{}", clean(&user), clean(&machine))
 }

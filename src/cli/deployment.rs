@@ -1,171 +1,162 @@
-//! What plan, apply and status have in common: read the inventory, ask the hosts, show a plan.
+//! What plan, apply, status, rollback and destroy have in common: read the inventory, ask the hosts, plan.
 
 use super::Context;
-use crate::apply::{Prepared, Session, observe};
+use crate::apply::{Prepared, Session, former, observe, observe_again};
 use crate::artifact::Store;
 use crate::host::ssh::SshConnect;
 use crate::inventory::model::Inventory;
-use crate::plan::{Action, Observed, Plan, Stage, Step, Wave, plan, render_diffs};
+use crate::plan::{
+    Document, FORMAT, Facts, HostFacts, Observation, Observed, Plan, destroy, plan, selection,
+};
 use crate::preflight::{Verdict, consider};
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use crate::service::HostState;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-
-/// More directories than this are counted, not listed.
-const LISTED_DIRECTORIES: usize = 2;
 
 /// All that a plan was made from.
 #[derive(Debug)]
 pub(super) struct Gathered {
     pub(super) prepared: Prepared,
+    /// What every host of the plan should look like.
+    pub(super) desired: BTreeMap<String, HostState>,
     pub(super) session: Session,
     pub(super) observed: Observed,
     pub(super) plan: Plan,
     pub(super) verdicts: Vec<Verdict>,
+    /// What the plan rests on.
+    pub(super) facts: Facts,
 }
 
-/// Asks the hosts, or reads what they would say from a file, and plans.
+/// What hosts should become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// What the inventory says.
+    Inventory,
+    /// What they were in a generation; none: the one before the last.
+    Generation(Option<u64>),
+    /// Nothing of aesop's.
+    Nothing {
+        /// Not even its data.
+        data: bool,
+    },
+}
+
+impl Gathered {
+    /// The plan as it is printed and saved.
+    pub(super) fn document<'a>(&'a self, on: &'a [String]) -> Document<'a> {
+        Document {
+            format: FORMAT,
+            aesop: crate::lock::VERSION,
+            on,
+            summary: self.plan.summary(),
+            plan: &self.plan,
+            schedule: self.plan.schedule(),
+            facts: &self.facts,
+        }
+    }
+
+    /// What the hosts that answered said.
+    pub(super) fn answers(&self) -> impl Iterator<Item = (&String, &HostFacts)> {
+        self.observed.hosts.iter().filter_map(|(host, observation)| match observation {
+            Observation::Facts(facts) => Some((host, facts.as_ref())),
+            Observation::Failed(_) => None,
+        })
+    }
+}
+
+/// Asks the hosts, or reads what they would say from a file, and plans what the inventory says.
 pub(super) async fn gather(
     cx: &Context,
     inventory: &Inventory,
     observed: Option<&Path>,
 ) -> anyhow::Result<Gathered> {
-    let selected = cx.hosts(inventory)?;
+    gather_for(cx, inventory, observed, Goal::Inventory, &cx.globals.on).await
+}
+
+/// The same for any goal and selection of hosts.
+pub(super) async fn gather_for(
+    cx: &Context,
+    inventory: &Inventory,
+    observed: Option<&Path>,
+    goal: Goal,
+    on: &[String],
+) -> anyhow::Result<Gathered> {
     // It reads files and waits for password managers, once, before anything else can happen.
     let prepared = tokio::task::block_in_place(|| match observed {
         Some(_) => Prepared::with_store(inventory, Store::unhashed),
         None => Prepared::new(inventory),
     })?;
-    let (session, observed) = match observed {
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| anyhow::anyhow!("cannot read {}: {error}", path.display()))?;
-            (Session::default(), serde_json::from_str(&text)?)
-        }
-        None => ask(cx, inventory, &prepared, &selected).await,
+    let selected = select(cx, inventory, &prepared, on)?;
+    let parallel = usize::from(cx.globals.parallel);
+    let (session, mut observed) = if let Some(path) = observed {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| anyhow::anyhow!("cannot read {}: {error}", path.display()))?;
+        (Session::default(), serde_json::from_str(&text)?)
+    } else {
+        // All of them: what is not selected may be in the way of what is.
+        let connect = SshConnect::new(inventory, prepared.sudo_passwords.clone());
+        observe(&connect, &prepared.hosts, &prepared.desired, parallel).await
     };
-    let mut plan = plan(&inventory.cluster, &prepared.desired, &observed);
+    let (mut desired, mut notes) = (prepared.desired.clone(), Vec::new());
+    let mut plan = match goal {
+        Goal::Inventory => plan(&inventory.cluster, &desired, &observed),
+        Goal::Nothing { data } => {
+            desired = desired.into_keys().map(|host| (host, HostState::default())).collect();
+            destroy(&inventory.cluster, &desired, &observed, data)
+        }
+        Goal::Generation(generation) => {
+            let kept = former(&session, &observed, &selected, generation, parallel).await;
+            let former = match kept {
+                Ok(former) => former,
+                Err(error) => {
+                    session.close().await;
+                    return Err(error.into());
+                }
+            };
+            notes.push(format!(
+                "this goes back to generation {}; the inventory still says otherwise",
+                former.generation
+            ));
+            let unknown = former.unknown.iter();
+            notes.extend(
+                unknown.map(|host| format!("{host} keeps nothing of that generation and is left as it is")),
+            );
+            desired = former.desired;
+            observed = observe_again(&session, &desired, parallel).await;
+            plan(&inventory.cluster, &desired, &observed)
+        }
+    };
+    plan.notes.extend(notes);
+    if selected.len() < prepared.desired.len() {
+        plan.refused.extend(selection(&plan, &desired, &observed, &selected));
+    }
     plan.select(&selected);
-    let verdicts = prepared.preflight(inventory, &observed);
-    consider(&mut plan, &verdicts);
-    Ok(Gathered { prepared, session, observed, plan, verdicts })
+    let mut verdicts = Vec::new();
+    if goal == Goal::Inventory {
+        verdicts = prepared.preflight(inventory, &observed);
+        consider(&mut plan, &verdicts);
+    }
+    let mut facts = prepared.facts(&observed);
+    facts.hosts.retain(|host, _| selected.contains(host));
+    desired.retain(|host, _| selected.contains(host));
+    Ok(Gathered { prepared, desired, session, observed, plan, verdicts, facts })
 }
 
-/// Asks the selected hosts.
-async fn ask(
+/// The hosts that are meant, those that the inventory names no more included.
+fn select(
     cx: &Context,
     inventory: &Inventory,
     prepared: &Prepared,
-    selected: &BTreeSet<String>,
-) -> (Session, Observed) {
-    let connect = SshConnect::new(inventory, prepared.sudo_passwords.clone());
-    let mut desired = prepared.desired.clone();
-    desired.retain(|name, _| selected.contains(name));
-    observe(&connect, inventory, &desired, usize::from(cx.globals.parallel)).await
-}
-
-/// Which diffs are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Diffs {
-    /// Of new files too.
-    All,
-    /// Of files that are there already.
-    Changed,
-    /// None.
-    None,
-}
-
-/// The plan for people: diffs, then what happens in which order.
-pub(super) fn show(plan: &Plan, prepared: &Prepared, diffs: Diffs) -> String {
-    let mut text = match diffs {
-        Diffs::All => render_diffs(&plan.diffs, true),
-        Diffs::Changed => render_diffs(&plan.diffs, false),
-        Diffs::None => String::new(),
-    };
-    if !text.is_empty() && !text.ends_with("\n\n") {
-        text.push('\n');
+    on: &[String],
+) -> anyhow::Result<BTreeSet<String>> {
+    if on.is_empty() {
+        return Ok(prepared.desired.keys().chain(inventory.hosts.keys()).cloned().collect());
     }
-    for name in &prepared.overridden {
-        let _infallible = writeln!(text, "Template {name} comes from the folder beside the inventory.");
+    let gone = |name: &&String| prepared.desired.contains_key(*name) && !inventory.hosts.contains_key(*name);
+    let mut selected: BTreeSet<String> = on.iter().filter(gone).cloned().collect();
+    let others: Vec<String> = on.iter().filter(|name| !gone(name)).cloned().collect();
+    if !others.is_empty() {
+        selected.extend(cx.select(inventory, &others)?);
     }
-    for change in &prepared.lock_changes {
-        let _infallible = writeln!(text, "Lock file: {change}");
-    }
-    for (number, stage) in plan.stages.iter().enumerate() {
-        if stage.service == Stage::GENERATION {
-            continue;
-        }
-        let what = if stage.removes { "no longer declared: " } else { "" };
-        let _infallible = writeln!(text, "{}. {what}{}", number + 1, stage.service);
-        for wave in &stage.waves {
-            show_wave(&mut text, wave);
-        }
-    }
-    for note in &plan.notes {
-        let _infallible = writeln!(text, "Note: {note}");
-    }
-    if plan.is_empty() && plan.unreachable.is_empty() {
-        text.push_str("No changes: every host is as the inventory says.\n");
-    } else if plan.is_empty() {
-        text.push_str("No changes on the hosts that answered.\n");
-    } else {
-        let _infallible = writeln!(text, "\n{}", plan.summary());
-    }
-    text
-}
-
-fn show_wave(text: &mut String, wave: &Wave) {
-    // Hosts with the same steps are shown once.
-    let mut groups: Vec<(Vec<&str>, Vec<String>)> = Vec::new();
-    for (host, steps) in &wave.steps {
-        let lines = step_lines(steps);
-        match groups.iter_mut().find(|(_, known)| *known == lines) {
-            Some((hosts, _)) => hosts.push(host),
-            None => groups.push((vec![host], lines)),
-        }
-    }
-    for (hosts, lines) in groups {
-        let _infallible = writeln!(text, "   {}", hosts.join(", "));
-        for line in lines {
-            let _infallible = writeln!(text, "     {line}");
-        }
-    }
-    if !wave.gates.is_empty() {
-        let hosts: Vec<&str> = wave.gates.keys().map(String::as_str).collect();
-        let _infallible = writeln!(text, "       then the same test on {}", hosts.join(", "));
-    }
-}
-
-fn step_lines(steps: &[Step]) -> Vec<String> {
-    let mut lines = Vec::new();
-    let directories = steps.iter().filter(|step| new_directory(step)).count();
-    let mut counted = false;
-    for step in steps {
-        if new_directory(step) && directories > LISTED_DIRECTORIES {
-            if !counted {
-                lines.push(format!("+ {directories} directories"));
-                counted = true;
-            }
-            continue;
-        }
-        // What goes with other steps is not worth a line of its own, but for the gates.
-        if matches!(step.action(), Action::RecordReady(_) if step.reason().is_none())
-            || matches!(
-                step.action(),
-                Action::ReloadSystemd
-                    | Action::EnableUnit(_)
-                    | Action::ApplySysctl(_)
-                    | Action::RecordManifest(_)
-            )
-        {
-            continue;
-        }
-        let reason = step.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        lines.push(format!("{} {}{reason}", step.action().sign(), step.action()));
-    }
-    lines
-}
-
-fn new_directory(step: &Step) -> bool {
-    matches!(step.action(), Action::SetDirectory { exists: false, .. })
+    Ok(selected)
 }

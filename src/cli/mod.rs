@@ -7,14 +7,18 @@
 mod agent;
 mod alerts;
 mod apply;
+mod audit;
+mod carry;
 mod check;
 mod completions;
 mod demo;
 mod deployment;
+mod destroy;
 mod diagnostic;
 mod exec;
 mod import;
 mod init;
+mod journal;
 mod lab;
 mod lag;
 mod monitor;
@@ -26,7 +30,10 @@ mod progress;
 mod ready;
 mod remote;
 mod render;
+mod resume;
+mod rollback;
 mod schema;
+mod show;
 mod status;
 
 pub use output::{Closed, Output};
@@ -181,8 +188,12 @@ impl Context {
 
     /// The names of the hosts that `--on` selects.
     pub fn hosts(&self, inventory: &Inventory) -> anyhow::Result<BTreeSet<String>> {
-        crate::inventory::select(inventory, &self.globals.on)
-            .map_err(|error| UsageError(error.to_string()).into())
+        self.select(inventory, &self.globals.on)
+    }
+
+    /// The hosts that `selectors` name.
+    pub fn select(&self, inventory: &Inventory, selectors: &[String]) -> anyhow::Result<BTreeSet<String>> {
+        crate::inventory::select(inventory, selectors).map_err(|error| UsageError(error.to_string()).into())
     }
 }
 
@@ -216,6 +227,14 @@ subcommands! {
     Plan => plan,
     /// Makes the hosts what the inventory says: plans, asks, carries out
     Apply => apply,
+    /// Goes on after an apply that did not end: says what was interrupted, and finishes it
+    Resume => resume,
+    /// Goes back to an earlier generation, through the same gates
+    Rollback => rollback,
+    /// Who did what, when, with which result
+    Audit => audit,
+    /// Removes all of aesop's from the hosts; data only with --data
+    Destroy => destroy,
     /// One table: hosts, services, versions, health
     Status => status,
     /// Writes every rendered file, by host

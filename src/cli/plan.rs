@@ -1,6 +1,7 @@
 //! `aesop plan`.
 
-use super::deployment::{Diffs, gather, show};
+use super::deployment::gather;
+use super::show::{Diffs, show};
 use super::{Context, Exit};
 use anyhow::Context as _;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 /// Flags of `aesop plan`.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
-    /// Save the plan as JSON
+    /// Save the plan as JSON, for `apply PLAN`
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Only the steps, without the diffs of files
@@ -38,10 +39,10 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     if let Some(path) = &args.output {
         // Ids in a saved plan must be those that the next run finds.
         gathered.prepared.save_lock()?;
-        save(path, serde_json::to_string_pretty(plan)?)?;
+        save(path, serde_json::to_string_pretty(&gathered.document(&cx.globals.on))?)?;
     }
     if cx.out.is_json() {
-        cx.out.json(plan)?;
+        cx.out.json(&gathered.document(&cx.globals.on))?;
     } else {
         cx.out.raw(show(plan, &gathered.prepared, if args.summary { Diffs::None } else { Diffs::All }))?;
     }

@@ -168,7 +168,7 @@ impl State {
             say(format_args!("generation|{}", self.generation));
         }
         if let Some(lock) = &self.lock {
-            say(format_args!("lock|{lock}|fake|0"));
+            say(format_args!("lock|{lock}|fake|0|0"));
         }
         for line in self.manifest.lines() {
             say(format_args!("manifest|{line}"));

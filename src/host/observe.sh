@@ -17,7 +17,7 @@ while read -r key value _; do
   case $key in MemTotal:) printf 'memory|%s\n' "$value"; break ;; esac
 done </proc/meminfo
 [ -r $state/generation ] && printf 'generation|%s\n' "$(cat $state/generation)"
-[ -r $state/lock/owner ] && printf 'lock|%s\n' "$(cat $state/lock/owner)"
+[ -r $state/lock/owner ] && printf 'lock|%s|%s\n' "$(cat $state/lock/owner)" "$(stat -c %Y $state/lock/owner)"
 if [ -r $state/manifest ]; then
   while IFS='|' read -r role service kind name rest; do
     # Data that somebody took away is forgotten.

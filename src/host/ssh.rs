@@ -27,6 +27,10 @@ const STDERR_BYTES: usize = 8 * 1024;
 /// Standard output is bounded: an observation is a few hundred KiB.
 const STDOUT_BYTES: usize = 64 << 20;
 
+/// How folders of control sockets are called; the number of the process that made one follows, so that the next can
+/// tell whose are left over.
+const CONTROL_PREFIX: &str = "aesop-ssh-";
+
 /// Reads program and steps from stdin, by their lengths in the first line, and leaves the rest of stdin to the
 /// program. A line before it is a password that sudo did not ask for. Free of what csh or fish would expand.
 const BOOTSTRAP: &str = r#"IFS=: read -r a b c; [ "$a" = aesop ] || IFS=: read -r a b c; p=$(head -c "$b"); I=$(head -c "$c"); eval "$p""#;
@@ -42,6 +46,7 @@ impl SshConnect {
     /// For the hosts of an inventory, whose folder relative paths start from, with the sudo passwords of those
     /// that ask for one, by host name.
     pub fn new(inventory: &model::Inventory, sudo_passwords: BTreeMap<String, Secret>) -> Self {
+        sweep(&std::env::temp_dir(), &|pid| Path::new("/proc").join(pid.to_string()).exists());
         let folder = inventory.path.parent().unwrap_or(Path::new(""));
         let base = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         Self { base, sudo_passwords }
@@ -83,7 +88,7 @@ impl SshHost {
             detail: error.to_string(),
         };
         let control = tempfile::Builder::new()
-            .prefix("aesop-ssh")
+            .prefix(&format!("{CONTROL_PREFIX}{}-", std::process::id()))
             .tempdir()
             .map_err(|error| local("make a directory for the SSH control socket", &error))?;
         let mut builder = SessionBuilder::default();
@@ -254,6 +259,19 @@ impl Host for SshHost {
     }
 }
 
+/// Removes what killed processes left behind. Their masters end by themselves.
+fn sweep(folder: &Path, alive: &dyn Fn(u32) -> bool) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let owner =
+            name.to_str().and_then(|name| name.strip_prefix(CONTROL_PREFIX)?.split_once('-')?.0.parse().ok());
+        if owner.is_some_and(|owner| !alive(owner)) {
+            // Another user's stays.
+            let _kept = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 async fn send(
     stdin: Option<openssh::ChildStdin>,
     head: &[u8],
@@ -308,4 +326,21 @@ fn home(path: &Path) -> PathBuf {
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_dead_processes_left_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["aesop-ssh-7-abc", "aesop-ssh-8-abc", "aesop-sshxyz", "aesop-ssh-x-abc", "else"];
+        for name in names {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        sweep(folder.path(), &|pid| pid == 8);
+        let left = names.into_iter().filter(|name| folder.path().join(name).exists());
+        assert_eq!(left.collect::<Vec<_>>(), names[1..]);
+    }
 }

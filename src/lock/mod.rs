@@ -10,7 +10,7 @@ mod tests;
 
 pub use file::{LockError, path_for};
 
-use crate::inventory::model::{Inventory, KafkaMode};
+use crate::inventory::model::{Host, Inventory, KafkaMode};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,9 @@ pub struct Lock {
     pub aesop: String,
     /// The inventory's cluster.
     pub cluster: String,
+    /// Where aesop's services are, so that they can be removed once the inventory names the host no more.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hosts: BTreeMap<String, Place>,
     /// `myid` by host name.
     #[serde(default, skip_serializing_if = "Ids::is_empty")]
     pub zookeeper: Ids,
@@ -52,6 +55,20 @@ pub struct Lock {
     /// MySQL `server_id`s by `<relay host>/<source>`; the first of a block of [`SERVER_ID_BLOCK`].
     #[serde(default, skip_serializing_if = "Ids::is_empty")]
     pub server_ids: Ids,
+}
+
+/// How a host is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// Address.
+    pub address: String,
+    /// SSH port, where it is not the usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// SSH user, where it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// Ids by name, and those that are spent.
@@ -136,6 +153,7 @@ impl Lock {
         Self {
             aesop: VERSION.to_owned(),
             cluster: cluster.to_owned(),
+            hosts: BTreeMap::new(),
             zookeeper: Ids::default(),
             kafka: None,
             server_ids: Ids::default(),
@@ -200,6 +218,18 @@ impl Lock {
         lock.controllers.retain(|host| hosts.contains(host));
         lock.directory_ids.retain(|host, _| hosts.contains(host));
         lock.nodes.assign(node_id, hosts, changes)
+    }
+
+    /// Notes that services are, or will be, on a host.
+    pub fn settle(&mut self, host: &Host) {
+        let Host { name, address, ssh, .. } = host;
+        let place = Place { address: address.clone(), port: ssh.port, user: ssh.user.clone() };
+        self.hosts.insert(name.clone(), place);
+    }
+
+    /// Notes that nothing of aesop's is on a host any more, or that nobody will ever find out.
+    pub fn leave(&mut self, host: &str) {
+        self.hosts.remove(host);
     }
 
     /// `myid` of a ZooKeeper host.

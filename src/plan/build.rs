@@ -5,7 +5,7 @@ use super::finish::{Manifests, finish};
 use super::manifest::{Manifest, directory_value, file_value};
 use super::order::{Work, stages};
 use super::step::{Action, Hash, Step, UnitStart};
-use super::{Drift, FileDiff, HostFacts, Observation, Observed, Plan, put_back, remove};
+use super::{Drift, FileDiff, HostFacts, Observation, Observed, Plan, put_back, refuse, remove};
 use crate::service::{File, HostState, Init, Part, Role, Unit, paths};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,8 +33,11 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
         diffs.append(&mut host.diffs);
         plan.refused.append(&mut host.refused);
         plan.drift.append(&mut host.drift);
+        plan.notes.append(&mut host.notes);
     }
     plan.diffs = diff::group(diffs);
+    plan.notes.sort();
+    plan.notes.dedup();
     let works: BTreeMap<&str, &[Work]> =
         hosts.iter().map(|(name, host)| (*name, host.works.as_slice())).collect();
     plan.stages = stages(&works);
@@ -47,6 +50,17 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
     plan
 }
 
+/// Everything goes: what [`plan`] makes of hosts that should have nothing; with `data`, their data too.
+pub fn destroy(cluster: &str, hosts: &BTreeMap<String, HostState>, observed: &Observed, data: bool) -> Plan {
+    let mut plan = plan(cluster, hosts, observed);
+    let facts = observed.hosts.iter().filter_map(|(name, observation)| {
+        let Observation::Facts(facts) = observation else { return None };
+        (data && hosts.contains_key(name)).then_some((name.as_str(), &facts.manifest))
+    });
+    plan.stages.extend(remove::data(facts));
+    plan
+}
+
 struct HostPlan<'a> {
     name: &'a str,
     state: &'a HostState,
@@ -55,6 +69,7 @@ struct HostPlan<'a> {
     diffs: Vec<FileDiff>,
     refused: Vec<String>,
     drift: Vec<Drift>,
+    notes: Vec<String>,
     /// What will be there.
     wanted: Manifest,
     /// Paths that an earlier part has dealt with.
@@ -73,6 +88,7 @@ impl<'a> HostPlan<'a> {
             diffs: Vec::new(),
             refused: Vec::new(),
             drift: Vec::new(),
+            notes: Vec::new(),
             wanted: Manifest::of(state),
             seen: BTreeSet::new(),
             changed: BTreeSet::new(),
@@ -159,6 +175,7 @@ impl<'a> HostPlan<'a> {
     fn roles(&mut self) {
         let state = self.state;
         for part in state.parts.iter().filter(|part| part.role != Role::Base) {
+            refuse::immutable(self.name, part, self.facts, &mut self.refused, &mut self.notes);
             let work = self.part(part);
             // A part without work still takes part in the gates of its neighbours.
             if !work.is_idle() || work.gate.is_some() {

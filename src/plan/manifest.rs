@@ -126,6 +126,25 @@ impl Manifest {
         sound.then_some(())
     }
 
+    /// Services of which a member counts in a quorum.
+    pub fn quorums(&self) -> BTreeSet<String> {
+        let units = self.0.iter().filter(|entry| entry.kind == Kind::Unit && entry.role.gates_all_members());
+        units.map(|entry| entry.service.clone()).collect()
+    }
+
+    /// Directories with data.
+    pub(super) fn data(&self) -> impl Iterator<Item = &String> {
+        self.0.iter().filter(|entry| entry.kind == Kind::Data).map(|entry| &entry.name)
+    }
+
+    /// What of one kind a service has there.
+    pub(super) fn of_service<'a>(&'a self, service: &'a str, kind: Kind) -> impl Iterator<Item = &'a String> {
+        self.0
+            .iter()
+            .filter(move |entry| entry.service == service && entry.kind == kind)
+            .map(|entry| &entry.name)
+    }
+
     /// Both: what is there and what will be, for as long as an apply is under way.
     pub(super) fn with(&self, other: &Self) -> Self {
         let known: BTreeSet<&Entry> = self.0.iter().collect();

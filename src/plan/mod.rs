@@ -2,20 +2,28 @@
 
 mod build;
 mod diff;
+mod document;
 mod finish;
 mod machine;
 mod manifest;
 mod observe;
 mod order;
 mod put_back;
+mod refuse;
 mod remove;
+mod schedule;
 mod step;
 
-pub use build::plan;
+pub use build::{destroy, plan};
 pub use diff::render_diffs;
+pub use document::{Document, FORMAT, Facts, Saved, digest, host_facts};
 pub use machine::{Disk, Java, Machine};
 pub use manifest::Manifest;
-pub use observe::{HostFacts, Observation, Observed, PLACES, Record, Stat, UnitFact, parse, questions};
+pub use observe::{
+    Holder, HostFacts, Observation, Observed, PLACES, Record, Stat, UnitFact, parse, questions,
+};
+pub use refuse::selection;
+pub use schedule::Turn;
 pub use step::{Action, Change, Hash, Step, UnitStart};
 
 use crate::service::Role;
@@ -30,6 +38,7 @@ pub struct Plan {
     /// The generation that hosts have once it is done.
     pub generation: u64,
     /// The highest generation that a host has now; a newer one than this on a host means that the plan is old.
+    #[serde(rename = "highest_generation")]
     pub rests_on: u64,
     /// In order; the steps of one stage rest on those of the stages before.
     pub stages: Vec<Stage>,

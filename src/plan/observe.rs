@@ -42,7 +42,7 @@ pub struct HostFacts {
     /// Generation of the last apply.
     pub generation: u64,
     /// Who holds the lock.
-    pub lock: Option<String>,
+    pub lock: Option<Holder>,
     /// Files, directories and links that were asked for and are there.
     pub stats: BTreeMap<String, Stat>,
     /// Hashes of files.
@@ -98,6 +98,19 @@ pub struct UnitFact {
     pub needs_reload: bool,
     /// Since when it is active.
     pub since: String,
+}
+
+/// An apply that holds a host's lock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Which apply.
+    pub id: String,
+    /// Who runs it.
+    pub operator: String,
+    /// Since when, seconds since 1970 by the host's clock.
+    pub since: i64,
+    /// Its last sign of life, by the same clock.
+    pub touched: i64,
 }
 
 /// What a unit was started with.
@@ -201,7 +214,11 @@ impl HostFacts {
                 self.generations.insert(field(0)?.parse().ok()?, artifacts);
             }
             "snapshot" => self.snapshot = Some(text(&field(1)?)?),
-            "lock" => self.lock = Some(rest.to_owned()),
+            "lock" => {
+                let since = |index: usize| fields.get(index)?.parse().ok();
+                let (id, operator) = (field(0)?, field(1)?);
+                self.lock = Some(Holder { id, operator, since: since(2)?, touched: since(3)? });
+            }
             "stat" => {
                 let stat = Stat { kind: field(1)?, mode: field(2)?, owner: field(3)?, group: field(4)? };
                 self.stats.insert(field(0)?, stat);

@@ -49,6 +49,27 @@ pub(super) fn artifacts(state: &HostState, facts: &HostFacts) -> Vec<Step> {
     unused.map(|id| Step::plain(Action::RemoveArtifact(id.clone()))).collect()
 }
 
+/// Data, as the last of all; the state with which aesop remembers its hosts lies among it.
+pub(super) fn data<'a>(manifests: impl Iterator<Item = (&'a str, &'a Manifest)>) -> Option<Stage> {
+    let steps: BTreeMap<String, Vec<Step>> = manifests
+        .map(|(host, manifest)| {
+            let paths: BTreeSet<&String> = manifest.data().collect();
+            // What lies in another one goes with it.
+            let within = |path: &String| paths.iter().any(|other| path.starts_with(&format!("{other}/")));
+            let tops = paths.iter().filter(|path| !within(path));
+            (host.to_owned(), tops.map(|path| Step::plain(Action::RemoveData((*path).clone()))).collect())
+        })
+        .filter(|(_, steps): &(_, Vec<_>)| !steps.is_empty())
+        .collect();
+    (!steps.is_empty()).then(|| Stage {
+        role: Role::Base,
+        service: "data".to_owned(),
+        removes: true,
+        members: steps.keys().cloned().collect(),
+        waves: vec![Wave::of(steps)],
+    })
+}
+
 /// One service after the other, in the opposite order of starting: whoever uses a service leaves before it. Members
 /// of a quorum leave one by one.
 pub(super) fn stages(hosts: &BTreeMap<&str, Leaving>) -> Vec<Stage> {

@@ -343,6 +343,12 @@ impl HostState {
         self.parts.iter().flat_map(|part| &part.files)
     }
 
+    /// Services of which a member counts in a quorum.
+    pub fn quorums(&self) -> std::collections::BTreeSet<String> {
+        let parts = self.parts.iter().filter(|part| part.role.gates_all_members());
+        parts.map(|part| part.service.clone()).collect()
+    }
+
     /// What a unit's restart and reload depend on, as two hashes.
     pub fn fingerprint(&self, unit: &Unit) -> (String, String) {
         let mut known: BTreeMap<&str, String> = self

@@ -115,6 +115,14 @@ const RULES: &[Rule] = &[
         keeps: "use crate::host::Host;",
     },
     Rule {
+        name: "only apply's executor sends steps, and only plan makes them",
+        scope: &["src/"],
+        except: &["src/apply/execute.rs", "src/host/", "src/plan/"],
+        forbidden: &["Command::Execute", "Step::plain(", "Step::because("],
+        breaks: "    let call = Call { command: Command::Execute(lines, bodies), timeout };",
+        keeps: "    let call = Call { command: Command::Observe(questions), timeout };",
+    },
+    Rule {
         name: "commands are argument vectors",
         scope: &["src/"],
         except: &[],

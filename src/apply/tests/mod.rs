@@ -8,6 +8,8 @@ use crate::plan::plan;
 use std::fmt::Write as _;
 use std::path::Path;
 
+mod document;
+mod going_back;
 mod leaving;
 mod properties;
 
@@ -99,8 +101,26 @@ impl Lab {
 
     async fn plan_prepared(&self, inventory: &Inventory, prepared: &Prepared) -> crate::plan::Plan {
         with_jars(&self.connect, prepared);
-        let (_, observed) = observe(&self.connect, inventory, &prepared.desired, 4).await;
+        let (_, observed) = observe(&self.connect, &prepared.hosts, &prepared.desired, 4).await;
         plan(&inventory.cluster, &prepared.desired, &observed)
+    }
+
+    /// Carries out a plan for another goal than the inventory.
+    async fn carry_out(
+        &self,
+        prepared: &Prepared,
+        desired: &std::collections::BTreeMap<String, crate::service::HostState>,
+        plan: &crate::plan::Plan,
+    ) -> Report {
+        let (session, _) = observe(&self.connect, &prepared.hosts, desired, 4).await;
+        let (events, mut receiver) = tokio::sync::mpsc::channel(64);
+        let drain = tokio::spawn(async move { while receiver.recv().await.is_some() {} });
+        let options = Options { parallel: 4, operator: "test@here".to_owned() };
+        let contents = prepared.contents(desired, plan, &events).await.unwrap();
+        let report = execute(plan, desired, &contents, &session, &options, &events).await;
+        drop(events);
+        drain.await.unwrap();
+        report
     }
 
     /// Kafka hosts where a unit was restarted since the logs were cleared.

@@ -158,6 +158,11 @@ fn check_turns(trace: &[(String, String)], mut running: BTreeMap<&'static str, B
                     );
                     others.insert(host.clone());
                 }
+                ["retire", name, ..] if *name == unit => {
+                    let others = unproven.get(unit).map_or(0, BTreeSet::len);
+                    assert!(others == 0, "{unit} of {host} leaves while another is not ready");
+                    running.get_mut(unit).unwrap().remove(host);
+                }
                 ["start", name, ..] if *name == unit => {
                     unproven.entry(unit).or_default().insert(host.clone());
                     running.get_mut(unit).unwrap().insert(host.clone());
@@ -185,7 +190,7 @@ fn running(lab: &Lab, inventory: &Inventory) -> BTreeMap<&'static str, BTreeSet<
 
 /// The lease of a dead apply runs out.
 fn leases_end(lab: &Lab, inventory: &Inventory) {
-    for name in inventory.hosts.keys() {
+    for name in lab.prepare(inventory).hosts.keys() {
         lab.connect.host(name).with(|host| host.lock = None);
     }
 }

@@ -1,0 +1,128 @@
+//! Rollback, hosts that left the inventory, and the end of a cluster.
+
+use super::*;
+use crate::plan::{destroy, plan as make_plan};
+use crate::service::HostState;
+use std::collections::{BTreeMap, BTreeSet};
+
+async fn former_of(
+    lab: &Lab,
+    prepared: &Prepared,
+    generation: Option<u64>,
+) -> Result<(Session, Former), FormerError> {
+    let (session, observed) = observe(&lab.connect, &prepared.hosts, &prepared.desired, 4).await;
+    let selected: BTreeSet<String> = prepared.desired.keys().cloned().collect();
+    let former = former(&session, &observed, &selected, generation, 4).await?;
+    Ok((session, former))
+}
+
+#[test]
+fn a_rollback_is_a_plan_through_the_same_gates() {
+    block_on(async {
+        let lab = Lab::new();
+        let mut inventory = inventory(lab.folder.path(), 3, 1, 2, false);
+        lab.apply(&inventory).await;
+        let before = lab.connect.host("k1").with(|host| host.disk());
+        inventory.kafka.as_mut().unwrap().config.insert("num.io.threads".to_owned(), "16".to_owned());
+        lab.apply(&inventory).await;
+        let prepared = lab.prepare(&inventory);
+        assert_eq!(former_of(&lab, &prepared, Some(2)).await.unwrap_err(), FormerError::Last(2));
+        let kept = "1, 2".to_owned();
+        let unknown = FormerError::NotKept { generation: 7, kept };
+        assert_eq!(former_of(&lab, &prepared, Some(7)).await.unwrap_err(), unknown);
+        let (session, former) = former_of(&lab, &prepared, None).await.unwrap();
+        assert_eq!(former.generation, 1);
+        let observed = observe_again(&session, &former.desired, 4).await;
+        let plan = make_plan("shop", &former.desired, &observed);
+        assert_eq!((plan.summary().restarts, plan.generation), (3, 3));
+        assert!(plan.stages[0].waves.iter().all(|wave| wave.steps.len() == 1 && wave.gates.len() == 2));
+        let report = lab.carry_out(&prepared, &former.desired, &plan).await;
+        assert!(report.is_success(), "{report:#?}");
+        lab.connect.host("k1").with(|host| {
+            assert_eq!(host.disk(), before);
+            assert_eq!(host.started_with["aesop-kafka.service"], before);
+            assert_eq!(host.generation, 3);
+        });
+        // The inventory still says otherwise, and a plan says so.
+        assert_eq!(lab.plan(&inventory).await.summary().restarts, 3);
+    });
+}
+
+#[test]
+fn no_rollback_changes_who_is_in_a_quorum() {
+    block_on(async {
+        let lab = Lab::new();
+        lab.apply(&inventory(lab.folder.path(), 3, 1, 1, false)).await;
+        let grown = inventory(lab.folder.path(), 4, 1, 1, false);
+        lab.apply(&grown).await;
+        let error = former_of(&lab, &lab.prepare(&grown), None).await.unwrap_err();
+        assert!(matches!(error, FormerError::Membership { ref host, .. } if host == "k4"), "{error}");
+    });
+}
+
+#[test]
+fn a_host_that_left_the_inventory_is_emptied_and_then_forgotten() {
+    block_on(async {
+        let lab = Lab::new();
+        lab.apply(&inventory(lab.folder.path(), 1, 1, 2, false)).await;
+        let after = inventory(lab.folder.path(), 1, 1, 1, false);
+        // It cannot be reached, and stays known.
+        lab.connect.host("c2").with(|host| host.unreachable = true);
+        let (plan, report) = lab.apply(&after).await;
+        assert!(plan.unreachable.contains_key("c2") && !report.is_success());
+        assert!(lab.prepare(&after).desired.contains_key("c2"));
+        lab.connect.host("c2").with(|host| host.unreachable = false);
+        let (plan, report) = lab.apply(&after).await;
+        assert!(report.is_success(), "{report:#?}");
+        assert_eq!(plan.hosts().into_iter().collect::<Vec<_>>(), ["c2"]);
+        lab.connect.host("c2").with(|host| {
+            assert!(host.active.is_empty() && host.files.is_empty() && host.links.is_empty(), "{host:#?}");
+            assert!(host.artifacts.is_empty());
+            assert_eq!(host.generations.len(), 1);
+            let secret = |(text, _): &(String, String)| text.contains("content");
+            assert!(!host.generations.values().any(secret), "no snapshot with secrets stays");
+        });
+        assert!(!lab.prepare(&after).desired.contains_key("c2"));
+        assert!(lab.plan(&after).await.is_empty());
+    });
+}
+
+#[test]
+fn a_destroyed_cluster_leaves_its_data_unless_asked_twice() {
+    block_on(async {
+        let lab = Lab::new();
+        let inventory = inventory(lab.folder.path(), 2, 1, 1, true);
+        lab.apply(&inventory).await;
+        let prepared = lab.prepare(&inventory);
+        let desired: BTreeMap<String, HostState> =
+            prepared.desired.keys().map(|host| (host.clone(), HostState::default())).collect();
+        for data in [false, true] {
+            let (_, observed) = observe(&lab.connect, &prepared.hosts, &desired, 4).await;
+            let plan = destroy("shop", &desired, &observed, data);
+            let order: Vec<&str> = plan.stages.iter().map(|stage| stage.service.as_str()).collect();
+            let all = [
+                "monitor",
+                "agent",
+                "consumer/kafka-json",
+                "relay",
+                "kafka",
+                "zookeeper",
+                "base",
+                "generation",
+            ];
+            let expected: &[&str] = if data { &["data"] } else { &all };
+            assert_eq!(order, expected);
+            let report = lab.carry_out(&prepared, &desired, &plan).await;
+            assert!(report.is_success(), "{report:#?}");
+            lab.connect.host("k1").with(|host| {
+                assert!(host.active.is_empty() && host.enabled.is_empty() && host.links.is_empty());
+                let ours = ["/etc/aesop", "/opt/aesop"];
+                let left = |path: &&String| ours.iter().any(|root| path.starts_with(root));
+                assert_eq!(host.files.keys().chain(host.directories.keys()).find(left), None);
+                let kept = host.directories.contains_key("/var/lib/aesop/kafka");
+                assert_eq!(kept, !data);
+                assert_eq!(host.files.keys().any(|path| path.ends_with("/meta.properties")), !data);
+            });
+        }
+    });
+}

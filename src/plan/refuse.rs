@@ -1,0 +1,129 @@
+//! What a plan must not do: settings that cannot change on a living cluster, and selections that would leave it in two
+//! halves.
+
+use super::manifest::Kind;
+use super::step::Action;
+use super::{HostFacts, Observation, Observed, Plan};
+use crate::service::{HostState, Part, Role};
+use relay::config::ConsumerConfig;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is wrong with a part on a host where it lives, and what a person should know.
+pub(super) fn immutable(
+    host: &str,
+    part: &Part,
+    facts: &HostFacts,
+    refused: &mut Vec<String>,
+    notes: &mut Vec<String>,
+) {
+    if part.units.iter().any(|unit| facts.records.contains_key(&unit.name)) {
+        data(host, part, facts, refused);
+        partitions(host, part, facts, refused, notes);
+    }
+}
+
+/// Data does not move because a path changes.
+fn data(host: &str, part: &Part, facts: &HostFacts, refused: &mut Vec<String>) {
+    let wanted: BTreeSet<&String> = part.directories.iter().map(|directory| &directory.path).collect();
+    let lost = facts.manifest.of_service(&part.service, Kind::Data).filter(|path| !wanted.contains(path));
+    refused.extend(lost.map(|path| {
+        format!(
+            "{host}: {path} holds data of {}, and the inventory no longer names it; data does not move by itself. Put the directory back into the inventory; to move it for good, stop the service, move the directory, then apply",
+            part.service
+        )
+    }));
+}
+
+/// Keys are spread over partitions: another number of them is another place for each key.
+fn partitions(
+    host: &str,
+    part: &Part,
+    facts: &HostFacts,
+    refused: &mut Vec<String>,
+    notes: &mut Vec<String>,
+) {
+    if part.role != Role::Consumer {
+        return;
+    }
+    for file in &part.files {
+        let Some(before) = facts.contents.get(&file.path) else { continue };
+        let parse = |text: &str| serde_yaml::from_str::<ConsumerConfig>(text).ok();
+        let (Some(before), Some(after)) = (parse(before), parse(&String::from_utf8_lossy(&file.content)))
+        else {
+            continue;
+        };
+        if before.partitions != after.partitions {
+            refused.push(format!(
+                "{host}: {} runs with {} partitions and the inventory says {}; a group's number of partitions is fixed for its life. Put it back, or make a group of another name and start it where this one stands",
+                part.service, before.partitions, after.partitions
+            ));
+        }
+        let (then, now) = (before.sink.kafka.topic_partitions, after.sink.kafka.topic_partitions);
+        if now < then {
+            refused.push(format!(
+                "{host}: {}: topics have {then} partitions and `topic_partitions` says {now}; Kafka cannot take partitions away. Put it back, or write to topics of another name",
+                part.service
+            ));
+        } else if now > then {
+            notes.push(format!(
+                "{}: new topics get {now} partitions instead of {then}; topics that are there keep theirs. Where you raise those by hand, keys move to other partitions, and the order of a key's rows across that moment is lost",
+                part.service
+            ));
+        }
+    }
+}
+
+/// What applying to `selected` alone would leave inconsistent: a quorum that is half built, a service at two versions.
+pub fn selection(
+    plan: &Plan,
+    desired: &BTreeMap<String, HostState>,
+    observed: &Observed,
+    selected: &BTreeSet<String>,
+) -> Vec<String> {
+    let mut refused = Vec::new();
+    for stage in plan.stages.iter().filter(|stage| !stage.removes && stage.role.gates_all_members()) {
+        let mut first = BTreeSet::new();
+        let mut newer = BTreeSet::new();
+        let mut touched = BTreeSet::new();
+        for (host, steps) in stage.waves.iter().flat_map(|wave| &wave.steps) {
+            let Some(Observation::Facts(facts)) = observed.hosts.get(host) else { continue };
+            touched.insert(host.clone());
+            let starts = steps.iter().filter_map(|step| {
+                if let Action::StartUnit(start) = step.action() { Some(start) } else { None }
+            });
+            first.extend(
+                starts
+                    .into_iter()
+                    .any(|start| !facts.records.contains_key(&start.unit))
+                    .then(|| host.clone()),
+            );
+            let parts = desired.get(host).into_iter().flat_map(|state| &state.parts);
+            let lacks = parts.filter(|part| part.role == stage.role).flat_map(|part| &part.artifacts);
+            newer.extend(
+                lacks
+                    .into_iter()
+                    .any(|artifact| !facts.artifacts.contains(&artifact.id))
+                    .then(|| host.clone()),
+            );
+        }
+        let split = |hosts: &BTreeSet<String>| {
+            let (chosen, left): (Vec<_>, Vec<_>) =
+                hosts.iter().cloned().partition(|host| selected.contains(host));
+            (!chosen.is_empty() && !left.is_empty()).then(|| (chosen.join(", "), left.join(", ")))
+        };
+        // A member that joins is the business of those that are there; what they have to do must be chosen with it.
+        let joining = first.iter().any(|host| selected.contains(host)).then(|| split(&touched)).flatten();
+        if let Some((chosen, left)) = joining {
+            refused.push(format!(
+                "--on would start {} on {chosen} without {left}, which belongs to the same quorum and has changes of its own; select both",
+                stage.service
+            ));
+        } else if let Some((chosen, left)) = split(&newer) {
+            refused.push(format!(
+                "--on would leave {} at two versions: the new one on {chosen}, the old one on {left}; select both",
+                stage.service
+            ));
+        }
+    }
+    refused
+}

@@ -1,0 +1,109 @@
+//! The schedule: which service starts, restarts or stops where, in which order, why, behind which gate, and what is
+//! unavailable meanwhile. It says what the stages say, for people.
+
+use super::step::{Action, Step};
+use super::{Plan, Stage, Wave};
+use crate::service::Role;
+use serde::Serialize;
+
+/// One entry: hosts whose unit is touched at the same time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Turn {
+    /// `start`, `restart`, `reload` or `stop`.
+    pub verb: &'static str,
+    /// The unit.
+    pub unit: String,
+    /// The hosts.
+    pub hosts: Vec<String>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The ready test that must pass before anything further is touched, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gate: Option<String>,
+    /// Other members that must pass it too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gate_also_on: Vec<String>,
+    /// What is unavailable meanwhile; none: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unavailable: Option<String>,
+    /// Where the test fails, the former configuration is put back.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub put_back: bool,
+}
+
+impl Plan {
+    /// What starts, restarts and stops, in order.
+    pub fn schedule(&self) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        for stage in &self.stages {
+            for wave in &stage.waves {
+                turns.extend(wave_turns(stage, wave));
+            }
+        }
+        turns
+    }
+}
+
+fn wave_turns(stage: &Stage, wave: &Wave) -> Vec<Turn> {
+    let mut turns: Vec<Turn> = Vec::new();
+    for (host, steps) in &wave.steps {
+        let gate = steps.iter().find_map(|step| {
+            if let Action::AwaitReady(gate) = step.action() { Some(gate.words.clone()) } else { None }
+        });
+        for (verb, unit, step) in steps.iter().filter_map(verb) {
+            let turn = Turn {
+                verb,
+                unit: unit.to_owned(),
+                hosts: vec![host.clone()],
+                reason: step.reason().map(str::to_owned),
+                gate: gate.clone(),
+                gate_also_on: wave.gates.keys().cloned().collect(),
+                unavailable: (verb == "restart").then(|| unavailable(stage)).flatten(),
+                put_back: wave.put_back.contains_key(host),
+            };
+            let hosts = |turn: &Turn| Turn { hosts: Vec::new(), ..turn.clone() };
+            match turns.iter_mut().find(|other| hosts(other) == hosts(&turn)) {
+                Some(other) => other.hosts.push(host.clone()),
+                None => turns.push(turn),
+            }
+        }
+    }
+    turns
+}
+
+fn verb(step: &Step) -> Option<(&'static str, &str, &Step)> {
+    let (verb, unit) = if let Action::StartUnit(start) = step.action() {
+        ("start", &start.unit)
+    } else if let Action::RestartUnit(start) = step.action() {
+        ("restart", &start.unit)
+    } else if let Action::ReloadUnit(start) = step.action() {
+        ("reload", &start.unit)
+    } else if let Action::StopUnit(unit) = step.action() {
+        ("stop", unit)
+    } else {
+        return None;
+    };
+    Some((verb, unit, step))
+}
+
+/// What cannot be used while one member of a service is down.
+fn unavailable(stage: &Stage) -> Option<String> {
+    /// Fewer members than this have no majority without one.
+    const QUORUM: usize = 3;
+    let alone = stage.members.len() < 2;
+    let words = match stage.role {
+        Role::Base => return None,
+        Role::ZooKeeper if stage.members.len() >= QUORUM => return None,
+        Role::ZooKeeper => "ZooKeeper: consumers stop, and go on from their checkpoints once it is back",
+        Role::Kafka if alone => "Kafka: rows wait in the logs of the relays",
+        Role::Kafka => "topics whose only replica is on this broker",
+        Role::Relay if alone => "the relay: rows wait in the binlogs of its sources",
+        Role::Relay => "sources that no other relay serves: their rows wait in the binlog",
+        Role::Consumer if alone => "the group: rows wait in the logs of the relays",
+        Role::Consumer => "its partitions, until the other members have taken them over",
+        Role::Agent => "probes of this host",
+        Role::Monitor => "alerts and the status page",
+    };
+    Some(words.to_owned())
+}
