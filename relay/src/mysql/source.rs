@@ -475,6 +475,10 @@ impl Reader<'_> {
         self.status.update(|s| {
             s.transactions_total += counts.transactions.saturating_sub(self.reported.transactions);
             s.rows_total += counts.rows.saturating_sub(self.reported.rows);
+            s.inserts_total += counts.inserts.saturating_sub(self.reported.inserts);
+            s.updates_total += counts.updates.saturating_sub(self.reported.updates);
+            s.deletes_total += counts.deletes.saturating_sub(self.reported.deletes);
+            s.statements_total += counts.statements.saturating_sub(self.reported.statements);
             if counts.transactions > self.reported.transactions {
                 s.caught_up = false;
             }

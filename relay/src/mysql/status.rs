@@ -68,8 +68,16 @@ pub struct Status {
     pub caught_up: bool,
     /// Transactions handed on.
     pub transactions_total: u64,
-    /// Rows handed on.
+    /// Rows handed on, statements included.
     pub rows_total: u64,
+    /// Of these, rows that came.
+    pub inserts_total: u64,
+    /// Rows that changed.
+    pub updates_total: u64,
+    /// Rows that went.
+    pub deletes_total: u64,
+    /// DDL and TRUNCATE.
+    pub statements_total: u64,
     /// Bytes of binlog read.
     pub bytes_read_total: u64,
     /// Connections lost.

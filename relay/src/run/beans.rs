@@ -24,6 +24,16 @@ pub(super) fn register(registry: &Registry, source: &Arc<Source>) -> Bean {
     });
     status("TransactionsTotal", Kind::Counter, |status| Value::Uint(status.transactions_total));
     status("RowsTotal", Kind::Counter, |status| Value::Uint(status.rows_total));
+    status("InsertsTotal", Kind::Counter, |status| Value::Uint(status.inserts_total));
+    status("UpdatesTotal", Kind::Counter, |status| Value::Uint(status.updates_total));
+    status("DeletesTotal", Kind::Counter, |status| Value::Uint(status.deletes_total));
+    status("StatementsTotal", Kind::Counter, |status| Value::Uint(status.statements_total));
+    status("ServerUuid", Kind::Info, |status| {
+        Value::Text(status.server.as_ref().map_or_else(String::new, |server| server.server_uuid.clone()))
+    });
+    status("GtidSet", Kind::Text, |status| {
+        Value::Text(status.executed.as_ref().map_or_else(String::new, |executed| executed.gtids.clone()))
+    });
     status("BytesReadTotal", Kind::Counter, |status| Value::Uint(status.bytes_read_total));
     status("DisconnectsTotal", Kind::Counter, |status| Value::Uint(status.disconnects_total));
     let log = |attribute, kind, read: fn(&LogState) -> Value| {
@@ -42,6 +52,16 @@ pub(super) fn register(registry: &Registry, source: &Arc<Source>) -> Bean {
     log("LastCommitTimeUs", Kind::Gauge, |state| match state.last_commit_time_us {
         0 => Value::Null,
         at => Value::Int(at),
+    });
+    log("Epoch", Kind::Gauge, |state| {
+        let epoch = |covered: &Mark| Value::Uint(covered.position.epoch.into());
+        state.covered.as_ref().map_or(Value::Null, epoch)
+    });
+    log("LogTimeSpanMs", Kind::Gauge, |state| match &state.lowest {
+        Some(lowest) if lowest.commit_time_us > 0 => {
+            Value::Int((state.last_commit_time_us - lowest.commit_time_us).max(0) / 1000)
+        }
+        _ => Value::Null,
     });
     log("LogBytes", Kind::Gauge, |state| Value::Uint(state.bytes));
     bean

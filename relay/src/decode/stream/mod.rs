@@ -73,8 +73,16 @@ pub enum Progress {
 pub struct Counts {
     /// Transactions handed on.
     pub transactions: u64,
-    /// Rows handed on.
+    /// Rows handed on, statements included.
     pub rows: u64,
+    /// Of these, rows that came.
+    pub inserts: u64,
+    /// Rows that changed.
+    pub updates: u64,
+    /// Rows that went.
+    pub deletes: u64,
+    /// DDL and TRUNCATE.
+    pub statements: u64,
 }
 
 struct Table {

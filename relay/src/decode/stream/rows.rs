@@ -149,6 +149,11 @@ impl Assembler {
             sink.row(RowChange { op, schema, key_hash_before, key_hash, before, after })
                 .map_err(StreamError::Sink)?;
             self.counts.rows += 1;
+            match kind {
+                RowsKind::Write => self.counts.inserts += 1,
+                RowsKind::Update => self.counts.updates += 1,
+                RowsKind::Delete => self.counts.deletes += 1,
+            }
         }
         Ok(())
     }

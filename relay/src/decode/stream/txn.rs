@@ -139,6 +139,7 @@ impl Assembler {
         let row =
             RowChange { op, schema: &schema, key_hash_before: 0, key_hash: 0, before: &[], after: &after };
         self.counts.rows += 1;
+        self.counts.statements += 1;
         sink.row(row).map_err(StreamError::Sink)
     }
 

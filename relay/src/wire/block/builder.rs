@@ -261,6 +261,14 @@ impl BlockBuilder {
         self.marks.commit_time_us = commit_time_us;
     }
 
+    /// Makes room for some rows of another block, at their mean size and a little more.
+    pub(super) fn reserve_share(&mut self, of: &BlockHeader, rows: usize) {
+        let all = usize::try_from(of.rows).unwrap_or(usize::MAX).max(1);
+        let share = |bytes: usize| bytes / all * rows + bytes / all * rows / 8 + 128;
+        self.index.reserve(share(of.index_len));
+        self.images.reserve(share(of.images_len));
+    }
+
     /// Says that the block stands for all of another one.
     pub(super) fn set_end(&mut self, of: &BlockHeader) {
         self.marks.last = of.last.offset;

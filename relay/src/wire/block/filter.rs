@@ -7,6 +7,9 @@ use crate::wire::PartitionSet;
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// Groups with more partitions have each block's index read by each stream: the lists would be larger than the block.
+const MAX_SPLIT: u32 = 256;
+
 /// A transaction's entry, kept while its rows are in later blocks.
 #[derive(Clone, Debug)]
 struct OpenTxn {
@@ -50,7 +53,7 @@ impl Filter {
         if self.from.is_none() && self.partitions.is_all() {
             return Ok(Filtered::Whole);
         }
-        if self.from.is_none() {
+        if self.from.is_none() && self.partitions.count() <= MAX_SPLIT {
             return self.pick(block);
         }
         let header = *block.header();
@@ -107,6 +110,7 @@ impl Filter {
         let rows = split.rows_of(&self.partitions);
         let mut out = BlockBuilder::new(header.last, block.file_name()?.into());
         let slots = if rows.is_empty() { Vec::new() } else { block.schemas()? };
+        out.reserve_share(&header, rows.len());
         // The transaction that `open` is, as the split counts them.
         let mut current = 0;
         for (at, place) in rows.iter().enumerate() {

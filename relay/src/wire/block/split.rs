@@ -33,7 +33,11 @@ fn narrow(number: usize) -> Result<u32, Malformed> {
 impl Split {
     pub(super) fn of(block: &Sealed, count: u32) -> Result<Self, BlockError> {
         let partitions = usize::try_from(count.max(1)).unwrap_or(1);
-        let mut split = Self { count, txns: Vec::new(), rows: vec![Vec::new(); partitions] };
+        let rows = usize::try_from(block.header().rows).unwrap_or(0);
+        // Rows spread evenly, or some more: most lists never grow.
+        let room = (rows / partitions + rows / partitions / 4 + 4).min(block.header().length);
+        let rows = (0..partitions).map(|_| Vec::with_capacity(room)).collect();
+        let mut split = Self { count, txns: Vec::new(), rows };
         let mut entries = block.entries()?;
         let length = entries.input.len();
         loop {
