@@ -44,15 +44,17 @@ ifeq ($(shell id -u),0)
 lab:
 	scripts/setup lab
 	cargo test --test lab
+	cargo test -p relay --test database
 else
 lab:
-	@echo 'lab: not root, so the lab tests are left out: tests/lab (hosts, story, add a host, crash and compare)'
+	@echo 'lab: not root, so the lab tests are left out: tests/lab (hosts, story, add a host, crash and compare) and relay/tests/database (the oracle on real servers)'
 endif
 
 test-long:
 	scripts/setup lab
 	cargo build --workspace --bins
 	AESOP_CRASH_ROUNDS=10 cargo test --test lab
+	AESOP_ORACLE_STATEMENTS=20000 cargo test -p relay --test database
 
 bench: build
 	scripts/setup lab

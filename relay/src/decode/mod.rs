@@ -7,6 +7,7 @@
 //! No input may make these modules panic; bytes that mean nothing are a [`DecodeError`].
 
 mod bytes;
+pub mod charset;
 pub mod event;
 pub mod filter;
 mod geometry;

@@ -158,6 +158,14 @@ impl<'a> Values<'a> {
         Ok(None)
     }
 
+    /// The next column's index, and its value with its length prefix (none: NULL).
+    fn next_stored(&mut self) -> Result<Option<(usize, Option<&'a [u8]>)>, DecodeError> {
+        let rest = self.input.rest();
+        let Some((index, _, value)) = self.next()? else { return Ok(None) };
+        let taken = rest.len() - self.input.rest().len();
+        Ok(Some((index, value.map(|_| rest.get(..taken).unwrap_or_default()))))
+    }
+
     /// The value of one column; none when it is absent.
     pub(crate) fn find(mut self, wanted: usize) -> Result<Option<Cell<'a>>, DecodeError> {
         while let Some(cell) = self.next()? {
@@ -172,6 +180,43 @@ impl<'a> Values<'a> {
     }
 }
 
+/// Puts a self-contained image together, column by column in table order.
+struct ImageBuilder {
+    present: Vec<u8>,
+    nulls: Vec<u8>,
+    values: Vec<u8>,
+    kept: usize,
+}
+
+impl ImageBuilder {
+    fn new(columns: usize) -> Self {
+        Self { present: vec![0; columns.div_ceil(8)], nulls: Vec::new(), values: Vec::new(), kept: 0 }
+    }
+
+    /// `stored` is the value as it stands in an image, length prefix included; none is NULL.
+    fn push(&mut self, index: usize, stored: Option<&[u8]>) {
+        if let Some(byte) = self.present.get_mut(index / 8) {
+            *byte |= 1 << (index % 8);
+        }
+        if self.kept.is_multiple_of(8) {
+            self.nulls.push(0);
+        }
+        match (stored, self.nulls.last_mut()) {
+            (Some(stored), _) => self.values.extend_from_slice(stored),
+            (None, Some(byte)) => *byte |= 1 << (self.kept % 8),
+            (None, None) => {}
+        }
+        self.kept += 1;
+    }
+
+    fn finish(&self, out: &mut Vec<u8>) {
+        out.clear();
+        out.extend_from_slice(&self.present);
+        out.extend_from_slice(&self.nulls);
+        out.extend_from_slice(&self.values);
+    }
+}
+
 /// Copies an image without some columns, as if the server had never sent them.
 pub(crate) fn strip(
     schema: &TableSchema,
@@ -179,37 +224,51 @@ pub(crate) fn strip(
     image: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
-    out.clear();
-    let count = schema.columns.len();
-    let mut present = vec![0u8; count.div_ceil(8)];
-    let mut nulls = Vec::new();
-    let mut values = Vec::new();
-    let mut kept = 0usize;
+    let mut builder = ImageBuilder::new(schema.columns.len());
     let mut cells = Values::new(schema, image)?;
-    loop {
-        let before = cells.input.rest();
-        let Some((index, _, value)) = cells.next()? else { break };
-        if excluded.get(index) == Some(&true) {
-            continue;
+    while let Some((index, stored)) = cells.next_stored()? {
+        if excluded.get(index) != Some(&true) {
+            builder.push(index, stored);
         }
-        if let Some(byte) = present.get_mut(index / 8) {
-            *byte |= 1 << (index % 8);
-        }
-        if kept.is_multiple_of(8) {
-            nulls.push(0u8);
-        }
-        if value.is_none()
-            && let Some(byte) = nulls.last_mut()
-        {
-            *byte |= 1 << (kept % 8);
-        }
-        kept += 1;
-        let taken = before.len() - cells.input.rest().len();
-        values.extend_from_slice(before.get(..taken).unwrap_or_default());
     }
-    out.extend_from_slice(&present);
-    out.extend_from_slice(&nulls);
-    out.extend_from_slice(&values);
+    builder.finish(out);
+    Ok(())
+}
+
+/// Whether an image has all columns.
+pub(crate) fn is_whole(present: &[u8], columns: usize) -> bool {
+    count_ones(present, columns) == columns
+}
+
+/// Whether some of these columns are present.
+pub(crate) fn touches(columns: &[usize], present: &[u8]) -> bool {
+    columns.iter().any(|index| bit(present, *index))
+}
+
+/// The row behind an update of which only changed columns came: those of `after`, and the others of `before`.
+pub(crate) fn merge(
+    schema: &TableSchema,
+    before: &[u8],
+    after: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), DecodeError> {
+    let mut builder = ImageBuilder::new(schema.columns.len());
+    let (mut old, mut new) = (Values::new(schema, before)?, Values::new(schema, after)?);
+    let (mut from_old, mut from_new) = (old.next_stored()?, new.next_stored()?);
+    for index in 0..schema.columns.len() {
+        let (in_old, in_new) =
+            (from_old.filter(|(at, _)| *at == index), from_new.filter(|(at, _)| *at == index));
+        if let Some((_, stored)) = in_new.or(in_old) {
+            builder.push(index, stored);
+        }
+        if in_old.is_some() {
+            from_old = old.next_stored()?;
+        }
+        if in_new.is_some() {
+            from_new = new.next_stored()?;
+        }
+    }
+    builder.finish(out);
     Ok(())
 }
 
@@ -249,6 +308,18 @@ mod tests {
         assert_eq!(out, [0b10, 0b1]);
     }
 
+    #[test]
+    fn a_partial_image_is_completed_from_the_old_one() {
+        let schema = schema(3);
+        // c0 = 7, c1 = "ab"; then c1 = NULL.
+        let (before, after) = ([0b011, 0, 7, 0, 0, 0, 2, 0, b'a', b'b'], [0b010, 1]);
+        let mut out = Vec::new();
+        merge(&schema, &before, &after, &mut out).unwrap();
+        assert_eq!(out, [0b011, 0b10, 7, 0, 0, 0]);
+        merge(&schema, &after, &before, &mut out).unwrap();
+        assert_eq!(out, before);
+    }
+
     proptest! {
         #[test]
         fn arbitrary_images_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64), count in 0usize..12) {
@@ -261,6 +332,7 @@ mod tests {
                 }
             }
             drop(strip(&schema, &vec![true; count / 2], &bytes, &mut Vec::new()));
+            drop(merge(&schema, &bytes, &bytes, &mut Vec::new()));
         }
     }
 }

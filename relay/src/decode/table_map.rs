@@ -375,12 +375,7 @@ fn members(input: &mut Bytes<'_>, charset: Charset) -> Result<Vec<String>, Decod
     let mut members = Vec::with_capacity(count.min(64));
     for _ in 0..count {
         let bytes = input.lenenc_bytes()?;
-        members.push(match charset {
-            Charset::Latin1 => bytes.iter().map(|byte| super::text::latin1(*byte)).collect(),
-            Charset::Utf8 | Charset::Ascii | Charset::Binary | Charset::Other(_) => {
-                String::from_utf8_lossy(bytes).into_owned()
-            }
-        });
+        members.push(super::text::member(bytes, charset));
     }
     Ok(members)
 }

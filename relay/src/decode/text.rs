@@ -1,5 +1,6 @@
 //! Text to JSON strings.
 
+use super::charset::{self, Chars};
 use crate::schema::Charset;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -23,21 +24,56 @@ pub(crate) fn latin1(byte: u8) -> char {
 pub(crate) fn write(bytes: &[u8], charset: Charset, out: &mut Vec<u8>) {
     match charset {
         Charset::Binary => write_base64(bytes, out),
-        Charset::Utf8 => match std::str::from_utf8(bytes) {
-            Ok(text) => write_str(text, out),
-            Err(_) => write_marked(bytes, charset.name(), out),
-        },
-        Charset::Ascii | Charset::Latin1 if bytes.is_ascii() => match std::str::from_utf8(bytes) {
-            Ok(text) => write_str(text, out),
-            Err(_) => write_marked(bytes, charset.name(), out),
-        },
-        Charset::Latin1 => {
-            let text: String = bytes.iter().map(|byte| latin1(*byte)).collect();
-            write_str(&text, out);
-        }
-        Charset::Ascii => write_marked(bytes, charset.name(), out),
         Charset::Other(id) => write_marked(bytes, &format!("collation {id}"), out),
+        Charset::Utf8 | Charset::Ascii => match std::str::from_utf8(bytes) {
+            Ok(text) if charset == Charset::Utf8 || text.is_ascii() => write_str(text, out),
+            _ => write_marked(bytes, charset.name(), out),
+        },
+        Charset::Latin1
+        | Charset::Utf16
+        | Charset::Utf16Le
+        | Charset::Utf32
+        | Charset::Ucs2
+        | Charset::Table(_) => write_converted(bytes, charset, out),
     }
+}
+
+/// Character by character, without a copy of the text.
+fn write_converted(bytes: &[u8], charset: Charset, out: &mut Vec<u8>) {
+    if bytes.is_ascii()
+        && charset::is_ascii_compatible(charset)
+        && let Ok(text) = std::str::from_utf8(bytes)
+    {
+        return write_str(text, out);
+    }
+    let start = out.len();
+    out.reserve(bytes.len() + bytes.len() / 2 + 2);
+    out.push(b'"');
+    for char in Chars::new(charset, bytes) {
+        let Some(char) = char else {
+            out.truncate(start);
+            return write_marked(bytes, charset.name(), out);
+        };
+        match u8::try_from(char) {
+            Ok(byte) if byte < 0x80 => write_byte(byte, out),
+            _ => out.extend_from_slice(char.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    out.push(b'"');
+}
+
+/// The text of an ENUM's or SET's member.
+pub(crate) fn member(bytes: &[u8], charset: Charset) -> String {
+    let converted: Option<String> = match charset {
+        Charset::Binary | Charset::Utf8 | Charset::Ascii | Charset::Other(_) => None,
+        Charset::Latin1
+        | Charset::Utf16
+        | Charset::Utf16Le
+        | Charset::Utf32
+        | Charset::Ucs2
+        | Charset::Table(_) => Chars::new(charset, bytes).collect(),
+    };
+    converted.unwrap_or_else(|| String::from_utf8_lossy(bytes).into_owned())
 }
 
 /// `{"base64":"…","charset":"…"}`.
@@ -104,9 +140,23 @@ fn escape(byte: u8) -> u8 {
     ESCAPE.get(usize::from(byte)).copied().unwrap_or(0)
 }
 
+/// One ASCII character inside a JSON string.
+fn write_byte(byte: u8, out: &mut Vec<u8>) {
+    match escape(byte) {
+        0 => out.push(byte),
+        b'u' => {
+            let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+            out.extend_from_slice(b"\\u00");
+            out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+        }
+        letter => out.extend_from_slice(&[b'\\', letter]),
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 /// A JSON string.
 pub(crate) fn write_str(text: &str, out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     out.reserve(text.len() + 2);
     out.push(b'"');
     let mut rest = text.as_bytes();
@@ -114,14 +164,7 @@ pub(crate) fn write_str(text: &str, out: &mut Vec<u8>) {
         let (plain, special) = rest.split_at_checked(at).unwrap_or((rest, &[]));
         out.extend_from_slice(plain);
         let Some((byte, tail)) = special.split_first() else { break };
-        match escape(*byte) {
-            b'u' => {
-                let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-            }
-            letter => out.extend_from_slice(&[b'\\', letter]),
-        }
+        write_byte(*byte, out);
         rest = tail;
     }
     out.extend_from_slice(rest);
@@ -148,7 +191,7 @@ mod tests {
     fn what_is_not_text_is_marked() {
         assert_eq!(written(b"\xff\xfe", Charset::Utf8), r#"{"base64":"//4=","charset":"utf8"}"#);
         assert_eq!(written(b"\xe9", Charset::Ascii), r#"{"base64":"6Q==","charset":"ascii"}"#);
-        assert_eq!(written(b"a", Charset::Other(28)), r#"{"base64":"YQ==","charset":"collation 28"}"#);
+        assert_eq!(written(b"a", Charset::Other(999)), r#"{"base64":"YQ==","charset":"collation 999"}"#);
         assert_eq!(written(b"\x00", Charset::Binary), r#""AA==""#);
     }
 

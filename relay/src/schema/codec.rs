@@ -4,6 +4,7 @@
 //! (1 nullable, 2 visible), kind tag, the kind's parameters; key length u16, key indices u16. A string is
 //! a u16 length and UTF-8 bytes.
 
+use super::charset::TableCharset;
 use super::{Charset, Column, ColumnKind, SchemaId, TableSchema};
 
 /// Raised by one when the form changes; older ones stay readable.
@@ -110,6 +111,11 @@ fn put_charset(out: &mut Vec<u8>, charset: Charset) {
         Charset::Utf8 => out.push(1),
         Charset::Latin1 => out.push(2),
         Charset::Ascii => out.push(3),
+        Charset::Utf16 => out.push(4),
+        Charset::Utf16Le => out.push(5),
+        Charset::Utf32 => out.push(6),
+        Charset::Ucs2 => out.push(7),
+        Charset::Table(table) => out.extend_from_slice(&[8, table.index()]),
         Charset::Other(id) => {
             out.push(255);
             out.extend_from_slice(&id.to_le_bytes());
@@ -219,6 +225,14 @@ impl Input<'_> {
             1 => Ok(Charset::Utf8),
             2 => Ok(Charset::Latin1),
             3 => Ok(Charset::Ascii),
+            4 => Ok(Charset::Utf16),
+            5 => Ok(Charset::Utf16Le),
+            6 => Ok(Charset::Utf32),
+            7 => Ok(Charset::Ucs2),
+            8 => {
+                let damaged = self.damaged();
+                TableCharset::from_index(self.u8()?).map(Charset::Table).ok_or(damaged)
+            }
             255 => Ok(Charset::Other(self.u16()?)),
             _ => Err(self.damaged()),
         }
@@ -267,6 +281,8 @@ mod tests {
             Just(Charset::Utf8),
             Just(Charset::Latin1),
             Just(Charset::Ascii),
+            Just(Charset::Utf16Le),
+            Just(Charset::of_collation(28)),
             any::<u16>().prop_map(Charset::Other),
         ]
     }

@@ -6,7 +6,7 @@
 mod charset;
 mod codec;
 
-pub use charset::Charset;
+pub use charset::{Charset, TableCharset};
 pub use codec::SchemaError;
 
 /// Identity of a schema: xxh3 of its serialized form. Equal tables have equal ids on every relay.

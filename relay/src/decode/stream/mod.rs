@@ -113,6 +113,7 @@ struct Scratch {
     after: Vec<u8>,
     stripped: Vec<u8>,
     stripped_after: Vec<u8>,
+    merged: Vec<u8>,
     key: Vec<u8>,
     inflated: Vec<u8>,
 }

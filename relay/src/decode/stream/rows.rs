@@ -132,6 +132,18 @@ impl Assembler {
             if input.rest().len() == remaining {
                 return Err(DecodeError::Invalid("row without bytes").into());
             }
+            if has_before
+                && kind == RowsKind::Update
+                && !rows::is_whole(parsed.present_after, schema.columns.len())
+                && rows::touches(&schema.key, parsed.present_after)
+            {
+                // A changed key makes two changes of this one, and the new row must stand by itself.
+                rows::merge(schema, &scratch.before, &scratch.after, &mut scratch.merged)?;
+                std::mem::swap(&mut scratch.after, &mut scratch.merged);
+                if let Some(excluded) = &table.excluded {
+                    rows::strip(schema, excluded, &scratch.after, &mut scratch.stripped_after)?;
+                }
+            }
             let (before, after) = (scratch.before.as_slice(), scratch.after.as_slice());
             let key_hash_before =
                 if has_before { key::hash(schema, before, &[], &mut scratch.key)? } else { 0 };

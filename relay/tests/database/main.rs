@@ -1,0 +1,77 @@
+//! Tests on real databases. They need root and Linux, and the images that the lab makes; where they cannot run they say
+//! so and pass. `AESOP_ORACLE_STATEMENTS` and `AESOP_ORACLE_SEED` make the oracle's runs longer, and others.
+
+#![allow(
+    clippy::expect_used,
+    clippy::format_collect,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test may panic, and tells what it is doing"
+)]
+
+mod charsets;
+mod fold;
+mod oracle;
+mod random;
+mod server;
+mod tail;
+mod types;
+
+use libtest_mimic::{Arguments, Trial};
+use server::{Kind, Server};
+use std::process::ExitCode;
+
+/// A test with the servers it may use.
+type Test = fn(&Servers);
+
+const TESTS: &[(&str, Test)] = &[
+    ("charsets::are_mysqls", |s| s.block_on(charsets::are_the_servers(&s.mysql))),
+    ("charsets::are_mariadbs", |s| s.block_on(charsets::are_the_servers(&s.mariadb))),
+    ("oracle::mysql", |s| s.block_on(oracle::run(&s.mysql, "full", false, oracle::seed()))),
+    ("oracle::mysql_partial_images", |s| s.block_on(oracle::run(&s.mysql, "part", true, oracle::seed()))),
+    ("oracle::mariadb", |s| s.block_on(oracle::run(&s.mariadb, "full", false, oracle::seed()))),
+    ("oracle::mariadb_partial_images", |s| s.block_on(oracle::run(&s.mariadb, "part", true, oracle::seed()))),
+];
+
+/// The servers that all tests share.
+struct Servers {
+    runtime: tokio::runtime::Runtime,
+    mysql: Server,
+    mariadb: Server,
+}
+
+impl Servers {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let (mysql, mariadb) = runtime.block_on(async {
+            tokio::join!(Server::start(Kind::MySql, 1, ""), Server::start(Kind::MariaDb, 2, ""))
+        });
+        Self { runtime, mysql, mariadb }
+    }
+
+    fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    if let Some(reason) = server::why_not() {
+        eprintln!("no database can be run here ({reason}); left out:");
+        for (name, _) in TESTS {
+            eprintln!("  {name}");
+        }
+        return libtest_mimic::run(&arguments, Vec::new()).exit_code();
+    }
+    let servers = std::sync::OnceLock::new();
+    let servers: &'static std::sync::OnceLock<Servers> = Box::leak(Box::new(servers));
+    let trials = TESTS.iter().map(|&(name, test)| {
+        Trial::test(name, move || {
+            test(servers.get_or_init(Servers::start));
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}

@@ -1,0 +1,497 @@
+//! The differential oracle: generated tables, rows and definitions on a real server; the fold of what `aesop-relay tail`
+//! prints must be what the server's own SELECT says, column by column.
+
+use crate::fold::{Ddl, Fold, Row};
+use crate::random::Random;
+use crate::server::{Kind, Server};
+use crate::tail;
+use crate::types::{self, Type};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use std::collections::BTreeMap;
+
+/// Columns of a generated table, without its key and counter.
+const COLUMNS: usize = 9;
+/// Statements of one run, unless `AESOP_ORACLE_STATEMENTS` says otherwise.
+const STATEMENTS: usize = 900;
+/// Zero and invalid dates, index 0 of an ENUM: what a lax session can store, we must show.
+const SQL_MODE: &str = "ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO";
+
+/// How a generated table's rows are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    None,
+    Int,
+    Text,
+    Pair,
+}
+
+#[derive(Clone, Debug)]
+struct Table {
+    name: String,
+    key: Key,
+    transactional: bool,
+    /// Name and type; generated ones have no literal.
+    columns: Vec<(String, Type)>,
+    generated: Vec<String>,
+    next: usize,
+}
+
+struct Run<'a> {
+    conn: Conn,
+    kind: Kind,
+    random: Random,
+    types: &'a [Type],
+    tables: Vec<Table>,
+    /// What each definition did, by its text.
+    ddl: BTreeMap<String, Ddl>,
+    /// For names that are never used twice.
+    serial: usize,
+}
+
+pub(crate) fn statements() -> usize {
+    std::env::var("AESOP_ORACLE_STATEMENTS")
+        .map_or(STATEMENTS, |n| n.parse().expect("AESOP_ORACLE_STATEMENTS"))
+}
+
+pub(crate) fn seed() -> u64 {
+    std::env::var("AESOP_ORACLE_SEED").map_or(1, |n| n.parse().expect("AESOP_ORACLE_SEED"))
+}
+
+/// One run in a database of its own.
+pub(crate) async fn run(server: &Server, database: &str, partial_images: bool, seed: u64) {
+    let types = types::all(server.kind);
+    server
+        .run(&[
+            &format!("DROP DATABASE IF EXISTS {database}"),
+            &format!("CREATE DATABASE {database} CHARACTER SET utf8mb4"),
+        ])
+        .await;
+    let start = tail::end_of_binlog(server).await;
+    let mut conn = server.connect().await;
+    conn.query_drop(format!("USE {database}")).await.unwrap();
+    conn.query_drop(format!("SET sql_mode = '{SQL_MODE}', time_zone = '+00:00'")).await.unwrap();
+    let mut run = Run {
+        conn,
+        kind: server.kind,
+        random: Random::new(seed),
+        types: &types,
+        tables: Vec::new(),
+        ddl: BTreeMap::new(),
+        serial: 0,
+    };
+    // Every type once, in tables as wide as they need.
+    for chunk in types.chunks(COLUMNS) {
+        run.create(chunk.to_vec()).await;
+    }
+    let statements = statements();
+    for _ in 0..statements {
+        if partial_images {
+            let image = *run.random.pick(&["MINIMAL", "NOBLOB", "FULL"]);
+            run.sql(&format!("SET SESSION binlog_row_image = '{image}'")).await;
+        }
+        run.act().await;
+    }
+    let expected = run.select().await;
+    let lines = tail::lines(server, &start, &format!("{database}.*"));
+    let mut fold = Fold { partial: partial_images, ..Fold::default() };
+    for line in &lines {
+        let known = |sql: &str| run.ddl.get(sql).cloned().unwrap_or(Ddl::Nothing);
+        if let Err(what) = fold.push(line, known) {
+            panic!("seed {seed}: {what}");
+        }
+    }
+    assert!(fold.rows > statements * 2, "seed {seed}: only {} rows", fold.rows);
+    assert!(partial_images || fold.ddls > statements / 20, "seed {seed}: only {} definitions", fold.ddls);
+    compare(&run, &fold, expected, seed);
+}
+
+fn compare(run: &Run<'_>, fold: &Fold, expected: Vec<Vec<Vec<Option<String>>>>, seed: u64) {
+    let mut faults = Vec::new();
+    for (table, rows) in run.tables.iter().zip(expected) {
+        let folded = fold.tables.get(&table.name).cloned().unwrap_or_default();
+        let mut ours: Vec<&Row> = folded.rows().collect();
+        let partial = folded.partial || fold.partial;
+        if ours.len() != rows.len() {
+            faults.push(format!("{}: {} rows, SELECT has {}", table.name, ours.len(), rows.len()));
+        }
+        let columns = table.all_columns();
+        for row in rows {
+            let differing = |mine: &Row| {
+                columns
+                    .iter()
+                    .zip(&row)
+                    .filter(|((name, of), server)| {
+                        !mine.get(name).map_or(partial, |value| of.same(value, server.as_deref()))
+                    })
+                    .map(|((name, of), server)| {
+                        let value = mine.get(name).map_or("absent".to_owned(), ToString::to_string);
+                        format!("{}.{name} {}: {value}, SELECT says {server:?}", table.name, of.ddl)
+                    })
+                    .collect::<Vec<_>>()
+            };
+            match ours.iter().position(|mine| differing(mine).is_empty()) {
+                Some(at) => drop(ours.swap_remove(at)),
+                None => {
+                    let nearest = ours.iter().map(|mine| differing(mine)).min_by_key(Vec::len);
+                    faults
+                        .extend(nearest.unwrap_or_else(|| vec![format!("{}: missing {row:?}", table.name)]));
+                }
+            }
+        }
+    }
+    // One example of each column: thousands of rows may have the same fault.
+    let mut first: BTreeMap<&str, &str> = BTreeMap::new();
+    for fault in &faults {
+        first.insert(fault.split(": ").next().unwrap_or_default(), fault);
+    }
+    let first: Vec<&&str> = first.values().take(40).collect();
+    assert!(faults.is_empty(), "seed {seed}: {} faults: {first:#?}", faults.len());
+}
+
+impl Table {
+    fn key_columns(&self) -> Vec<(String, Type)> {
+        let named = |name: &str, of: &str| {
+            let kind = types::all(Kind::MySql).into_iter().find(|t| t.ddl == of).unwrap();
+            (name.to_owned(), kind)
+        };
+        match self.key {
+            Key::None | Key::Int => vec![named("id", "INT")],
+            Key::Text => vec![named("id", "INT"), named("k", "VARCHAR(20) CHARACTER SET latin1")],
+            Key::Pair => vec![named("id", "INT"), named("k", "VARBINARY(200)")],
+        }
+    }
+
+    fn all_columns(&self) -> Vec<(String, Type)> {
+        let mut all = self.key_columns();
+        all.extend(self.columns.iter().cloned());
+        all
+    }
+}
+
+impl Run<'_> {
+    /// Runs a statement; what the server refuses (a duplicate key, a value that does not fit) changes nothing.
+    async fn sql(&mut self, sql: &str) -> bool {
+        match self.conn.query_drop(sql).await {
+            Ok(()) => true,
+            Err(mysql_async::Error::Server(_)) => false,
+            Err(error) => panic!("{sql}: {error}"),
+        }
+    }
+
+    async fn must(&mut self, sql: &str) {
+        if let Err(error) = self.conn.query_drop(sql).await {
+            panic!("{sql}: {error}");
+        }
+    }
+
+    async fn define(&mut self, sql: &str, ddl: Ddl) -> bool {
+        // A comment that makes each text the only one of its kind.
+        self.serial += 1;
+        let sql = format!("{sql} /* {} */", self.serial);
+        let done = self.sql(&sql).await;
+        if done {
+            self.ddl.insert(sql, ddl);
+        }
+        done
+    }
+
+    fn name(&mut self, prefix: &str) -> String {
+        self.serial += 1;
+        format!("{prefix}{}", self.serial)
+    }
+
+    async fn create(&mut self, types: Vec<Type>) {
+        let name = self.name(*self.random.clone().pick(&["t", "select ", "tä", "T"]));
+        let key = *self.random.pick(&[Key::None, Key::Int, Key::Int, Key::Text, Key::Pair]);
+        let transactional = !self.random.one_in(5);
+        let mut columns: Vec<(String, Type)> = Vec::new();
+        for of in types {
+            let column = self.name(*self.random.clone().pick(&["c", "from ", "Ö"]));
+            columns.push((column, of));
+        }
+        let mut lines = vec!["`id` INT NOT NULL".to_owned()];
+        match key {
+            Key::None => {}
+            Key::Int => lines.push("PRIMARY KEY (`id`)".to_owned()),
+            Key::Text => {
+                lines.push("`k` VARCHAR(20) CHARACTER SET latin1 NOT NULL".to_owned());
+                lines.push("PRIMARY KEY (`k`)".to_owned());
+            }
+            Key::Pair => {
+                lines.push("`k` VARBINARY(200) NOT NULL".to_owned());
+                lines.push("PRIMARY KEY (`k`(100), `id`)".to_owned());
+            }
+        }
+        for (column, of) in &columns {
+            let invisible = match (self.random.below(6), self.kind) {
+                (0, _) => " INVISIBLE",
+                _ => "",
+            };
+            lines.push(format!("`{column}` {} NULL{invisible}", of.ddl));
+        }
+        let mut generated = Vec::new();
+        if self.random.one_in(2) {
+            let column = self.name("g");
+            let stored = *self.random.pick(&["STORED", "VIRTUAL"]);
+            lines.push(format!("`{column}` BIGINT GENERATED ALWAYS AS (`id` * 3) {stored}"));
+            let bigint = self.types.iter().find(|t| t.ddl == "BIGINT").unwrap().clone();
+            columns.push((column.clone(), bigint));
+            generated.push(column);
+        }
+        let engine = if transactional { "InnoDB" } else { "MyISAM" };
+        let sql = format!("CREATE TABLE `{name}` ({}) ENGINE={engine}", lines.join(", "));
+        let mut table = Table { name, key, transactional, columns, generated, next: 0 };
+        if !self.define(&sql, Ddl::Nothing).await {
+            // MyISAM has no VECTOR of such a length, and the like.
+            let sql = sql.replace("MyISAM", "InnoDB");
+            table.transactional = true;
+            self.must(&sql).await;
+        }
+        self.tables.push(table);
+        let at = self.tables.len() - 1;
+        for _ in 0..3 {
+            self.insert(at).await;
+        }
+    }
+
+    async fn act(&mut self) {
+        let at = self.random.below(self.tables.len());
+        match self.random.below(40) {
+            0..=2 => self.definition(at).await,
+            3..=9 => self.transaction().await,
+            10 => {
+                let compressed = self.random.below(2);
+                if self.kind == Kind::MySql {
+                    self.must(&format!("SET SESSION binlog_transaction_compression = {compressed}")).await;
+                }
+            }
+            _ => self.change(at).await,
+        }
+    }
+
+    async fn transaction(&mut self) {
+        self.must("BEGIN").await;
+        let mut mixed = false;
+        for step in 0..self.random.below(6) + 1 {
+            let at = self.random.below(self.tables.len());
+            // A savepoint over a table that cannot be rolled back leaves rows that no one can sort out.
+            mixed |= !self.tables[at].transactional;
+            let savepoint = !mixed && self.random.one_in(4);
+            if savepoint {
+                self.must(&format!("SAVEPOINT s{step}")).await;
+            }
+            if savepoint && !self.tables[at].transactional {
+                continue;
+            }
+            self.change(at).await;
+            if savepoint {
+                if self.random.one_in(2) {
+                    self.must(&format!("ROLLBACK TO s{step}")).await;
+                } else {
+                    self.must(&format!("RELEASE SAVEPOINT s{step}")).await;
+                }
+            }
+        }
+        let end = if self.random.one_in(4) { "ROLLBACK" } else { "COMMIT" };
+        self.must(end).await;
+    }
+
+    async fn change(&mut self, at: usize) {
+        match self.random.below(10) {
+            0..=4 => self.insert(at).await,
+            5..=7 => self.update(at).await,
+            8 => {
+                let (name, condition) = (self.tables[at].name.clone(), self.condition());
+                self.sql(&format!("DELETE FROM `{name}` WHERE {condition}")).await;
+            }
+            _ => self.move_keys(at).await,
+        }
+    }
+
+    fn condition(&mut self) -> String {
+        let modulus = *self.random.pick(&[2, 3, 7, 20]);
+        format!("`id` % {modulus} = {}", self.random.below(modulus))
+    }
+
+    async fn insert(&mut self, at: usize) {
+        let rows = if self.random.one_in(6) { self.random.below(30) + 1 } else { self.random.below(3) + 1 };
+        let table = self.tables[at].clone();
+        let names: Vec<String> = table
+            .all_columns()
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| !table.generated.contains(name))
+            .map(|name| format!("`{name}`"))
+            .collect();
+        let mut values = Vec::new();
+        for row in 0..rows {
+            let id = table.next + row;
+            let mut fields = vec![id.to_string()];
+            match table.key {
+                Key::None | Key::Int => {}
+                Key::Text => fields.push(format!("'k é{id}'")),
+                Key::Pair => fields.push(format!("X'00ff{:02x}'", id % 3)),
+            }
+            for (name, of) in &table.columns {
+                if !table.generated.contains(name) {
+                    let null = self.random.one_in(6);
+                    fields.push(if null { "NULL".to_owned() } else { of.literal(&mut self.random) });
+                }
+            }
+            values.push(format!("({})", fields.join(",")));
+        }
+        self.tables[at].next += rows;
+        let verb = *self.random.pick(&["INSERT", "INSERT", "INSERT IGNORE", "REPLACE"]);
+        self.sql(&format!("{verb} INTO `{}` ({}) VALUES {}", table.name, names.join(","), values.join(",")))
+            .await;
+    }
+
+    async fn update(&mut self, at: usize) {
+        let table = self.tables[at].clone();
+        let mut sets = Vec::new();
+        for (name, of) in &table.columns {
+            if !table.generated.contains(name) && self.random.one_in(4) {
+                let value =
+                    if self.random.one_in(5) { "NULL".to_owned() } else { of.literal(&mut self.random) };
+                sets.push(format!("`{name}` = {value}"));
+            }
+        }
+        let condition = self.condition();
+        if !sets.is_empty() {
+            self.sql(&format!("UPDATE IGNORE `{}` SET {} WHERE {condition}", table.name, sets.join(",")))
+                .await;
+        }
+    }
+
+    /// Changes keys, many in one statement.
+    async fn move_keys(&mut self, at: usize) {
+        let table = self.tables[at].clone();
+        let by = self.random.below(3) + 1;
+        let (set, order) = match table.key {
+            Key::None | Key::Int | Key::Pair => (format!("`id` = `id` + {by}"), "`id` DESC"),
+            Key::Text => ("`k` = CONCAT('x', `k`)".to_owned(), "`k`"),
+        };
+        self.tables[at].next += by;
+        self.sql(&format!("UPDATE `{}` SET {set} ORDER BY {order} LIMIT 5", table.name)).await;
+    }
+
+    async fn definition(&mut self, at: usize) {
+        let table = self.tables[at].clone();
+        let name = table.name.clone();
+        match self.random.below(9) {
+            0 => {
+                let of = self.random.pick(self.types).clone();
+                let column = self.name("new ");
+                let place = *self.random.pick(&["FIRST", "AFTER `id`", ""]);
+                let sql = format!("ALTER TABLE `{name}` ADD COLUMN `{column}` {} NULL {place}", of.ddl);
+                if self.define(&sql, Ddl::Added).await {
+                    self.tables[at].columns.push((column, of));
+                }
+            }
+            1 if table.columns.len() > 4 => {
+                let (column, _) = self.random.pick(&table.columns).clone();
+                let sql = format!("ALTER TABLE `{name}` DROP COLUMN `{column}`");
+                if self.define(&sql, Ddl::Dropped(column.clone())).await {
+                    self.tables[at].columns.retain(|(c, _)| *c != column);
+                }
+            }
+            2 => {
+                let index = self.random.below(table.columns.len());
+                let (from, to) = (table.columns[index].0.clone(), self.name("renamed "));
+                if table.generated.contains(&from) {
+                    return;
+                }
+                let sql = format!("ALTER TABLE `{name}` RENAME COLUMN `{from}` TO `{to}`");
+                if self.define(&sql, Ddl::Renamed(from, to.clone())).await {
+                    self.tables[at].columns[index].0 = to;
+                }
+            }
+            3 => {
+                let (column, of) = self.random.pick(&table.columns).clone();
+                if !table.generated.contains(&column) {
+                    let sql = format!("ALTER TABLE `{name}` MODIFY COLUMN `{column}` {} NULL FIRST", of.ddl);
+                    self.define(&sql, Ddl::Nothing).await;
+                }
+            }
+            4 => {
+                let to = self.name("moved ");
+                let verb =
+                    *self.random.pick(&["RENAME TABLE `{}` TO `{}`", "ALTER TABLE `{}` RENAME TO `{}`"]);
+                let sql = verb.replacen("{}", &name, 1).replacen("{}", &to, 1);
+                if self.define(&sql, Ddl::Moved(vec![(name, to.clone())])).await {
+                    self.tables[at].name = to;
+                }
+            }
+            5 => self.swap(at).await,
+            6 => {
+                self.define(&format!("TRUNCATE TABLE `{name}`"), Ddl::Emptied).await;
+            }
+            7 => {
+                // The server writes its own text for DROP TABLE.
+                self.must(&format!("DROP TABLE `{name}`")).await;
+                self.ddl.insert(format!("DROP TABLE `{name}` /* generated by server */"), Ddl::Gone);
+                self.tables.remove(at);
+                let types: Vec<Type> =
+                    (0..COLUMNS).map(|_| self.random.clone().pick(self.types).clone()).collect();
+                let mut types = types;
+                for of in &mut types {
+                    *of = self.random.pick(self.types).clone();
+                }
+                self.create(types).await;
+            }
+            _ => {
+                // As gh-ost does: a copy, filled, then swapped in with one statement.
+                let ghost = format!("_{}_gho", self.name("g"));
+                self.define(&format!("CREATE TABLE `{ghost}` LIKE `{name}`"), Ddl::Nothing).await;
+                let names: Vec<String> = table
+                    .all_columns()
+                    .iter()
+                    .filter(|(n, _)| !table.generated.contains(n))
+                    .map(|(n, _)| format!("`{n}`"))
+                    .collect();
+                let names = names.join(",");
+                self.sql(&format!("INSERT IGNORE INTO `{ghost}` ({names}) SELECT {names} FROM `{name}`"))
+                    .await;
+                let old = format!("_{}_del", self.name("g"));
+                let sql = format!("RENAME TABLE `{name}` TO `{old}`, `{ghost}` TO `{name}`");
+                let moves = vec![(name.clone(), old.clone()), (ghost, name.clone())];
+                self.define(&sql, Ddl::Moved(moves)).await;
+                self.must(&format!("DROP TABLE `{old}`")).await;
+                self.ddl.insert(format!("DROP TABLE `{old}` /* generated by server */"), Ddl::Gone);
+            }
+        }
+    }
+
+    async fn swap(&mut self, at: usize) {
+        let other = self.random.below(self.tables.len());
+        if other == at {
+            return;
+        }
+        let (a, b) = (self.tables[at].name.clone(), self.tables[other].name.clone());
+        let between = self.name("swap");
+        let sql = format!("RENAME TABLE `{a}` TO `{between}`, `{b}` TO `{a}`, `{between}` TO `{b}`");
+        let moves = vec![(a.clone(), between.clone()), (b.clone(), a.clone()), (between, b.clone())];
+        if self.define(&sql, Ddl::Moved(moves)).await {
+            self.tables[at].name = b;
+            self.tables[other].name = a;
+        }
+    }
+
+    async fn select(&mut self) -> Vec<Vec<Vec<Option<String>>>> {
+        let mut all = Vec::new();
+        for table in self.tables.clone() {
+            let columns: Vec<String> =
+                table.all_columns().iter().map(|(name, of)| of.select(&format!("`{name}`"))).collect();
+            let sql = format!("SELECT {} FROM `{}`", columns.join(", "), table.name);
+            let rows: Vec<mysql_async::Row> = match self.conn.query(&sql).await {
+                Ok(rows) => rows,
+                Err(error) => panic!("{sql}: {error}"),
+            };
+            let text =
+                |row: mysql_async::Row| row.unwrap().into_iter().map(mysql_async::from_value).collect();
+            all.push(rows.into_iter().map(text).collect());
+        }
+        all
+    }
+}

@@ -1,0 +1,229 @@
+//! Real database servers, straight from the lab's images: a chroot in a mount and process namespace of its own, its
+//! data in memory. All of it goes when the server is killed, or this process is.
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, OptsBuilder};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The account that may do everything.
+pub(crate) const USER: &str = "admin";
+/// Its password.
+pub(crate) const PASSWORD: &str = "secret";
+/// A server that is not up by then will not come.
+const UP_WITHIN: Duration = Duration::from_secs(60);
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    MySql,
+    MariaDb,
+}
+
+impl Kind {
+    /// Name of the lab's image begins like this.
+    fn image_prefix(self) -> &'static str {
+        match self {
+            Self::MySql => "mysql97-",
+            Self::MariaDb => "base-",
+        }
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::MySql => "/usr/sbin/mysqld",
+            Self::MariaDb => "/usr/sbin/mariadbd",
+        }
+    }
+
+    fn config(self) -> &'static str {
+        match self {
+            Self::MySql => {
+                "gtid_mode = ON\nenforce_gtid_consistency = ON\nmysqlx = OFF\nperformance_schema = OFF\n\
+                 innodb_redo_log_capacity = 32M\n"
+            }
+            Self::MariaDb => "",
+        }
+    }
+}
+
+/// A running server. Dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) kind: Kind,
+    pub(crate) port: u16,
+    process: Child,
+}
+
+/// Mounts, configuration, then the server in place of the shell.
+const START: &str = r#"
+set -e
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/upper /mnt/work /mnt/root
+mount -t overlay overlay -o "lowerdir=$1,upperdir=/mnt/upper,workdir=/mnt/work" /mnt/root
+mount -t proc proc /mnt/root/proc
+mount --rbind /dev /mnt/root/dev
+mkdir -p /mnt/root/run/mysqld
+printf '%s' "$3" > /mnt/root/etc/test.cnf
+printf '%s' "$4" > /mnt/root/etc/test.sql
+chroot /mnt/root chown mysql: /run/mysqld
+exec chroot /mnt/root /usr/bin/eatmydata "$2" --defaults-file=/etc/test.cnf
+"#;
+
+impl Server {
+    /// Starts a server with further lines of configuration, and waits until it answers.
+    pub(crate) async fn start(kind: Kind, server_id: u32, extra: &str) -> Self {
+        let image = image(kind).unwrap_or_else(|| {
+            panic!(
+                "no image {}* in {}: the lab makes them: cargo test --test lab hosts::bring_databases_and_mail",
+                kind.image_prefix(),
+                images().display()
+            )
+        });
+        let port = free_port();
+        let config = format!(
+            "[mysqld]\nuser = mysql\ndatadir = /var/lib/mysql\nsocket = /run/mysqld/mysqld.sock\n\
+             pid_file = /run/mysqld/mysqld.pid\nbind_address = 127.0.0.1\nport = {port}\nskip_name_resolve = ON\n\
+             server_id = {server_id}\nlog_bin = binlog\nbinlog_format = ROW\nbinlog_row_image = FULL\n\
+             binlog_row_metadata = FULL\ninnodb_buffer_pool_size = 64M\ninit_file = /etc/test.sql\n\
+             max_allowed_packet = 256M\n{}{extra}\n",
+            kind.config()
+        );
+        let grants = format!(
+            "CREATE USER IF NOT EXISTS '{USER}'@'%' IDENTIFIED BY '{PASSWORD}';\n\
+             GRANT ALL ON *.* TO '{USER}'@'%' WITH GRANT OPTION;\n"
+        );
+        let image = image.display().to_string();
+        let args = [image, kind.program().to_owned(), config, grants];
+        // The kernel sends the signal when the thread that started the process ends: one that never does.
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let child = Command::new("setpriv")
+                .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"])
+                .args(["--pid", "--fork", "--kill-child", "sh", "-c", START, "sh"])
+                .args(args)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(log_file(port))
+                .spawn();
+            sender.send(child).ok();
+            loop {
+                std::thread::park();
+            }
+        });
+        let process = receiver.recv().unwrap().expect("setpriv and unshare (util-linux) run");
+        let mut server = Self { kind, port, process };
+        server.wait().await;
+        server
+    }
+
+    async fn wait(&mut self) {
+        let start = Instant::now();
+        loop {
+            match self.try_connect(USER, PASSWORD).await {
+                Ok(conn) => return drop(conn.disconnect().await),
+                Err(error) => {
+                    let ended = self.process.try_wait().expect("a child can be asked");
+                    assert!(
+                        ended.is_none() && start.elapsed() < UP_WITHIN,
+                        "{:?} does not come up ({error}); its log: {}",
+                        self.kind,
+                        std::fs::read_to_string(log_path(self.port)).unwrap_or_default()
+                    );
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn try_connect(&self, user: &str, password: &str) -> mysql_async::Result<Conn> {
+        Conn::new(
+            OptsBuilder::default()
+                .ip_or_hostname("127.0.0.1")
+                .tcp_port(self.port)
+                .user(Some(user))
+                .pass(Some(password))
+                .prefer_socket(false)
+                .max_allowed_packet(Some(256 << 20)),
+        )
+        .await
+    }
+
+    /// A session of the account that may do everything.
+    pub(crate) async fn connect(&self) -> Conn {
+        self.try_connect(USER, PASSWORD).await.expect("the server takes connections")
+    }
+
+    /// Runs statements, each of which must succeed.
+    pub(crate) async fn run(&self, statements: &[&str]) {
+        let mut conn = self.connect().await;
+        for statement in statements {
+            if let Err(error) = conn.query_drop(*statement).await {
+                panic!("{statement}: {error}");
+            }
+        }
+        conn.disconnect().await.ok();
+    }
+
+    /// `mysql://…` for `aesop-relay tail`.
+    pub(crate) fn url(&self) -> String {
+        format!("mysql://{USER}:{PASSWORD}@127.0.0.1:{}/", self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+        std::fs::remove_file(log_path(self.port)).ok();
+    }
+}
+
+fn log_path(port: u16) -> PathBuf {
+    std::env::temp_dir().join(format!("aesop-database-{port}.log"))
+}
+
+fn log_file(port: u16) -> Stdio {
+    std::fs::File::create(log_path(port)).map_or_else(|_| Stdio::null(), Stdio::from)
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
+
+fn images() -> PathBuf {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = variable("AESOP_CACHE").unwrap_or_else(|| {
+        let home = || variable("HOME").unwrap_or_else(|| PathBuf::from("/root")).join(".cache");
+        variable("XDG_CACHE_HOME").unwrap_or_else(home).join("aesop")
+    });
+    cache.join("lab")
+}
+
+/// The newest image of a kind that the lab has made.
+fn image(kind: Kind) -> Option<PathBuf> {
+    let newest = |path: &Path| path.metadata().and_then(|m| m.modified()).ok();
+    std::fs::read_dir(images())
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            name.starts_with(kind.image_prefix())
+                && path.join(kind.program().trim_start_matches('/')).exists()
+        })
+        .max_by_key(|path| newest(path))
+}
+
+/// Why no server can be run here.
+pub(crate) fn why_not() -> Option<&'static str> {
+    if !cfg!(target_os = "linux") {
+        return Some("it needs Linux");
+    }
+    let own = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let root =
+        own.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"));
+    if root { None } else { Some("it needs root") }
+}
