@@ -55,7 +55,7 @@ fn load() -> Vec<Table> {
         .collect()
 }
 
-/// Characters of a text; an item is none where bytes mean nothing, and the rest is then not to be trusted.
+/// Characters of a text; a last item of none where bytes mean nothing.
 pub(crate) struct Chars<'a> {
     rest: &'a [u8],
     charset: Charset,
@@ -64,10 +64,7 @@ pub(crate) struct Chars<'a> {
 
 impl<'a> Chars<'a> {
     pub(crate) fn new(charset: Charset, bytes: &'a [u8]) -> Self {
-        let table = match charset {
-            Charset::Table(table) => units_of(table),
-            _ => &[],
-        };
+        let table = if let Charset::Table(table) = charset { units_of(table) } else { &[] };
         Self { rest: bytes, charset, table }
     }
 
@@ -163,14 +160,18 @@ impl Iterator for Chars<'_> {
         if self.rest.is_empty() {
             return None;
         }
-        Some(match self.charset {
+        let found = match self.charset {
             Charset::Utf16 | Charset::Utf16Le => self.utf16(),
             Charset::Ucs2 => self.unit().and_then(|unit| char::from_u32(u32::from(unit))),
             Charset::Utf32 => self.array().and_then(|bytes| char::from_u32(u32::from_be_bytes(bytes))),
             Charset::Latin1 => self.array().map(|[byte]| super::text::latin1(byte)),
             Charset::Table(_) => self.table(),
             Charset::Binary | Charset::Utf8 | Charset::Ascii | Charset::Other(_) => None,
-        })
+        };
+        if found.is_none() {
+            self.rest = &[];
+        }
+        Some(found)
     }
 }
 

@@ -130,6 +130,8 @@ pub(crate) struct Values<'a> {
     input: Bytes<'a>,
 }
 
+/// A column's index, and its value as it stands in an image, length prefix included.
+type Stored<'a> = (usize, Option<&'a [u8]>);
 /// One column of an image.
 pub(crate) type Cell<'a> = (usize, &'a Column, Option<&'a [u8]>);
 
@@ -159,7 +161,7 @@ impl<'a> Values<'a> {
     }
 
     /// The next column's index, and its value with its length prefix (none: NULL).
-    fn next_stored(&mut self) -> Result<Option<(usize, Option<&'a [u8]>)>, DecodeError> {
+    fn next_stored(&mut self) -> Result<Option<Stored<'a>>, DecodeError> {
         let rest = self.input.rest();
         let Some((index, _, value)) = self.next()? else { return Ok(None) };
         let taken = rest.len() - self.input.rest().len();

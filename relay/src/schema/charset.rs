@@ -179,7 +179,6 @@ mod tests {
         assert_eq!(Charset::of_collation(1052), Charset::of_collation(28));
         assert_eq!(Charset::of_collation(28).name(), "gbk");
         assert_eq!(Charset::of_collation(1069), Charset::Utf8);
-        assert_eq!(Charset::of_collation(1087), Charset::Other(1087));
         assert_eq!(Charset::of_collation(2500), Charset::Utf8);
         assert_eq!(Charset::of_collation(4000), Charset::Other(4000));
     }

@@ -108,35 +108,27 @@ impl Fold {
             None => Row::new(),
             Some(before) => {
                 let fits = |known: &Row| agree(known, before, loose);
-                let known = match message["key"].as_object() {
-                    Some(_) => {
-                        let key = key_of(message, before);
-                        let known = table.keyed.remove(&key).ok_or("before of a row that is not there")?;
-                        if !fits(&known) {
-                            return Err(format!("before differs from the last after {known:?}"));
-                        }
-                        known
+                let mut known = if message["key"].is_object() {
+                    let known = table.keyed.remove(&key_of(message, before));
+                    let known = known.ok_or("before of a row that is not there")?;
+                    if !fits(&known) {
+                        return Err(format!("before differs from the last after {known:?}"));
                     }
-                    None => {
-                        let at =
-                            table.bag.iter().position(fits).ok_or("before of a row that is not there")?;
-                        table.bag.swap_remove(at)
-                    }
+                    known
+                } else {
+                    let at = table.bag.iter().position(fits).ok_or("before of a row that is not there")?;
+                    table.bag.swap_remove(at)
                 };
-                let mut known = known;
                 known.extend(before.clone());
                 known
             }
         };
         let Some(after) = after else { return Ok(()) };
         row.extend(after.clone());
-        match message["key"].as_object() {
-            Some(_) => {
-                if table.keyed.insert(key_of(message, &row), row).is_some() {
-                    return Err("after of a row that is there already".to_owned());
-                }
-            }
-            None => table.bag.push(row),
+        if !message["key"].is_object() {
+            table.bag.push(row);
+        } else if table.keyed.insert(key_of(message, &row), row).is_some() {
+            return Err("after of a row that is there already".to_owned());
         }
         Ok(())
     }

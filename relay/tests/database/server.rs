@@ -12,7 +12,7 @@ pub(crate) const USER: &str = "admin";
 /// Its password.
 pub(crate) const PASSWORD: &str = "secret";
 /// A server that is not up by then will not come.
-const UP_WITHIN: Duration = Duration::from_secs(60);
+const UP_WITHIN: Duration = Duration::from_mins(1);
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -388,7 +388,7 @@ impl Type {
         let Some(server) = server else { return ours.is_null() };
         let text = ours.as_str();
         match self.form {
-            Form::Number => ours.is_number() && ours.to_string() == server,
+            Form::Number => ours.as_number().map(ToString::to_string).as_deref() == Some(server),
             Form::Double => ours.as_f64() == server.parse().ok(),
             Form::Float => {
                 let float = ours.is_number().then(|| ours.to_string().parse::<f32>().unwrap());
@@ -402,7 +402,7 @@ impl Type {
             Form::Set => {
                 let members: Vec<Value> =
                     server.split(',').filter(|m| !m.is_empty()).map(Value::from).collect();
-                *ours == Value::from(members)
+                ours.as_array() == Some(&members)
             }
             Form::Json => serde_json::from_str::<Value>(server).is_ok_and(|server| same_json(ours, &server)),
             Form::Geometry => geometry(ours, server),
