@@ -10,6 +10,7 @@ pub mod apply;
 pub mod artifact;
 pub mod cli;
 pub mod clock;
+pub mod ensemble;
 pub mod host;
 pub mod import;
 pub mod inventory;

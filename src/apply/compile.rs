@@ -3,7 +3,7 @@
 use super::{ApplyError, Contents};
 use crate::host::Body;
 use crate::plan::{Action, Step};
-use crate::service::paths;
+use crate::service::{MemberChange, paths};
 use bytes::Bytes;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -179,9 +179,14 @@ impl Script {
                 self.unit("restart", start)
             }
             Action::ReloadUnit(start) => self.unit("reload", start),
-            Action::AwaitReady(gate) => {
+            Action::AwaitStop(gate) | Action::AwaitReady(gate) => {
                 self.timeout += Duration::from_secs(gate.timeout_secs);
                 self.line(&["gate", &gate.unit, &gate.timeout_secs.to_string(), &gate.test.join(" ")])
+            }
+            Action::ChangeMember(change) => self.member(change),
+            Action::Adopt { start, change } => {
+                self.member(change)?;
+                self.line(&["started", &start.unit, &start.restart, &start.reload])
             }
             Action::RecordReady(start) => self.line(&["ready", &start.unit, &start.restart, &start.reload]),
             Action::StopUnit(unit) => {
@@ -208,6 +213,11 @@ impl Script {
                 Ok(())
             }
         }
+    }
+
+    fn member(&mut self, change: &MemberChange) -> Result<(), ApplyError> {
+        self.timeout += Duration::from_secs(change.timeout_secs);
+        self.line(&["member", &change.timeout_secs.to_string(), &change.args.join(" ")])
     }
 
     /// Noted only after it happened: a break between the two costs a second restart, never a missed one.

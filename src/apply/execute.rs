@@ -10,11 +10,14 @@ use crate::clock::{Clock, SystemClock};
 use crate::host::{Call, Command, Connect};
 use crate::inventory::model::Inventory;
 use crate::plan::{Action, Change, Plan, Stage, Step, Wave};
-use crate::service::{HostState, Role};
+use crate::service::{HostState, Role, paths};
 use futures_util::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+/// `aesop turn` gives up before.
+const RANK_LIMIT: Duration = Duration::from_secs(15);
 
 /// Observes, plans and applies without asking; what demos and tests call. The plan comes back with the report.
 pub async fn run(
@@ -146,7 +149,8 @@ impl Run<'_> {
             .collect();
         self.say(ApplyEvent::StageStarted { role: stage.role, service: stage.service.clone(), hosts }).await;
         let mut stop = self.blocked(stage.role);
-        for wave in &stage.waves {
+        let mut left: Vec<&Wave> = stage.waves.iter().collect();
+        while let Some(wave) = self.next(&mut left, stop.is_some()).await {
             if let Some(reason) = &stop {
                 self.skip(stage, wave, reason).await;
                 continue;
@@ -176,6 +180,32 @@ impl Run<'_> {
                     .then(|| format!("{role} needs {needed}, which is not ready"))
             })
         })
+    }
+
+    /// The next wave. Where members take turns, those that are left are asked whose turn it is: leaders move while
+    /// others restart.
+    async fn next<'w>(&self, left: &mut Vec<&'w Wave>, stopped: bool) -> Option<&'w Wave> {
+        let turns = left.iter().take_while(|wave| wave.turn.is_some()).count();
+        let mut at = 0;
+        if turns > 1 && !stopped {
+            let ranks = left.iter().take(turns).map(|wave| self.rank(wave));
+            let ranks = futures_util::future::join_all(ranks).await;
+            at = (0..turns).min_by_key(|index| ranks.get(*index).copied()).unwrap_or(0);
+        }
+        (at < left.len()).then(|| left.remove(at))
+    }
+
+    /// What the host of a turn says; a host that cannot say is left where the plan has it, before those that lead.
+    async fn rank(&self, wave: &Wave) -> u8 {
+        const NOBODY_KNOWS: u8 = 2;
+        let (Some(turn), Some(host)) = (&wave.turn, wave.steps.keys().next()) else { return NOBODY_KNOWS };
+        let Some(connection) = self.session.host(host).map(Arc::clone) else { return NOBODY_KNOWS };
+        let mut argv = vec![paths::AESOP.to_owned(), "turn".to_owned()];
+        argv.extend(turn.rank.iter().cloned());
+        let call = Call { command: Command::Argv(argv), timeout: RANK_LIMIT };
+        let output = connection.as_ref().call(call, &|_| ()).await;
+        let said = output.ok().and_then(|output| String::from_utf8(output.stdout).ok());
+        said.and_then(|text| text.trim().parse().ok()).unwrap_or(NOBODY_KNOWS)
     }
 
     /// Runs a wave; returns the hosts that failed.
@@ -271,9 +301,12 @@ impl Run<'_> {
                 let action = steps.get(number).map(Step::action);
                 let step = Failed {
                     words: action.map(ToString::to_string).unwrap_or_default(),
-                    only_not_ready: !outcome.lost && matches!(action, Some(Action::AwaitReady(_))),
+                    only_not_ready: !outcome.lost
+                        && matches!(action, Some(Action::AwaitReady(_) | Action::AwaitStop(_))),
                 };
-                let error = if step.only_not_ready {
+                // A member that may not stop runs on as it is: there is nothing to put back.
+                let tried = step.only_not_ready && matches!(action, Some(Action::AwaitReady(_)));
+                let error = if tried {
                     format!("{}\n{}", error.trim_end(), self.put_back(stage, host, steps, put_back).await)
                 } else {
                     error

@@ -21,6 +21,7 @@ mod init;
 mod journal;
 mod lab;
 mod lag;
+mod member;
 mod monitor;
 mod output;
 mod plan;
@@ -35,6 +36,7 @@ mod rollback;
 mod schema;
 mod show;
 mod status;
+mod turn;
 
 pub use output::{Closed, Output};
 
@@ -244,6 +246,12 @@ subcommands! {
     /// The ready test of a service on this host
     #[command(hide = true)]
     Ready => ready,
+    /// Changes a cluster through its member on this host
+    #[command(hide = true)]
+    Member => member,
+    /// Whose turn it is to restart
+    #[command(hide = true)]
+    Turn => turn,
     /// Runs this host's probes now and prints the samples
     Probe => probe,
     /// What fires and what may soon, worst first

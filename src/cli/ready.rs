@@ -2,11 +2,13 @@
 
 use super::{Context, Exit};
 use crate::clock::{Clock, SystemClock};
+use crate::ensemble::{self, gate};
+use crate::kafka::Admin;
+use crate::kafka::gate::{may_stop_broker, may_stop_controller};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Between two tries.
@@ -15,6 +17,8 @@ const INTERVAL: Duration = Duration::from_millis(250);
 const TRY_LIMIT: Duration = Duration::from_secs(5);
 /// `BrokerState` of a broker that is registered and unfenced.
 const BROKER_RUNNING: i64 = 3;
+/// `BrokerState` of a broker that reads its logs after an unclean stop.
+const BROKER_RECOVERING: i64 = 2;
 
 /// A service said that it will not become ready by itself.
 #[derive(Debug, thiserror::Error)]
@@ -36,17 +40,21 @@ enum Test {
     /// It leads or follows; a leader has its followers in sync
     Zookeeper {
         #[arg(long)]
-        port: u16,
-        /// Members in all
+        data_dir: PathBuf,
+    },
+    /// It may stop: the others are a majority and in sync
+    ZookeeperStop {
         #[arg(long)]
-        ensemble: usize,
+        data_dir: PathBuf,
     },
     /// The broker runs and none of its partitions is under-replicated
-    Kafka {
-        #[arg(long)]
-        jolokia: String,
-        #[arg(long)]
-        password_file: PathBuf,
+    Kafka(Jolokia),
+    /// It may stop: no partition falls below its in-sync minimum, and the controllers keep their majority
+    KafkaStop {
+        #[command(flatten)]
+        jolokia: Jolokia,
+        #[command(flatten)]
+        node: Node,
     },
     /// A URL answers 200; 500 ends the test at once
     Http {
@@ -58,6 +66,26 @@ enum Test {
         #[arg(long)]
         address: String,
     },
+}
+
+/// Kafka's Jolokia agent.
+#[derive(Clone, Debug, clap::Args)]
+struct Jolokia {
+    #[arg(long)]
+    jolokia: String,
+    #[arg(long)]
+    password_file: PathBuf,
+}
+
+/// A node of a Kafka cluster.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Node {
+    /// Any brokers of the cluster
+    #[arg(long, value_delimiter = ',')]
+    pub(super) bootstrap: Vec<String>,
+    /// The node's id
+    #[arg(long)]
+    pub(super) node: i32,
 }
 
 pub(super) async fn run(args: Args, _: &Context) -> anyhow::Result<Exit> {
@@ -80,8 +108,10 @@ pub(super) async fn run(args: Args, _: &Context) -> anyhow::Result<Exit> {
 impl Test {
     async fn passes(&self) -> anyhow::Result<()> {
         match self {
-            Self::Zookeeper { port, ensemble } => zookeeper(*port, *ensemble).await,
-            Self::Kafka { jolokia, password_file } => kafka(jolokia, password_file).await,
+            Self::Zookeeper { data_dir } => zookeeper(data_dir, gate::ready).await,
+            Self::ZookeeperStop { data_dir } => zookeeper(data_dir, gate::may_stop).await,
+            Self::Kafka(jolokia) => kafka(jolokia).await,
+            Self::KafkaStop { jolokia, node } => kafka_stop(jolokia, node).await,
             Self::Http { url } => http(url).await,
             Self::Port { address } => {
                 TcpStream::connect(address).await.with_context(|| format!("nothing listens on {address}"))?;
@@ -91,51 +121,25 @@ impl Test {
     }
 }
 
-async fn word(port: u16, word: &str) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))
-        .await
-        .with_context(|| format!("ZooKeeper does not listen on port {port}"))?;
-    stream.write_all(word.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
+async fn zookeeper(
+    data_dir: &Path,
+    test: fn(&gate::Members, u32) -> Result<(), String>,
+) -> anyhow::Result<()> {
+    let (myid, servers) = ensemble::local(data_dir).map_err(anyhow::Error::msg)?;
+    test(&ensemble::ask(servers).await, myid).map_err(anyhow::Error::msg)
 }
 
-async fn zookeeper(port: u16, ensemble: usize) -> anyhow::Result<()> {
-    let answer = word(port, "mntr").await?;
-    let value = |name: &str| {
-        answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('\t')).map(str::trim)
-    };
-    match value("zk_server_state") {
-        Some("leader") => {
-            let synced: usize = value("zk_synced_followers").and_then(|text| text.parse().ok()).unwrap_or(0);
-            ensure!(
-                synced + 1 >= ensemble,
-                "it leads, and {synced} of {} followers are in sync",
-                ensemble.saturating_sub(1)
-            );
-            Ok(())
-        }
-        Some("follower" | "observer") => Ok(()),
-        Some(other) => bail!("ZooKeeper is {other}, not in an ensemble"),
-        None => bail!("ZooKeeper has no quorum yet: {}", answer.trim()),
-    }
-}
-
-async fn kafka(jolokia: &str, password_file: &Path) -> anyhow::Result<()> {
-    let password = std::fs::read_to_string(password_file)
-        .with_context(|| format!("cannot read {}", password_file.display()))?;
-    let read = |mbean: &str| json!({"type": "read", "mbean": mbean, "attribute": "Value"});
-    let request = json!([
-        read("kafka.server:type=KafkaServer,name=BrokerState"),
-        read("kafka.server:type=ReplicaManager,name=UnderReplicatedPartitions"),
-    ]);
+/// Attributes `Value` of MBeans; none where an MBean is not there.
+async fn beans(jolokia: &Jolokia, names: &[&str]) -> anyhow::Result<Vec<Option<i64>>> {
+    let password = std::fs::read_to_string(&jolokia.password_file)
+        .with_context(|| format!("cannot read {}", jolokia.password_file.display()))?;
+    let read = |mbean: &&str| json!({"type": "read", "mbean": mbean, "attribute": "Value"});
     let answer: Value = reqwest::Client::builder()
         .no_proxy()
         .build()?
-        .post(jolokia)
+        .post(&jolokia.jolokia)
         .basic_auth("aesop", Some(password.trim_end()))
-        .json(&request)
+        .json(&names.iter().map(read).collect::<Vec<_>>())
         .send()
         .await
         .context("Kafka's Jolokia agent does not answer")?
@@ -143,6 +147,15 @@ async fn kafka(jolokia: &str, password_file: &Path) -> anyhow::Result<()> {
         .json()
         .await?;
     let value = |index: usize| answer.get(index).and_then(|entry| entry.get("value")).and_then(Value::as_i64);
+    Ok((0..names.len()).map(value).collect())
+}
+
+const BROKER_STATE: &str = "kafka.server:type=KafkaServer,name=BrokerState";
+
+async fn kafka(jolokia: &Jolokia) -> anyhow::Result<()> {
+    let behind = "kafka.server:type=ReplicaManager,name=UnderReplicatedPartitions";
+    let values = beans(jolokia, &[BROKER_STATE, behind]).await?;
+    let value = |index: usize| values.get(index).copied().flatten();
     let state = value(0);
     ensure!(
         state == Some(BROKER_RUNNING),
@@ -152,6 +165,19 @@ async fn kafka(jolokia: &str, password_file: &Path) -> anyhow::Result<()> {
     let behind = value(1);
     ensure!(behind == Some(0), "{} partitions are under-replicated", behind.unwrap_or(-1));
     Ok(())
+}
+
+async fn kafka_stop(jolokia: &Jolokia, node: &Node) -> anyhow::Result<()> {
+    // A JVM that does not answer holds nothing up: what the cluster says of it decides.
+    let state = beans(jolokia, &[BROKER_STATE]).await.unwrap_or_default().first().copied().flatten();
+    ensure!(
+        state != Some(BROKER_RECOVERING),
+        "broker {} recovers its logs; a stop now would make it begin again",
+        node.node
+    );
+    let view = Admin::connect(&node.bootstrap).await?.view().await?;
+    may_stop_controller(&view.quorum, node.node)?;
+    Ok(may_stop_broker(&view, node.node)?)
 }
 
 async fn http(url: &str) -> anyhow::Result<()> {

@@ -40,6 +40,10 @@ pub(super) fn show(plan: &Plan, prepared: &Prepared, diffs: Diffs) -> String {
         }
         let what = if stage.removes { "no longer declared: " } else { "" };
         let _infallible = writeln!(text, "{}. {what}{}", number + 1, stage.service);
+        let order = stage.waves.iter().find_map(|wave| wave.turn.as_ref());
+        if let (Some(turn), true) = (order, stage.waves.len() > 1) {
+            let _infallible = writeln!(text, "   restarts {}", turn.order);
+        }
         for wave in &stage.waves {
             show_wave(&mut text, wave);
         }

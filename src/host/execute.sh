@@ -152,6 +152,18 @@ while IFS='|' read -r op a b c d e f; do
       [ -z "$e" ] || set -- "$@" --initial-controllers "$e"
       run runuser -u kafka -- "$a" -Xmx256m -Dlog4j2.configurationFile=/etc/aesop/kafka/tools-log4j2.properties \
         -cp "$b/*" kafka.tools.StorageTool "$@" ;;
+    member) # seconds arguments of `aesop member`: what it says while it works are notes
+      err=$state/member.err
+      rm -f $err $err.rc
+      { timeout -k 10 "$a" /opt/aesop/bin/aesop member $b 2>$err || echo "failed $?" >>$err.rc; } |
+        while IFS= read -r line; do printf 'note|%s|%s\n' "$n" "$(printf '%s' "$line" | base64 -w0)"; done
+      if [ -e $err.rc ]; then
+        read -r _ status <$err.rc
+        rm -f $err.rc
+        [ "$status" != 124 ] || echo "not done within $a s" >>$err
+        fail "$(tail -n 20 $err)"
+      fi
+      rm -f $err ;;
     gate) # unit timeout test…
       end=$(($(date +%s) + b)) first=$(restarts "$a")
       until out=$(/opt/aesop/bin/aesop ready --timeout 3 $c 2>&1); do

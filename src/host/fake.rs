@@ -359,6 +359,9 @@ impl State {
                 self.loaded_with.insert(a.clone(), self.disk());
                 self.active.insert(a);
             }
+            "member" if b.starts_with("kafka-settings") => {
+                drop(self.loaded_with.insert("aesop-kafka.service".to_owned(), self.disk()));
+            }
             "reload" => drop(self.loaded_with.insert(a, self.disk())),
             "started" => drop(self.records.insert(a, format!("{b}|{}|0", field(3)))),
             "ready" => drop(self.records.insert(a, format!("{b}|{}|1", field(3)))),

@@ -30,9 +30,9 @@ use model::Inventory;
 use std::path::Path;
 
 /// ZooKeeper versions that aesop can install; the pinned artifacts of the same names belong to them.
-pub const ZOOKEEPER_VERSIONS: &[&str] = &["3.9.4"];
+pub const ZOOKEEPER_VERSIONS: &[&str] = &["3.9.3", "3.9.4"];
 /// Kafka versions that aesop can install.
-pub const KAFKA_VERSIONS: &[&str] = &["4.2.0"];
+pub const KAFKA_VERSIONS: &[&str] = &["4.1.1", "4.2.0"];
 
 /// Reads an inventory from a file.
 pub fn load(path: &Path) -> Result<Inventory, InventoryError> {

@@ -5,7 +5,7 @@ use super::finish::{Manifests, finish};
 use super::manifest::{Manifest, directory_value, file_value};
 use super::order::{Work, stages};
 use super::step::{Action, Hash, Step, UnitStart};
-use super::{Drift, FileDiff, HostFacts, Observation, Observed, Plan, put_back, refuse, remove};
+use super::{Drift, FileDiff, HostFacts, Observation, Observed, Plan, TurnOf, put_back, refuse, remove};
 use crate::service::{File, HostState, Init, Part, Role, Unit, paths};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -168,6 +168,7 @@ impl<'a> HostPlan<'a> {
                 confirm: Vec::new(),
                 gate: None,
                 put_back: Vec::new(),
+                turn: None,
             });
         }
     }
@@ -213,6 +214,10 @@ impl<'a> HostPlan<'a> {
             confirm: Vec::new(),
             gate: gate.clone(),
             put_back: Vec::new(),
+            turn: part.turn.as_ref().map(|turn| {
+                let order = TurnOf { rank: turn.rank.clone(), order: turn.order.clone() };
+                (Step::plain(Action::AwaitStop(turn.stop.clone())), order)
+            }),
         };
         for unit in &part.units {
             self.unit(unit, &mut work);
@@ -248,6 +253,10 @@ impl<'a> HostPlan<'a> {
         let trying = fact.is_some_and(|fact| matches!(fact.active.as_str(), "activating" | "deactivating"));
         let known = record.is_some_and(|record| record.restart == start.restart);
         let current = record.is_some_and(|record| record.reload == start.reload);
+        // What it has taken in over its file stays with it over a restart.
+        let unadopted = record.is_some_and(|record| record.reload != start.reload || !record.ready);
+        let adopt =
+            unit.adopt.clone().filter(|_| unadopted).map(|change| Step::plain(Action::ChangeMember(change)));
         let timer = unit.name.rsplit('.').next() == Some("timer");
         match (active || trying, known, current) {
             (true, true, true) if timer || record.is_some_and(|record| record.ready) => return,
@@ -256,13 +265,20 @@ impl<'a> HostPlan<'a> {
                 if work.role.starts_again_when_unready() {
                     work.restart.push(Step::because(Action::RestartUnit(start.clone()), reason));
                 } else {
+                    work.confirm.extend(adopt);
                     work.confirm.push(Step::because(Action::RecordReady(start), reason));
                     return;
                 }
             }
             (true, true, false) if active => {
                 let reason = Some(self.reason(&unit.reload_on));
-                work.start.push(Step::because(Action::ReloadUnit(start.clone()), reason));
+                let action = match unit.adopt.clone() {
+                    Some(change) => Action::Adopt { start: start.clone(), change },
+                    None => Action::ReloadUnit(start.clone()),
+                };
+                work.start.push(Step::because(action, reason));
+                work.confirm.push(Step::plain(Action::RecordReady(start)));
+                return;
             }
             (true, ..) => {
                 let names = if known { &unit.reload_on } else { &unit.restart_on };
@@ -283,6 +299,7 @@ impl<'a> HostPlan<'a> {
                 work.start.push(Step::because(Action::StartUnit(start.clone()), reason));
             }
         }
+        work.confirm.extend(adopt);
         work.confirm.push(Step::plain(Action::RecordReady(start)));
     }
 

@@ -81,6 +81,18 @@ pub struct Wave {
     /// put back and proven.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub put_back: BTreeMap<String, Vec<Step>>,
+    /// Of one host that shares its turns with those of the neighbouring waves: who goes next is asked before each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn: Option<TurnOf>,
+}
+
+/// A member of a quorum that takes its turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TurnOf {
+    /// Arguments of `aesop turn` on its host; it prints a rank, and the lowest goes first.
+    pub rank: Vec<String>,
+    /// The order in words.
+    pub order: String,
 }
 
 impl Wave {

@@ -1,7 +1,7 @@
 //! The order of a plan: roles one after the other, restarts of one service host by host.
 
-use super::step::Step;
-use super::{Stage, Wave};
+use super::step::{Action, Step};
+use super::{Stage, TurnOf, Wave};
 use crate::service::Role;
 use std::collections::BTreeMap;
 
@@ -20,6 +20,8 @@ pub(super) struct Work {
     pub(super) gate: Option<Step>,
     /// What brings the former configuration back.
     pub(super) put_back: Vec<Step>,
+    /// How it is stopped, for members of a quorum.
+    pub(super) turn: Option<(Step, TurnOf)>,
 }
 
 impl Work {
@@ -63,6 +65,10 @@ fn waves(role: Role, works: &BTreeMap<&str, &Work>) -> Vec<Wave> {
     let mut turns = Vec::new();
     for (name, work) in works {
         let mut steps = work.prepare.clone();
+        if let (Some((stop, _)), false) = (&work.turn, work.restart.is_empty()) {
+            // Before the files, so that a member that may not stop is left as it is.
+            steps.insert(0, stop.clone());
+        }
         steps.extend(work.start.iter().cloned());
         steps.extend(work.restart.iter().cloned());
         steps.extend(work.confirm.iter().cloned());
@@ -70,7 +76,10 @@ fn waves(role: Role, works: &BTreeMap<&str, &Work>) -> Vec<Wave> {
             continue;
         }
         let put_back = (!work.put_back.is_empty()).then(|| ((*name).to_owned(), work.put_back.clone()));
-        if work.restart.is_empty() || !role.rolling() {
+        // A setting that a member takes in may be a bad one as well: one member after the other.
+        let turns_needed = !work.restart.is_empty()
+            || work.start.iter().any(|step| matches!(step.action(), Action::Adopt { .. }));
+        if !turns_needed || !role.rolling() {
             together.steps.insert((*name).to_owned(), steps);
             together.put_back.extend(put_back);
         } else {
@@ -79,8 +88,10 @@ fn waves(role: Role, works: &BTreeMap<&str, &Work>) -> Vec<Wave> {
                 .filter(|(other, _)| role.gates_all_members() && *other != name)
                 .filter_map(|(other, work)| Some(((*other).to_owned(), vec![work.gate.clone()?])))
                 .collect();
+            let turn = work.turn.as_ref().map(|(_, turn)| turn.clone());
             turns.push(Wave {
                 gates,
+                turn,
                 put_back: put_back.into_iter().collect(),
                 ..Wave::of(BTreeMap::from([((*name).to_owned(), steps)]))
             });

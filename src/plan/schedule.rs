@@ -79,6 +79,8 @@ fn verb(step: &Step) -> Option<(&'static str, &str, &Step)> {
         ("restart", &start.unit)
     } else if let Action::ReloadUnit(start) = step.action() {
         ("reload", &start.unit)
+    } else if let Action::Adopt { start, .. } = step.action() {
+        ("reload", &start.unit)
     } else if let Action::StopUnit(unit) = step.action() {
         ("stop", unit)
     } else {

@@ -1,7 +1,7 @@
 //! The steps that `apply` knows: every mutation of a host is one of them.
 
 use super::manifest::Manifest;
-use crate::service::{ArtifactRef, Gate, KafkaFormat};
+use crate::service::{ArtifactRef, Gate, KafkaFormat, MemberChange};
 use serde::Serialize;
 use std::fmt;
 
@@ -101,6 +101,17 @@ pub enum Action {
     RestartUnit(UnitStart),
     /// Makes a unit read its configuration again.
     ReloadUnit(UnitStart),
+    /// Changes a cluster through its member on this host.
+    ChangeMember(MemberChange),
+    /// A running unit takes in what changed, told by `change`.
+    Adopt {
+        /// The unit.
+        start: UnitStart,
+        /// How it is told.
+        change: MemberChange,
+    },
+    /// Waits until a member of a quorum may be stopped.
+    AwaitStop(Gate),
     /// Waits until a service is ready.
     AwaitReady(Gate),
     /// Notes that a unit was ready with what it was started with.
@@ -191,11 +202,14 @@ impl Action {
                     Change::Add
                 }
             }
-            Self::ReloadUnit(_) | Self::PutBack(_) => Change::Alter,
+            Self::ReloadUnit(_) | Self::PutBack(_) | Self::ChangeMember(_) | Self::Adopt { .. } => {
+                Change::Alter
+            }
             Self::RestartUnit(_) => Change::Restart,
             Self::ApplySysctl(_)
             | Self::ReloadSystemd
             | Self::EnableUnit(_)
+            | Self::AwaitStop(_)
             | Self::AwaitReady(_)
             | Self::RecordReady(_)
             | Self::RecordManifest(_)
@@ -237,6 +251,8 @@ impl fmt::Display for Action {
             Self::StartUnit(start) => write!(f, "start {}", start.unit),
             Self::RestartUnit(start) => write!(f, "restart {}", start.unit),
             Self::ReloadUnit(start) => write!(f, "reload {} (no restart)", start.unit),
+            Self::ChangeMember(change) | Self::Adopt { change, .. } => f.write_str(&change.words),
+            Self::AwaitStop(gate) => write!(f, "wait until {} may stop: {}", gate.unit, gate.words),
             Self::AwaitReady(gate) => write!(f, "wait until {} is ready: {}", gate.unit, gate.words),
             Self::RecordReady(start) => write!(f, "note that {} is ready", start.unit),
             Self::StopUnit(unit) => write!(f, "stop {unit} for good"),

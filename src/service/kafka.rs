@@ -3,7 +3,11 @@
 use super::base::directory;
 use super::inputs::{Inputs, join, missing};
 use super::jvm::{self, Jvm};
-use super::{File, Gate, Init, KafkaFormat, Part, Role, ServiceError, Unit, User, paths};
+use super::state::STOP_GATE_SECS;
+use super::{
+    File, Gate, Init, KafkaFormat, MemberChange, Part, Role, ServiceError, Turn, Unit, User, dynamic_setting,
+    paths,
+};
 use crate::inventory::model::{KafkaMode, KafkaRole, Member};
 use crate::lock::KafkaLock;
 use minijinja::context;
@@ -13,6 +17,8 @@ use std::collections::BTreeMap;
 const READY_SECS: u64 = 180;
 /// Leadership moves and logs are flushed; after the default 90 s a kill would cost a log recovery.
 const STOP_SECS: u32 = 180;
+/// Two requests to the broker on the same host.
+const CHANGE_SECS: u64 = 60;
 
 pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Result<(), ServiceError> {
     let Some(role) = &inputs.inventory.kafka else { return Ok(()) };
@@ -37,10 +43,13 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
     }
 
     let settings = settings(inputs, role, member, lock, &data)?;
-    part.files.push(File::new(
-        &config,
-        inputs.templates.render("kafka/server.properties.j2", context! { cluster, settings })?,
-    ));
+    let render = |settings: &BTreeMap<String, String>| {
+        inputs.templates.render("kafka/server.properties.j2", context! { cluster, settings })
+    };
+    let lasting = settings.iter().filter(|(name, _)| !dynamic_setting(name));
+    let lasting = lasting.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let lasting = Some(render(&lasting)?);
+    part.files.push(File { lasting, ..File::new(&config, render(&settings)?) });
     part.files.push(File::new(
         &tools_log,
         inputs.templates.render("kafka/tools-log4j2.properties.j2", context! {})?,
@@ -71,7 +80,7 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
     part.init = Some(Init::KafkaFormat(KafkaFormat {
         java: jvm::java(inputs),
         artifact: artifact.directory(),
-        config,
+        config: config.clone(),
         cluster_id: lock.cluster_id.clone(),
         initial_controllers: is_controller(lock, host)
             .then(|| initial_controllers(inputs, role, lock))
@@ -79,23 +88,76 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
         marker: format!("{first}/meta.properties"),
     }));
     let unit = "aesop-kafka.service".to_owned();
-    part.units.push(Unit { name: unit.clone(), restart_on, reload_on: Vec::new() });
+    part.units.push(Unit {
+        name: unit.clone(),
+        restart_on,
+        reload_on: vec![config.clone()],
+        adopt: Some(adopt(inputs, role, host, &config)?),
+    });
+    let jolokia = [
+        "--jolokia",
+        &format!("http://127.0.0.1:{}/jolokia/", role.jolokia_port),
+        "--password-file",
+        jvm::JOLOKIA_PASSWORD,
+    ]
+    .map(str::to_owned);
+    let node = node(inputs, role, host)?;
+    let words = |parts: &[&[String]]| parts.concat();
     part.gate = Some(Gate {
-        unit,
-        test: [
-            "kafka",
-            "--jolokia",
-            &format!("http://127.0.0.1:{}/jolokia/", role.jolokia_port),
-            "--password-file",
-            jvm::JOLOKIA_PASSWORD,
-        ]
-        .map(str::to_owned)
-        .to_vec(),
+        unit: unit.clone(),
+        test: words(&[&["kafka".to_owned()], &jolokia]),
         words: "the broker runs unfenced and no partition is under-replicated".to_owned(),
         timeout_secs: READY_SECS,
     });
+    part.turn = Some(Turn {
+        stop: Gate {
+            unit,
+            test: words(&[&["kafka-stop".to_owned()], &jolokia, &node]),
+            words: "no partition falls below min.insync.replicas, and the controllers keep a majority"
+                .to_owned(),
+            timeout_secs: STOP_GATE_SECS,
+        },
+        rank: words(&[&["kafka".to_owned()], &node]),
+        order: "one at a time, what is not ready first, the active controller last".to_owned(),
+    });
     parts.push(part);
     Ok(())
+}
+
+/// How a running broker takes in what it can.
+fn adopt(
+    inputs: &Inputs<'_>,
+    role: &KafkaRole,
+    host: &str,
+    config: &str,
+) -> Result<MemberChange, ServiceError> {
+    let id = inputs.lock.node_id(host).ok_or_else(|| missing("node.id".to_owned(), host))?;
+    let address = join(inputs.address(host)?, role.port);
+    let record = format!("{}/kafka-settings", paths::STATE);
+    let args = [
+        "kafka-settings",
+        "--bootstrap",
+        &address,
+        "--node",
+        &id.to_string(),
+        "--file",
+        config,
+        "--record",
+        &record,
+    ];
+    Ok(MemberChange {
+        args: args.map(str::to_owned).to_vec(),
+        words: "the broker takes in what changed (no restart)".to_owned(),
+        timeout_secs: CHANGE_SECS,
+    })
+}
+
+/// The node and where its cluster is reached, as `aesop` on the host takes them.
+fn node(inputs: &Inputs<'_>, role: &KafkaRole, host: &str) -> Result<[String; 4], ServiceError> {
+    let id = inputs.lock.node_id(host).ok_or_else(|| missing("node.id".to_owned(), host))?;
+    let brokers = role.members.iter().map(|member| Ok(join(inputs.address(&member.host)?, role.port)));
+    let brokers = brokers.collect::<Result<Vec<_>, ServiceError>>()?;
+    Ok(["--bootstrap".to_owned(), brokers.join(","), "--node".to_owned(), id.to_string()])
 }
 
 fn is_controller(lock: &KafkaLock, host: &str) -> bool {

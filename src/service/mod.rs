@@ -2,6 +2,7 @@
 //! secrets and templates in, desired state out.
 
 mod base;
+mod dynamic;
 mod inputs;
 mod jvm;
 mod kafka;
@@ -12,10 +13,11 @@ mod program;
 mod state;
 mod zookeeper;
 
+pub use dynamic::dynamic_setting;
 pub use inputs::{ArtifactIds, Certificates, Inputs, Secrets, artifact_names, secret_refs};
 pub use state::{
-    ArtifactRef, Directory, File, Gate, HostState, Init, KafkaFormat, Link, Package, Part, Role, Unit, User,
-    hex, sha256,
+    ArtifactRef, Directory, File, Gate, HostState, Init, KafkaFormat, Link, MemberChange, Package, Part,
+    Role, Turn, Unit, User, hex, sha256,
 };
 
 use crate::inventory::model::Inventory;

@@ -124,7 +124,7 @@ pub(super) fn agent(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> R
     let mut restart_on: Vec<String> =
         [CERTIFICATE, PRIVATE_KEY, TOKEN, paths::AESOP].map(str::to_owned).to_vec();
     restart_on.extend([path, unit_path(unit)]);
-    part.units.push(Unit { name: unit.to_owned(), restart_on, reload_on: Vec::new() });
+    part.units.push(Unit { name: unit.to_owned(), restart_on, reload_on: Vec::new(), adopt: None });
     part.gate = Some(listens(unit, address, port));
     parts.push(part);
     Ok(())
@@ -266,6 +266,7 @@ fn units(
         name: monitor.to_owned(),
         restart_on: std::mem::take(restart_on),
         reload_on: vec![config.to_owned()],
+        adopt: None,
     });
     let (service, timer) = ("aesop-lag-report.service", "aesop-lag-report.timer");
     let values = context! { cluster, writable => [data.to_owned()] };
@@ -280,6 +281,7 @@ fn units(
         name: timer.to_owned(),
         restart_on: vec![unit_path(timer)],
         reload_on: Vec::new(),
+        adopt: None,
     });
     Ok(())
 }

@@ -161,7 +161,7 @@ pub(super) fn relay(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> R
     part.files
         .push(File::new(unit_path(unit), inputs.templates.render("systemd/program.service.j2", values)?));
     restart_on.extend([path, binary, unit_path(unit)]);
-    part.units.push(Unit { name: unit.to_owned(), restart_on, reload_on: Vec::new() });
+    part.units.push(Unit { name: unit.to_owned(), restart_on, reload_on: Vec::new(), adopt: None });
     part.gate = Some(ready(unit, role.http_port, "it reads its sources and accepts consumers"));
     parts.push(part);
     Ok(())
@@ -214,7 +214,7 @@ pub(super) fn consumers(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) 
         part.files.push(File::new(unit_path(template), text));
         let unit = format!("aesop-consumer@{name}.service");
         restart_on.extend([path, binary, unit_path(template)]);
-        part.units.push(Unit { name: unit.clone(), restart_on, reload_on: Vec::new() });
+        part.units.push(Unit { name: unit.clone(), restart_on, reload_on: Vec::new(), adopt: None });
         part.gate =
             Some(ready(&unit, group.http_port, "it is a member of its group and its assignment is stable"));
         parts.push(part);

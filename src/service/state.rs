@@ -125,6 +125,23 @@ pub struct Part {
     pub units: Vec<Unit>,
     /// When the part counts as ready.
     pub gate: Option<Gate>,
+    /// When it may be stopped, and whose turn it is; for members of a quorum.
+    pub turn: Option<Turn>,
+}
+
+/// How long a member waits for the others to be in sync before it is left alone: its neighbours passed their ready
+/// tests just before, so what is missing now will not come by itself.
+pub(super) const STOP_GATE_SECS: u64 = 60;
+
+/// How a running member of a quorum is stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    /// When it may stop.
+    pub stop: Gate,
+    /// Arguments of `aesop turn`, which ranks the members that are still to restart.
+    pub rank: Vec<String>,
+    /// The order in words, for the plan.
+    pub order: String,
 }
 
 impl Part {
@@ -143,6 +160,7 @@ impl Part {
             init: None,
             units: Vec::new(),
             gate: None,
+            turn: None,
         }
     }
 }
@@ -221,6 +239,8 @@ pub struct File {
     pub secret: bool,
     /// Written only where it is missing: the service goes on with it.
     pub once: bool,
+    /// What of it a restart depends on, where a running service can take in the rest.
+    pub lasting: Option<String>,
 }
 
 impl fmt::Debug for File {
@@ -240,6 +260,7 @@ impl File {
             content: content.into(),
             secret: false,
             once: false,
+            lasting: None,
         }
     }
 
@@ -298,6 +319,19 @@ pub struct Unit {
     pub restart_on: Vec<String>,
     /// Files that it reads again when told to.
     pub reload_on: Vec<String>,
+    /// How it is told, where that is not systemd's reload.
+    pub adopt: Option<MemberChange>,
+}
+
+/// A change of a cluster through one of its members: run on that member's host by `aesop member`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberChange {
+    /// Arguments of `aesop member`.
+    pub args: Vec<String>,
+    /// In words, for the plan.
+    pub words: String,
+    /// How long it may take.
+    pub timeout_secs: u64,
 }
 
 /// A step done once.
@@ -351,23 +385,33 @@ impl HostState {
 
     /// What a unit's restart and reload depend on, as two hashes.
     pub fn fingerprint(&self, unit: &Unit) -> (String, String) {
-        let mut known: BTreeMap<&str, String> = self
-            .files()
-            .map(|file| (file.path.as_str(), format!("{}:{:o}:{}", file.sha256(), file.mode, file.owner)))
+        let links: BTreeMap<&str, &str> = self
+            .parts
+            .iter()
+            .flat_map(|part| &part.links)
+            .map(|link| (link.path.as_str(), link.target.as_str()))
             .collect();
-        known.extend(
-            self.parts
-                .iter()
-                .flat_map(|part| &part.links)
-                .map(|link| (link.path.as_str(), link.target.clone())),
-        );
-        let hash = |names: &[String]| {
+        let hash = |names: &[String], restart: bool| {
             let lines: Vec<String> = names
                 .iter()
-                .map(|name| format!("{name} {}\n", known.get(name.as_str()).map_or("", String::as_str)))
+                .map(|name| {
+                    let file = self.files().find(|file| file.path == *name);
+                    let what = match (file, links.get(name.as_str())) {
+                        (Some(file), _) => {
+                            let content = match (&file.lasting, restart) {
+                                (Some(lasting), true) => lasting.as_bytes(),
+                                _ => &file.content,
+                            };
+                            format!("{}:{:o}:{}", sha256(content), file.mode, file.owner)
+                        }
+                        (None, Some(target)) => (*target).to_owned(),
+                        (None, None) => String::new(),
+                    };
+                    format!("{name} {what}\n")
+                })
                 .collect();
             sha256(lines.concat().as_bytes())
         };
-        (hash(&unit.restart_on), hash(&unit.reload_on))
+        (hash(&unit.restart_on, true), hash(&unit.reload_on, false))
     }
 }

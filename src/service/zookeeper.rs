@@ -3,7 +3,8 @@
 use super::base::directory;
 use super::inputs::{Inputs, missing};
 use super::jvm::{self, Jvm};
-use super::{File, Gate, Part, Role, ServiceError, Unit, User, paths};
+use super::state::STOP_GATE_SECS;
+use super::{File, Gate, Part, Role, ServiceError, Turn, Unit, User, paths};
 use crate::inventory::model::ZooKeeperRole;
 use crate::secret::Secret;
 use base64::Engine;
@@ -76,20 +77,23 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
     )?;
     restart_on.extend([zoo_cfg, prepare, options_path]);
     let unit = "aesop-zookeeper.service".to_owned();
-    part.units.push(Unit { name: unit.clone(), restart_on, reload_on: Vec::new() });
+    part.units.push(Unit { name: unit.clone(), restart_on, reload_on: Vec::new(), adopt: None });
+    let test = |name: &str| [name, "--data-dir", &data].map(str::to_owned).to_vec();
     part.gate = Some(Gate {
-        unit,
-        test: [
-            "zookeeper",
-            "--port",
-            &role.client_port.to_string(),
-            "--ensemble",
-            &role.members.len().to_string(),
-        ]
-        .map(str::to_owned)
-        .to_vec(),
+        unit: unit.clone(),
+        test: test("zookeeper"),
         words: "it leads or follows, and the leader has all followers in sync".to_owned(),
         timeout_secs: READY_SECS,
+    });
+    part.turn = Some(Turn {
+        stop: Gate {
+            unit,
+            test: test("zookeeper-stop"),
+            words: "a majority stays and all followers are in sync".to_owned(),
+            timeout_secs: STOP_GATE_SECS,
+        },
+        rank: test("zookeeper"),
+        order: "one at a time, what is not ready first, the leader last".to_owned(),
     });
     parts.push(part);
     Ok(())

@@ -134,7 +134,7 @@ const RULES: &[Rule] = &[
         name: "only kafka speaks to Kafka, in the control plane",
         scope: &["src/"],
         except: &["src/kafka/"],
-        forbidden: &["rdkafka"],
+        forbidden: &["rdkafka", "kafka_protocol"],
         breaks: "use rdkafka::ClientConfig;",
         keeps: "use crate::kafka::Cluster;",
     },

@@ -17,7 +17,9 @@ mod crash;
 mod failover;
 mod growth;
 mod hosts;
+mod load;
 mod oracle;
+mod quorum;
 mod refusals;
 mod story;
 
@@ -40,6 +42,7 @@ const TESTS: &[(&str, fn())] = &[
         hosts::leave_nothing_behind_when_their_creator_is_killed,
     ),
     ("failover::a_failover_loses_and_doubles_nothing", failover::a_failover_loses_and_doubles_nothing),
+    ("quorum::members_are_upgraded_under_load", quorum::members_are_upgraded_under_load),
     ("story::from_nothing_to_a_resolved_mail", story::from_nothing_to_a_resolved_mail),
     ("growth::a_host_is_added_by_a_line", growth::a_host_is_added_by_a_line),
     (

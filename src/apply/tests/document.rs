@@ -36,7 +36,7 @@ async fn busy(lab: &Lab) -> Inventory {
     });
     lab.connect.host("r1").with(|host| host.unreachable = true);
     inventory = super::inventory(lab.folder.path(), 3, 1, 1, false);
-    inventory.kafka.as_mut().unwrap().config.insert("num.io.threads".to_owned(), "16".to_owned());
+    inventory.kafka.as_mut().unwrap().config.insert("queued.max.requests".to_owned(), "16".to_owned());
     inventory
 }
 
@@ -110,7 +110,7 @@ fn a_plan_rests_on_what_hosts_and_files_say() {
             ["k1: /etc/aesop/agent.yml has changed", "k1: aesop-kafka.service has changed"]
         );
         lab.apply(&inventory).await;
-        inventory.kafka.as_mut().unwrap().config.insert("num.io.threads".to_owned(), "16".to_owned());
+        inventory.kafka.as_mut().unwrap().config.insert("queued.max.requests".to_owned(), "16".to_owned());
         let words = changed(&inventory).await;
         assert!(words.contains(&"what k1 should look like has changed".to_owned()), "{words:?}");
         assert!(words.contains(&"k1: its generation has changed".to_owned()), "{words:?}");
@@ -184,7 +184,7 @@ fn round_trips_do_not_grow_with_files() {
         };
         cost(&inventory, "first apply").await;
         assert_eq!(cost(&inventory, "no change").await, 1);
-        inventory.kafka.as_mut().unwrap().config.insert("num.io.threads".to_owned(), "16".to_owned());
+        inventory.kafka.as_mut().unwrap().config.insert("queued.max.requests".to_owned(), "16".to_owned());
         cost(&inventory, "one file and one restart").await;
     });
 }

@@ -23,7 +23,7 @@ fn a_rollback_is_a_plan_through_the_same_gates() {
         let mut inventory = inventory(lab.folder.path(), 3, 1, 2, false);
         lab.apply(&inventory).await;
         let before = lab.connect.host("k1").with(|host| host.disk());
-        inventory.kafka.as_mut().unwrap().config.insert("num.io.threads".to_owned(), "16".to_owned());
+        inventory.kafka.as_mut().unwrap().config.insert("queued.max.requests".to_owned(), "16".to_owned());
         lab.apply(&inventory).await;
         let prepared = lab.prepare(&inventory);
         assert_eq!(former_of(&lab, &prepared, Some(2)).await.unwrap_err(), FormerError::Last(2));

@@ -42,7 +42,7 @@ fn artifacts_go_with_the_last_generation_that_ran_from_them() {
         });
         for round in 0..6 {
             let role = inventory.kafka.as_mut().unwrap();
-            role.config.insert("num.io.threads".to_owned(), format!("{}", 8 + round));
+            role.config.insert("queued.max.requests".to_owned(), format!("{}", 8 + round));
             let (_, report) = lab.apply(&inventory).await;
             assert!(report.is_success(), "{report:#?}");
             assert!(lab.plan(&inventory).await.is_empty());
@@ -71,7 +71,7 @@ fn an_edit_on_a_host_is_told_apart_from_intent() {
         assert_eq!(found(&plan), both);
         assert!(plan.diffs.iter().all(|diff| diff.drift));
         // Intent on top: it is k2's only, and the drift of k1 is still one.
-        inventory.kafka.as_mut().unwrap().config.insert("num.io.threads".to_owned(), "16".to_owned());
+        inventory.kafka.as_mut().unwrap().config.insert("queued.max.requests".to_owned(), "16".to_owned());
         let plan = lab.plan(&inventory).await;
         assert_eq!(found(&plan), both);
         let diffs: Vec<(&[String], bool)> =
@@ -88,10 +88,10 @@ fn what_does_not_become_ready_comes_back() {
         lab.apply(&inventory).await;
         let before = lab.connect.host("k1").with(|host| host.disk());
         for name in ["k1", "k2", "k3"] {
-            lab.connect.host(name).with(|host| host.poison = Some("num.io.threads=bad".to_owned()));
+            lab.connect.host(name).with(|host| host.poison = Some("queued.max.requests=bad".to_owned()));
         }
         let good = inventory.clone();
-        inventory.kafka.as_mut().unwrap().config.insert("num.io.threads".to_owned(), "bad".to_owned());
+        inventory.kafka.as_mut().unwrap().config.insert("queued.max.requests".to_owned(), "bad".to_owned());
         lab.clear_logs(&inventory);
         let (_, report) = lab.apply(&inventory).await;
         assert_eq!(report.failures.len(), 1, "{report:#?}");
@@ -118,7 +118,7 @@ fn nothing_goes_back_over_who_is_who() {
         let lab = Lab::new();
         let mut inventory = inventory(lab.folder.path(), 3, 1, 1, false);
         lab.apply(&inventory).await;
-        for (key, value, back) in [("num.io.threads", "16", true), ("process.roles", "broker", false)] {
+        for (key, value, back) in [("queued.max.requests", "16", true), ("process.roles", "broker", false)] {
             let role = inventory.kafka.as_mut().unwrap();
             role.config.clear();
             role.config.insert(key.to_owned(), value.to_owned());

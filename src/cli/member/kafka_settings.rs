@@ -1,0 +1,66 @@
+//! Settings that a broker takes in while it runs.
+
+use crate::cli::Context;
+use crate::kafka::Admin;
+use crate::kafka::settings::{Change, changes, parse};
+use crate::service::dynamic_setting;
+use anyhow::Context as _;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+/// Flags of `aesop member kafka-settings`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Args {
+    /// The broker's own listener
+    #[arg(long)]
+    bootstrap: String,
+    /// Its id
+    #[arg(long)]
+    node: i32,
+    /// Its server.properties
+    #[arg(long)]
+    file: PathBuf,
+    /// Where the names of what aesop has set are kept
+    #[arg(long)]
+    record: PathBuf,
+}
+
+pub(super) async fn run(args: &Args, cx: &Context) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(&args.file)
+        .with_context(|| format!("cannot read {}", args.file.display()))?;
+    let mut wanted = parse(&text);
+    wanted.retain(|name, _| dynamic_setting(name));
+    let mut ours: BTreeSet<String> = match std::fs::read_to_string(&args.record) {
+        Ok(text) => text.lines().map(str::to_owned).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeSet::new(),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", args.record.display())),
+    };
+    let mut admin = Admin::connect(std::slice::from_ref(&args.bootstrap)).await?;
+    let mut described = admin.settings(args.node).await?;
+    described.retain(|name, _| dynamic_setting(name));
+    let changes = changes(&wanted, &described, &ours);
+    // Noted before it happens: a name too many costs nothing, one that is missing would never be taken back.
+    ours.extend(changes.iter().filter_map(|change| match change {
+        Change::Set(name, _) => Some(name.clone()),
+        Change::Unset(_) => None,
+    }));
+    write(&args.record, &ours)?;
+    if !changes.is_empty() {
+        admin.alter_settings(args.node, &changes).await?;
+    }
+    for change in &changes {
+        match change {
+            Change::Set(name, value) => cx.out.data(format!("{name}={value}"))?,
+            Change::Unset(name) => {
+                ours.remove(name);
+                cx.out.data(format!("{name} as the file says"))?;
+            }
+        }
+    }
+    write(&args.record, &ours)
+}
+
+fn write(path: &std::path::Path, names: &BTreeSet<String>) -> anyhow::Result<()> {
+    let text = names.iter().fold(String::new(), |text, name| text + name + "\n");
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,26 @@
+//! `aesop member`: a change of a cluster through one of its members; run on that member's host by `apply`, as root.
+//! Hidden. What it says on stdout are notes for the person who applies, one a line.
+
+mod kafka_settings;
+
+use super::{Context, Exit};
+
+/// Flags of `aesop member`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    change: Change,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Change {
+    /// A broker takes in what its file says, as far as it can while it runs
+    KafkaSettings(kafka_settings::Args),
+}
+
+pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
+    match args.change {
+        Change::KafkaSettings(args) => kafka_settings::run(&args, cx).await?,
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,165 @@
+//! Kafka's administration: what brokers are asked and told, as plain values.
+
+use super::AdminError;
+use super::view::{Broker, Partition, Quorum, Replica, View};
+use super::wire::Connection;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kafka_protocol::ResponseError;
+use kafka_protocol::error::ParseResponseErrorCode;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_quorum_request::{PartitionData, TopicData};
+use kafka_protocol::messages::describe_quorum_response::ReplicaState;
+use kafka_protocol::messages::{
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeQuorumRequest, MetadataRequest, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The topic of the controllers' log.
+const METADATA_TOPIC: &str = "__cluster_metadata";
+/// Resource types of configurations (Kafka's `ConfigResource`).
+const TOPIC: i8 = 2;
+pub(super) const BROKER: i8 = 4;
+/// Of `DescribeCluster`: brokers, not controllers.
+const BROKERS: i8 = 1;
+
+/// A connection to whichever broker answers first; in KRaft mode each passes changes on to the active controller.
+#[derive(Debug)]
+pub struct Admin {
+    pub(super) connection: Connection,
+}
+
+impl Admin {
+    /// Connects to the first of `bootstrap` (`host:port`) that answers.
+    pub async fn connect(bootstrap: &[String]) -> Result<Self, AdminError> {
+        let mut last = AdminError::NoBootstrap;
+        for address in bootstrap {
+            match Connection::open(address).await {
+                Ok(connection) => return Ok(Self { connection }),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The whole cluster as this broker knows it.
+    pub async fn view(&mut self) -> Result<View, AdminError> {
+        let brokers = self.brokers().await?;
+        let partitions = self.partitions().await?;
+        let topics: BTreeSet<String> = partitions.iter().map(|partition| partition.topic.clone()).collect();
+        let min_in_sync = self.min_in_sync(&topics).await?;
+        let quorum = self.quorum().await?;
+        Ok(View { brokers, partitions, min_in_sync, quorum })
+    }
+
+    /// Registered brokers; those that are down come with `fenced` where Kafka is new enough to tell (4.0).
+    pub async fn brokers(&mut self) -> Result<BTreeMap<i32, Broker>, AdminError> {
+        let request =
+            DescribeClusterRequest::default().with_endpoint_type(BROKERS).with_include_fenced_brokers(true);
+        let answer = self.connection.call(&request).await?;
+        refused("describe the cluster", answer.error_code, answer.error_message.as_ref())?;
+        let brokers = answer.brokers.into_iter().map(|broker| {
+            let about = Broker {
+                address: address(&broker.host, broker.port),
+                rack: broker.rack.map(|rack| rack.to_string()),
+                fenced: broker.is_fenced,
+            };
+            (broker.broker_id.0, about)
+        });
+        Ok(brokers.collect())
+    }
+
+    /// All partitions.
+    pub async fn partitions(&mut self) -> Result<Vec<Partition>, AdminError> {
+        let request = MetadataRequest::default().with_topics(None).with_allow_auto_topic_creation(false);
+        let answer = self.connection.call(&request).await?;
+        let mut partitions = Vec::new();
+        for topic in answer.topics {
+            let name = topic.name.map(|name| name.0.to_string()).unwrap_or_default();
+            refused(&format!("describe topic {name}"), topic.error_code, None)?;
+            for partition in topic.partitions {
+                // A partition without a leader comes with an error and with all that is known.
+                let ids = |ids: Vec<kafka_protocol::messages::BrokerId>| ids.into_iter().map(|id| id.0);
+                partitions.push(Partition {
+                    topic: name.clone(),
+                    index: partition.partition_index,
+                    leader: Some(partition.leader_id.0).filter(|id| *id >= 0),
+                    replicas: ids(partition.replica_nodes).collect(),
+                    in_sync: ids(partition.isr_nodes).collect(),
+                });
+            }
+        }
+        partitions.sort_by(|a, b| (&a.topic, a.index).cmp(&(&b.topic, b.index)));
+        Ok(partitions)
+    }
+
+    async fn min_in_sync(
+        &mut self,
+        topics: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, usize>, AdminError> {
+        let key = StrBytes::from_static_str("min.insync.replicas");
+        let resources = topics.iter().map(|topic| {
+            DescribeConfigsResource::default()
+                .with_resource_type(TOPIC)
+                .with_resource_name(StrBytes::from_string(topic.clone()))
+                .with_configuration_keys(Some(vec![key.clone()]))
+        });
+        let request = DescribeConfigsRequest::default().with_resources(resources.collect());
+        let answer = self.connection.call(&request).await?;
+        let mut found = BTreeMap::new();
+        for result in answer.results {
+            let topic = result.resource_name.to_string();
+            if result.error_code.err() == Some(ResponseError::UnknownTopicOrPartition) {
+                // It was deleted since we asked for partitions.
+                continue;
+            }
+            refused(&format!("describe topic {topic}"), result.error_code, result.error_message.as_ref())?;
+            let value = result.configs.iter().find_map(|config| config.value.as_ref()?.parse().ok());
+            found.extend(value.map(|value| (topic, value)));
+        }
+        Ok(found)
+    }
+
+    /// The controllers.
+    pub async fn quorum(&mut self) -> Result<Quorum, AdminError> {
+        let topic = TopicData::default()
+            .with_topic_name(TopicName(StrBytes::from_static_str(METADATA_TOPIC)))
+            .with_partitions(vec![PartitionData::default()]);
+        let answer = self.connection.call(&DescribeQuorumRequest::default().with_topics(vec![topic])).await?;
+        refused("describe the quorum", answer.error_code, answer.error_message.as_ref())?;
+        let partition = answer.topics.into_iter().flat_map(|topic| topic.partitions).next();
+        let Some(partition) = partition else { return Ok(Quorum::default()) };
+        refused("describe the quorum", partition.error_code, partition.error_message.as_ref())?;
+        let replicas = |states: &[ReplicaState]| states.iter().map(replica).collect();
+        Ok(Quorum {
+            leader: Some(partition.leader_id.0).filter(|id| *id >= 0),
+            voters: replicas(&partition.current_voters),
+            observers: replicas(&partition.observers),
+        })
+    }
+}
+
+fn replica(state: &ReplicaState) -> Replica {
+    Replica {
+        id: state.replica_id.0,
+        directory: URL_SAFE_NO_PAD.encode(state.replica_directory_id.as_bytes()),
+        log_end: state.log_end_offset,
+        caught_up_ms: state.last_caught_up_timestamp,
+    }
+}
+
+fn address(host: &str, port: i32) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// An error code of an answer as an error.
+pub(super) fn refused(what: &str, code: i16, message: Option<&StrBytes>) -> Result<(), AdminError> {
+    let Some(error) = code.err() else { return Ok(()) };
+    let words = message.map(ToString::to_string).filter(|text| !text.is_empty());
+    Err(AdminError::Refused {
+        what: what.to_owned(),
+        code: error,
+        detail: words.unwrap_or_else(|| error.to_string()),
+    })
+}

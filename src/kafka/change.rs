@@ -1,0 +1,91 @@
+//! What brokers are told.
+
+use super::admin::{BROKER, refused};
+use super::settings::{Change, Described};
+use super::{Admin, AdminError};
+use kafka_protocol::messages::BrokerId;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use kafka_protocol::messages::{
+    DescribeConfigsRequest, IncrementalAlterConfigsRequest, UnregisterBrokerRequest,
+};
+use kafka_protocol::protocol::StrBytes;
+use std::collections::BTreeMap;
+
+/// Sources of a setting (Kafka's `ConfigEntry.ConfigSource`).
+const FROM_THIS_BROKER: i8 = 2;
+const FROM_FILE: i8 = 4;
+const FROM_DEFAULT: i8 = 5;
+/// Operations of `IncrementalAlterConfigs`.
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+
+impl Admin {
+    /// Settings of the broker at the other end that it takes in while it runs, by name.
+    pub async fn settings(&mut self, broker: i32) -> Result<BTreeMap<String, Described>, AdminError> {
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(BROKER)
+            .with_resource_name(StrBytes::from_string(broker.to_string()))
+            .with_configuration_keys(None);
+        let request =
+            DescribeConfigsRequest::default().with_resources(vec![resource]).with_include_synonyms(true);
+        let answer = self.connection.call(&request).await?;
+        let mut found = BTreeMap::new();
+        for result in answer.results {
+            refused("describe the broker", result.error_code, result.error_message.as_ref())?;
+            for setting in result.configs.into_iter().filter(|setting| !setting.read_only) {
+                let from = |source: i8| setting.synonyms.iter().find(move |one| one.source == source);
+                let described = Described {
+                    value: setting.value.as_ref().map(ToString::to_string),
+                    overridden: from(FROM_THIS_BROKER).is_some(),
+                    in_file: from(FROM_FILE).is_some(),
+                    default: from(FROM_DEFAULT).and_then(|one| one.value.as_ref()).map(ToString::to_string),
+                };
+                found.insert(setting.name.to_string(), described);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Changes settings of a broker.
+    pub async fn alter_settings(&mut self, broker: i32, changes: &[Change]) -> Result<(), AdminError> {
+        let configs = changes.iter().map(|change| match change {
+            Change::Set(name, value) => AlterableConfig::default()
+                .with_name(StrBytes::from_string(name.clone()))
+                .with_config_operation(SET)
+                .with_value(Some(StrBytes::from_string(value.clone()))),
+            Change::Unset(name) => AlterableConfig::default()
+                .with_name(StrBytes::from_string(name.clone()))
+                .with_config_operation(DELETE)
+                .with_value(None),
+        });
+        self.alter(BROKER, &broker.to_string(), configs.collect()).await
+    }
+
+    pub(super) async fn alter(
+        &mut self,
+        kind: i8,
+        name: &str,
+        configs: Vec<AlterableConfig>,
+    ) -> Result<(), AdminError> {
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(kind)
+            .with_resource_name(StrBytes::from_string(name.to_owned()))
+            .with_configs(configs);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+        let answer = self.connection.call(&request).await?;
+        for response in answer.responses {
+            let what = format!("change settings of {name}");
+            refused(&what, response.error_code, response.error_message.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a broker that has stopped for good.
+    pub async fn unregister(&mut self, broker: i32) -> Result<(), AdminError> {
+        let request = UnregisterBrokerRequest::default().with_broker_id(BrokerId(broker));
+        let answer = self.connection.call(&request).await?;
+        let message = answer.error_message.as_ref();
+        refused(&format!("unregister broker {broker}"), answer.error_code, message)
+    }
+}

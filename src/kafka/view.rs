@@ -1,0 +1,81 @@
+//! A Kafka cluster as a plain value: what gates and moves are decided from.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// The cluster at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// Registered brokers by id; one that is down stays registered and is fenced.
+    pub brokers: BTreeMap<i32, Broker>,
+    /// Every partition of every topic, internal ones too.
+    pub partitions: Vec<Partition>,
+    /// `min.insync.replicas` by topic.
+    pub min_in_sync: BTreeMap<String, usize>,
+    /// The controllers.
+    pub quorum: Quorum,
+}
+
+/// A broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broker {
+    /// `host:port` of its listener.
+    pub address: String,
+    /// Its rack.
+    pub rack: Option<String>,
+    /// Registered, but not taking part.
+    pub fenced: bool,
+}
+
+/// A partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Partition {
+    /// Topic.
+    pub topic: String,
+    /// Its number.
+    pub index: i32,
+    /// The broker that leads; none while it is unavailable.
+    pub leader: Option<i32>,
+    /// Brokers that hold it, the preferred leader first.
+    pub replicas: Vec<i32>,
+    /// Those that are in sync.
+    pub in_sync: BTreeSet<i32>,
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.index)
+    }
+}
+
+/// The controllers' quorum.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quorum {
+    /// The active controller; none while there is none.
+    pub leader: Option<i32>,
+    /// Voters.
+    pub voters: Vec<Replica>,
+    /// Brokers and controllers that follow without a vote.
+    pub observers: Vec<Replica>,
+}
+
+/// A replica of the metadata log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replica {
+    /// Node id.
+    pub id: i32,
+    /// Directory id, as Kafka writes it; the zero id where the quorum is static.
+    pub directory: String,
+    /// Where its log ends.
+    pub log_end: i64,
+    /// When it was last caught up with the leader, milliseconds since 1970 by the leader's clock; -1: unknown.
+    pub caught_up_ms: i64,
+}
+
+impl View {
+    /// Partitions with a replica on a broker.
+    pub fn on(&self, broker: i32) -> impl Iterator<Item = &Partition> {
+        self.partitions.iter().filter(move |partition| partition.replicas.contains(&broker))
+    }
+}
