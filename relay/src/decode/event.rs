@@ -188,8 +188,8 @@ pub struct Gtid {
     pub commit_time_us: Option<i64>,
     /// MariaDB: one statement without BEGIN and COMMIT follows.
     pub standalone: bool,
-    /// MariaDB: belongs to an XA transaction.
-    pub xa: bool,
+    /// MariaDB: rows of this XA branch follow, named as in its XA COMMIT.
+    pub branch: Option<String>,
 }
 
 /// Bit 55 of the immediate commit time: an original commit time follows.
@@ -258,18 +258,33 @@ fn zigzag(value: u64) -> u64 {
 /// MariaDB's `GTID`; the server id is the header's.
 pub fn maria_gtid(body: &[u8], server_id: u32) -> Result<Gtid, DecodeError> {
     const STANDALONE: u8 = 1;
+    const GROUP_COMMIT: u8 = 2;
     const PREPARED_XA: u8 = 64;
-    const COMPLETED_XA: u8 = 128;
     let mut input = Bytes::new(body, "GTID event");
     let number = input.u64()?;
     let domain = input.u32()?;
     let flags = input.u8()?;
+    if flags & GROUP_COMMIT != 0 {
+        input.u64()?;
+    }
+    let branch = if flags & PREPARED_XA == 0 { None } else { Some(branch_name(&mut input)?) };
     Ok(Gtid {
         gtid: Some(format!("{domain}-{server_id}-{number}")),
         commit_time_us: None,
         standalone: flags & STANDALONE != 0,
-        xa: flags & (PREPARED_XA | COMPLETED_XA) != 0,
+        branch,
     })
+}
+
+/// An XA branch's format, lengths and two parts, as `X'…',X'…',format`.
+fn branch_name(input: &mut Bytes<'_>) -> Result<String, DecodeError> {
+    let format = input.u32()?;
+    let (global, qualifier) = (input.u8()?, input.u8()?);
+    let mut hex = |len: u8| -> Result<String, DecodeError> {
+        let bytes = input.take(usize::from(len))?;
+        Ok(bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02X}")))
+    };
+    Ok(format!("X'{}',X'{}',{format}", hex(global)?, hex(qualifier)?))
 }
 
 /// Sixteen bytes as `8-4-4-4-12`.

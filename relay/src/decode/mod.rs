@@ -6,6 +6,7 @@
 //!
 //! No input may make these modules panic; bytes that mean nothing are a [`DecodeError`].
 
+pub mod branch;
 mod bytes;
 pub mod charset;
 pub mod event;

@@ -4,8 +4,10 @@
 /// What a statement in the binlog means to us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Statement {
-    /// BEGIN, START TRANSACTION, XA START.
+    /// BEGIN, START TRANSACTION.
     Begin,
+    /// XA START of this branch.
+    XaStart(String),
     /// COMMIT.
     Commit,
     /// ROLLBACK of everything.
@@ -61,9 +63,9 @@ pub fn classify(sql: &[u8]) -> Statement {
         },
         "XA" => {
             let verb = words.keyword();
-            let branch = || String::from_utf8_lossy(words.rest).trim().to_owned();
+            let branch = || branch_name(words.rest);
             match verb.as_str() {
-                "START" | "BEGIN" => Statement::Begin,
+                "START" | "BEGIN" => Statement::XaStart(branch()),
                 "COMMIT" => Statement::XaCommit(branch()),
                 "ROLLBACK" => Statement::XaRollback(branch()),
                 _ => Statement::Other,
@@ -82,6 +84,13 @@ pub fn classify(sql: &[u8]) -> Statement {
         "CREATE" | "ALTER" | "DROP" | "RENAME" => definition(&first, words),
         _ => Statement::Other,
     }
+}
+
+/// A branch's name as the server writes it, `X'…',X'…',1`, without blanks and what may follow it.
+fn branch_name(bytes: &[u8]) -> String {
+    let name = String::from_utf8_lossy(bytes).to_uppercase();
+    let name = name.split("ONE").next().unwrap_or_default();
+    name.split_whitespace().collect()
 }
 
 fn definition(verb: &str, mut words: Words<'_>) -> Statement {
@@ -239,7 +248,11 @@ mod tests {
         assert_eq!(classify(b"ROLLBACK"), Statement::Rollback);
         assert_eq!(classify(b"ROLLBACK TO `a`"), Statement::RollbackTo);
         assert_eq!(classify(b"SAVEPOINT `a`"), Statement::Other);
-        assert_eq!(classify(b"XA START X'61',X'',1"), Statement::Begin);
+        assert_eq!(classify(b"XA START X'61',X'',1"), Statement::XaStart("X'61',X'',1".to_owned()));
+        assert_eq!(
+            classify(b"XA COMMIT X'61', X'',1 ONE PHASE"),
+            Statement::XaCommit("X'61',X'',1".to_owned())
+        );
         assert_eq!(classify(b"XA COMMIT X'61',X'',1"), Statement::XaCommit("X'61',X'',1".to_owned()));
     }
 

@@ -2,6 +2,7 @@
 //! [`crate::event::TransactionSink`] from it.
 
 pub mod admin;
+mod branches;
 mod connection;
 mod error;
 mod packet;

@@ -1,6 +1,7 @@
 //! The loop that reads one source for ever.
 
 use super::admin::BinaryLogs;
+use super::branches::Folder;
 use super::connection::{Connection, Password, address};
 use super::preflight::now_us;
 use super::{
@@ -49,6 +50,8 @@ pub struct Job {
     /// What was read before, in GTIDs; if it is not known, or older than the start, it is found out by reading the
     /// start's file from its beginning.
     pub executed: Option<Executed>,
+    /// Where prepared XA branches wait for their end; made when it is needed.
+    pub branches: std::path::PathBuf,
     /// End when everything committed by the time of connecting is handed on.
     pub until_caught_up: bool,
 }
@@ -270,7 +273,8 @@ impl Reader<'_> {
             ColumnFilter::new(&job.config.exclude_columns),
             server.flavor,
             job.epoch,
-        );
+        )
+        .keeping_branches(Box::new(Folder::new(job.branches.clone())));
         let server_id = job.config.mysql.server_id;
         if self.start == Start::Latest {
             // Pinned, so that what is committed while a connection is lost is not passed over.
@@ -506,6 +510,9 @@ fn located<E: std::error::Error + Send + Sync + 'static>(
         StreamError::Decode(error) => Definite::Decode { file, offset, error }.into(),
         StreamError::Diverged { expected, found } => {
             Definite::Diverged { file, offset, expected, found }.into()
+        }
+        StreamError::Branches(error) => {
+            Error::Transient(format!("{file} at {offset}: a prepared XA branch: {error}"))
         }
         StreamError::Sink(error) => Error::Sink(Box::new(error)),
     }

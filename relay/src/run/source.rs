@@ -159,6 +159,7 @@ impl Source {
             start,
             expected_server: Some(epoch.node.server_uuid),
             executed: known.filter(|known| known.position.epoch == epoch.number),
+            branches: self.dir.join("xa"),
             until_caught_up: false,
         };
         match mysql::source::run(&job, writer, &self.status, shutdown).await {

@@ -11,7 +11,7 @@ use crate::mysql::{Error, Start, State, StatusCell};
 use checkpoint::Checkpoint;
 use printer::Printer;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -68,6 +68,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         (None, Some(checkpoint)) => checkpoint.start(),
         (None, None) => Start::Latest,
     };
+    let branches = branches_of(args.checkpoint.as_deref());
     let job = Job {
         name: args.source.clone(),
         config: config::Source {
@@ -81,6 +82,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         expected_server: if args.from.is_none() { checkpoint.map(|c| c.server_uuid) } else { None },
         start,
         executed: None,
+        branches: branches.clone(),
         until_caught_up: args.until_caught_up,
     };
     let status = Arc::new(StatusCell::default());
@@ -108,11 +110,27 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         progress(&status);
         drop(writeln!(std::io::stderr()));
     }
+    if args.checkpoint.is_none() {
+        // Not there unless a branch was met.
+        drop(std::fs::remove_dir_all(&branches));
+    }
     match ended {
         Ok(Ended::Shutdown | Ended::CaughtUp) => Ok(printer.finish()?),
         // The reader of our output has gone: nothing is wrong.
         Err(Error::Sink(error)) if printer::is_broken_pipe(error.as_ref()) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Where prepared XA branches wait: beside the checkpoint, else in a folder of this run.
+fn branches_of(checkpoint: Option<&Path>) -> PathBuf {
+    match checkpoint {
+        Some(path) => {
+            let mut name = path.as_os_str().to_owned();
+            name.push(".xa");
+            name.into()
+        }
+        None => std::env::temp_dir().join(format!("aesop-tail-xa-{}", uuid::Uuid::new_v4())),
     }
 }
 

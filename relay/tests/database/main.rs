@@ -17,6 +17,7 @@ mod random;
 mod server;
 mod tail;
 mod types;
+mod xa;
 
 use libtest_mimic::{Arguments, Trial};
 use server::{Kind, Server};
@@ -28,6 +29,8 @@ type Test = fn(&Servers);
 const TESTS: &[(&str, Test)] = &[
     ("charsets::are_mysqls", |s| s.block_on(charsets::are_the_servers(&s.mysql))),
     ("charsets::are_mariadbs", |s| s.block_on(charsets::are_the_servers(&s.mariadb))),
+    ("xa::mysql", |s| s.block_on(xa::rows_come_with_their_commit(&s.mysql))),
+    ("xa::mariadb", |s| s.block_on(xa::rows_come_with_their_commit(&s.mariadb))),
     ("oracle::mysql", |s| s.block_on(oracle::run(&s.mysql, "full", false, oracle::seed()))),
     ("oracle::mysql_partial_images", |s| s.block_on(oracle::run(&s.mysql, "part", true, oracle::seed()))),
     ("oracle::mariadb", |s| s.block_on(oracle::run(&s.mariadb, "full", false, oracle::seed()))),

@@ -271,7 +271,12 @@ impl Run<'_> {
     }
 
     async fn transaction(&mut self) {
-        self.must("BEGIN").await;
+        self.serial += 1;
+        let branch = self.random.one_in(4).then(|| format!("branch {}", self.serial));
+        match &branch {
+            Some(branch) => self.must(&format!("XA START '{branch}'")).await,
+            None => self.must("BEGIN").await,
+        }
         let mut mixed = false;
         for step in 0..=self.random.below(6) {
             let at = self.random.below(self.tables.len());
@@ -294,7 +299,13 @@ impl Run<'_> {
             }
         }
         let end = if self.random.one_in(4) { "ROLLBACK" } else { "COMMIT" };
-        self.must(end).await;
+        let Some(branch) = branch else { return self.must(end).await };
+        self.must(&format!("XA END '{branch}'")).await;
+        if end == "COMMIT" && self.random.one_in(3) {
+            return self.must(&format!("XA COMMIT '{branch}' ONE PHASE")).await;
+        }
+        self.must(&format!("XA PREPARE '{branch}'")).await;
+        self.must(&format!("XA {end} '{branch}'")).await;
     }
 
     async fn change(&mut self, at: usize) {

@@ -4,16 +4,18 @@
 mod payload;
 mod rows;
 mod txn;
+mod xa;
 
 use crate::decode::DecodeError;
+use crate::decode::branch::Branches;
 use crate::decode::event::{self, Format, Header, code};
 use crate::decode::filter::{ColumnFilter, TableFilter};
 use crate::decode::rows as row_event;
 use crate::event::{TransactionSink, TxnStart};
 use crate::gtid::GtidSet;
 use crate::position::Position;
-use crate::schema::TableSchema;
-use std::collections::{HashMap, HashSet};
+use crate::schema::{SchemaId, TableSchema};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Which database wrote the binlog.
@@ -52,6 +54,9 @@ pub enum StreamError<E> {
         /// What is there.
         found: String,
     },
+    /// A prepared XA branch cannot be kept, or not be read back.
+    #[error("a prepared XA branch: {0}")]
+    Branches(std::io::Error),
     /// The sink refused.
     #[error("{0}")]
     Sink(E),
@@ -104,6 +109,16 @@ struct Txn {
     begun: bool,
     /// Was handed on before, or lies before the start: its rows are passed over.
     skip: bool,
+    /// An XA branch, whose rows wait for its XA COMMIT.
+    branch: Option<Branch>,
+}
+
+/// The XA branch being read.
+struct Branch {
+    name: String,
+    /// Its rows so far refer to these, in order.
+    schemas: Vec<SchemaId>,
+    rows: u64,
 }
 
 /// Buffers kept between events.
@@ -145,7 +160,7 @@ pub struct Assembler {
     txn: Option<Txn>,
     maps: Vec<(u64, Option<Arc<Table>>)>,
     cache: HashMap<u64, Cached>,
-    prepared: HashSet<String>,
+    branches: Option<Box<dyn Branches>>,
     scratch: Scratch,
     counts: Counts,
     /// All transactions before `boundary`, wanted or not, where that is known.
@@ -189,7 +204,7 @@ impl Assembler {
             txn: None,
             maps: Vec::new(),
             cache: HashMap::new(),
-            prepared: HashSet::new(),
+            branches: None,
             scratch: Scratch::default(),
             counts: Counts::default(),
             executed: None,
@@ -206,6 +221,13 @@ impl Assembler {
     /// The GTIDs of everything before the boundary, where those before the dump were known.
     pub fn executed(&self) -> Option<&GtidSet> {
         self.executed.as_ref()
+    }
+
+    /// Keeps prepared XA branches there; without it rows of XA transactions are a definite error.
+    #[must_use]
+    pub fn keeping_branches(mut self, branches: Box<dyn Branches>) -> Self {
+        self.branches = Some(branches);
+        self
     }
 
     /// Passes over transactions that start before.
@@ -275,6 +297,9 @@ impl Assembler {
     /// Tells the sink to forget an unfinished transaction: the connection is gone.
     pub fn disconnected<S: TransactionSink>(&mut self, sink: &mut S) -> Result<(), S::Error> {
         self.maps.clear();
+        if let Some(branches) = &mut self.branches {
+            branches.abort();
+        }
         match self.txn.take() {
             Some(txn) if txn.begun => sink.abort(),
             _ => Ok(()),

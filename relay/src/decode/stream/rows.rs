@@ -77,6 +77,9 @@ impl Assembler {
         if parsed.columns != table.schema.columns.len() {
             return Err(DecodeError::Invalid("column count of a rows event").into());
         }
+        if self.txn.as_ref().is_some_and(|txn| txn.branch.is_some()) {
+            return self.branch_rows(parsed, kind, compressed, &table);
+        }
         self.begin(sink)?;
         let mut scratch = std::mem::take(&mut self.scratch);
         let done = self.each_row(parsed, kind, compressed, &table, &mut scratch, sink);
@@ -84,7 +87,7 @@ impl Assembler {
         done
     }
 
-    fn each_row<S: TransactionSink>(
+    pub(super) fn each_row<S: TransactionSink>(
         &mut self,
         parsed: &rows::Rows<'_>,
         kind: RowsKind,

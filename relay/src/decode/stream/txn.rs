@@ -1,16 +1,13 @@
 //! Beginnings and ends of transactions, statements, XA.
 
 use super::{Assembler, Flavor, Progress, StreamError, Txn};
+use crate::decode::DecodeError;
 use crate::decode::event::{self, Gtid, Header};
 use crate::decode::query::{self, Name, Statement};
-use crate::decode::{Bytes, DecodeError};
 use crate::event::{Op, RowChange, TransactionSink, TxnEnd, TxnStart};
 use crate::position::Position;
 use crate::schema::TableSchema;
 use std::sync::Arc;
-
-/// XA branches without rows of interest that may be prepared at the same time.
-const MAX_PREPARED_BRANCHES: usize = 65_536;
 
 impl Assembler {
     pub(super) fn open<E>(&mut self, header: &Header, gtid: Gtid, start: u64) -> Result<(), StreamError<E>> {
@@ -37,8 +34,11 @@ impl Assembler {
             server_id: header.server_id,
             commit_time_us,
         };
-        self.txn = Some(Txn { start, explicit, begun: false, skip });
-        Ok(())
+        self.txn = Some(Txn { start, explicit, begun: false, skip, branch: None });
+        match gtid.branch {
+            Some(branch) => self.xa_start(branch),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn query<S: TransactionSink>(
@@ -61,6 +61,22 @@ impl Assembler {
                 }
                 return Ok(Progress::Event);
             }
+            Statement::XaStart(branch) => {
+                self.xa_start(branch)?;
+                return Ok(Progress::Event);
+            }
+            Statement::XaCommit(branch) => {
+                if !skip {
+                    self.xa_commit(&branch, sink)?;
+                }
+                return self.commit(sink);
+            }
+            Statement::XaRollback(branch) => {
+                if !skip {
+                    self.xa_rollback(&branch)?;
+                }
+                return self.commit(sink);
+            }
             Statement::Commit => return self.commit(sink),
             Statement::Rollback => {
                 self.disconnected(sink).map_err(StreamError::Sink)?;
@@ -69,7 +85,8 @@ impl Assembler {
             }
             _ if skip => {}
             Statement::RollbackTo => {
-                if self.txn.as_ref().is_some_and(|txn| txn.begun) {
+                let rows = |txn: &Txn| txn.begun || txn.branch.as_ref().is_some_and(|branch| branch.rows > 0);
+                if self.txn.as_ref().is_some_and(rows) {
                     return Err(DecodeError::Unsupported(
                         "a transaction that also changed a non-transactional table was rolled back to a savepoint: \
                          which of its rows stand cannot be told"
@@ -78,12 +95,6 @@ impl Assembler {
                     .into());
                 }
             }
-            Statement::XaCommit(branch) => {
-                if !self.prepared.remove(&branch) {
-                    return Err(xa_unsupported().into());
-                }
-            }
-            Statement::XaRollback(branch) => drop(self.prepared.remove(&branch)),
             Statement::Truncate(name) => self.statement(Op::Truncate, &name, false, query, sink)?,
             Statement::Ddl { name, several } => self.statement(Op::Ddl, &name, several, query, sink)?,
             Statement::Dml => {
@@ -182,36 +193,4 @@ impl Assembler {
         self.maps.clear();
         self.boundary = Position::new(self.epoch, self.file_number, self.offset);
     }
-
-    pub(super) fn xa_prepare<S: TransactionSink>(
-        &mut self,
-        body: &[u8],
-        sink: &mut S,
-    ) -> Result<Progress, StreamError<S::Error>> {
-        let mut input = Bytes::new(body, "XA prepare event");
-        let one_phase = input.u8()? != 0;
-        if one_phase {
-            return self.commit(sink);
-        }
-        let format = input.u32()?;
-        let (global, branch) = (input.u32()?, input.u32()?);
-        let mut part = |len: u32| -> Result<String, DecodeError> {
-            let bytes = input.take(usize::try_from(len).unwrap_or(usize::MAX))?;
-            Ok(bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
-        };
-        let name = format!("X'{}',X'{}',{format}", part(global)?, part(branch)?);
-        if self.txn.as_ref().is_some_and(|txn| txn.begun) || self.prepared.len() >= MAX_PREPARED_BRANCHES {
-            return Err(xa_unsupported().into());
-        }
-        self.prepared.insert(name);
-        self.commit(sink)
-    }
-}
-
-fn xa_unsupported() -> DecodeError {
-    DecodeError::Unsupported(
-        "XA transactions are not supported yet: leave the tables that they change out of `tables`, or take a \
-         snapshot and start behind them"
-            .to_owned(),
-    )
 }
