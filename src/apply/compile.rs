@@ -30,6 +30,8 @@ pub(super) enum Upkeep {
     Downtime { name: String, host: String, service: String, seconds: u64 },
     /// Tells it that this is over.
     DowntimeEnd(String),
+    /// Leaves a copy of the lock file, for the day when the controller's is lost.
+    KeepIds { generation: u64, lock: Bytes },
 }
 
 /// One call: lines, bytes, and which line ends which step.
@@ -61,6 +63,11 @@ impl Script {
                 self.line(&["downtime", paths::DOWNTIMES, name, host, service, &seconds.to_string()])
             }
             Upkeep::DowntimeEnd(name) => self.line(&["downtime-end", paths::DOWNTIMES, name]),
+            Upkeep::KeepIds { generation, lock } => {
+                self.line(&["ids", &generation.to_string(), &lock.len().to_string()])?;
+                self.bodies.push(Body::Bytes(lock.clone()));
+                Ok(())
+            }
         }
     }
 

@@ -23,7 +23,11 @@ impl Run<'_> {
     pub(super) async fn lock(&self, hosts: &[&str]) -> bool {
         let locked = futures_util::stream::iter(hosts.iter().map(|host| async move {
             let mut script = Script::new();
-            let added = script.upkeep(&self.lock_line());
+            let (generation, lock) = (self.plan.generation, self.contents.lock.clone());
+            // Ids are spent before the first change, so every copy of them is older than what rests on them.
+            let added = script
+                .upkeep(&self.lock_line())
+                .and_then(|()| script.upkeep(&Upkeep::KeepIds { generation, lock }));
             let outcome = match added {
                 Ok(()) => self.call(host, "lock", script, &[], LOCK_LIMIT).await,
                 Err(error) => Outcome::lost(error.to_string()),

@@ -5,6 +5,7 @@
 
 mod certificates;
 mod compile;
+mod copies;
 mod event;
 mod execute;
 mod former;
@@ -18,12 +19,13 @@ mod session;
 mod tests;
 
 pub use certificates::{CertificateError, load_or_make};
+pub use copies::lock_copies;
 pub use event::ApplyEvent;
 pub use execute::{execute, run};
 pub use former::{Former, FormerError, former};
 pub use guard::LOCK_STALE;
 pub use preflight::ask_peers;
-pub use prepare::{PrepareError, Prepared};
+pub use prepare::{PrepareError, Prepared, sudo_passwords};
 pub use report::{Failure, HostReport, Report};
 pub use session::{Session, observe, observe_again};
 
@@ -50,6 +52,8 @@ pub struct Contents {
     pieces: BTreeMap<String, Vec<Piece>>,
     /// What each host should look like, as it keeps it.
     snapshots: BTreeMap<String, Bytes>,
+    /// The lock file, of which each host keeps a copy.
+    lock: Bytes,
 }
 
 /// A plan that cannot be carried out as it is.

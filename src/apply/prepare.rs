@@ -105,13 +105,7 @@ impl Prepared {
             let value = resolver.resolve(&key, &reference)?;
             secrets.0.insert(key, value);
         }
-        let mut sudo_passwords = BTreeMap::new();
-        for (name, host) in &hosts {
-            if let Some(reference) = &host.ssh.sudo_password {
-                let key = format!("hosts.{name}.ssh.sudo_password");
-                sudo_passwords.insert(name.clone(), resolver.resolve(&key, reference)?);
-            }
-        }
+        let sudo_passwords = sudo_passwords(&resolver, &hosts)?;
         let addresses = carrying
             .into_keys()
             .filter_map(|name| Some((name.clone(), inventory.hosts.get(&name)?.address.clone())))
@@ -205,7 +199,7 @@ impl Prepared {
         plan: &Plan,
         events: &Events,
     ) -> Result<Contents, ArtifactError> {
-        let mut contents = Contents::default();
+        let mut contents = Contents { lock: Bytes::from(self.lock.to_text()), ..Contents::default() };
         for (host, state) in desired {
             contents.snapshots.insert(host.clone(), Bytes::from(snapshot(state)?));
             for file in state.files() {
@@ -235,6 +229,20 @@ impl Prepared {
         }
         Ok(contents)
     }
+}
+
+/// The sudo passwords of all hosts that need one.
+pub fn sudo_passwords(
+    resolver: &Resolver,
+    hosts: &BTreeMap<String, Host>,
+) -> Result<BTreeMap<String, Secret>, SecretError> {
+    let needing = hosts.iter().filter_map(|(name, host)| Some((name, host.ssh.sudo_password.as_ref()?)));
+    needing
+        .map(|(name, reference)| {
+            let key = format!("hosts.{name}.ssh.sudo_password");
+            Ok((name.clone(), resolver.resolve(&key, reference)?))
+        })
+        .collect()
 }
 
 /// What a host should look like, as it keeps it.

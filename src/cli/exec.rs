@@ -1,12 +1,9 @@
 //! `aesop exec`.
 
-use super::{Context, Exit};
-use crate::host::ssh::SshConnect;
+use super::{Context, Exit, remote};
 use crate::host::{Call, Command, Connect};
-use crate::secret::Resolver;
 use futures_util::StreamExt;
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Flags of `aesop exec`.
@@ -23,15 +20,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     let inventory = cx.inventory()?;
     let selected = cx.hosts(&inventory)?;
-    let resolver = Resolver::new(&inventory.path);
-    let mut passwords = BTreeMap::new();
-    for (name, host) in &inventory.hosts {
-        if let Some(reference) = &host.ssh.sudo_password {
-            let key = format!("hosts.{name}.ssh.sudo_password");
-            passwords.insert(name.clone(), resolver.resolve(&key, reference)?);
-        }
-    }
-    let connect = SshConnect::new(&inventory, passwords);
+    let connect = remote::connector(&inventory)?;
     let (connect, args) = (&connect, &args);
     let hosts = inventory.hosts.iter().filter(|(name, _)| selected.contains(*name));
     let mut running = futures_util::stream::iter(hosts.map(|(name, host)| async move {

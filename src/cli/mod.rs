@@ -29,6 +29,7 @@ mod preflight;
 mod probe;
 mod progress;
 mod ready;
+mod recover_lock;
 mod remote;
 mod render;
 mod resume;
@@ -235,6 +236,8 @@ subcommands! {
     Rollback => rollback,
     /// Who did what, when, with which result
     Audit => audit,
+    /// Rebuilds a lost lock file from the copies that the hosts keep
+    RecoverLock => recover_lock,
     /// Removes all of aesop's from the hosts; data only with --data
     Destroy => destroy,
     /// One table: hosts, services, versions, health

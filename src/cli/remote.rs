@@ -1,15 +1,21 @@
 //! Subcommands that need what only a host can see: run there as the service's user, over SSH.
 
 use super::Context;
+use crate::apply::sudo_passwords;
 use crate::host::ssh::SshConnect;
 use crate::host::{Call, Command, Connect, Output};
 use crate::inventory::model::Inventory;
 use crate::secret::Resolver;
 use anyhow::Context as _;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 const AESOP: &str = "/opt/aesop/bin/aesop";
+
+/// How to reach the inventory's hosts.
+pub(super) fn connector(inventory: &Inventory) -> anyhow::Result<SshConnect> {
+    let passwords = sudo_passwords(&Resolver::new(&inventory.path), &inventory.hosts)?;
+    Ok(SshConnect::new(inventory, passwords))
+}
 
 /// A subcommand of `aesop` on a host; its output formats are the caller's.
 pub(super) async fn aesop(
@@ -20,12 +26,7 @@ pub(super) async fn aesop(
     timeout: Duration,
 ) -> anyhow::Result<Output> {
     let about = inventory.hosts.get(host).with_context(|| format!("{host} is not in the inventory"))?;
-    let mut passwords = BTreeMap::new();
-    if let Some(reference) = &about.ssh.sudo_password {
-        let key = format!("hosts.{host}.ssh.sudo_password");
-        passwords.insert(host.to_owned(), Resolver::new(&inventory.path).resolve(&key, reference)?);
-    }
-    let connection = SshConnect::new(inventory, passwords).connect(about).await?;
+    let connection = connector(inventory)?.connect(about).await?;
     let mut argv: Vec<String> = ["runuser", "-u", "aesop", "--", AESOP].map(str::to_owned).to_vec();
     argv.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     argv.extend(["--format", if cx.out.is_json() { "json" } else { "text" }].map(str::to_owned));

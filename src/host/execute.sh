@@ -53,6 +53,8 @@ while IFS='|' read -r op a b c d e f; do
       ( umask 077 && head -c "$a" <&3 >$state/manifest.aesop-new ) || fail "cannot write $state/manifest"
       run sync $state/manifest.aesop-new
       run mv -f $state/manifest.aesop-new $state/manifest ;;
+    ids) # generation size: the controller's lock file, for recover-lock
+      { printf '# generation %s\n' "$a" && head -c "$b" <&3; } | replace $state/cluster.lock ;;
     generation) # number size keep artifacts: the snapshot holds secrets
       ( umask 077 && mkdir -p $state/generations && head -c "$b" <&3 >$state/generations/new ) || fail "cannot write $state/generations"
       printf '%s\n' "$d" >$state/generations/artifacts.new

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub type FakeFile = (Vec<u8>, String, String, String);
 
 /// Steps that leave no line in [`State::log`].
-const SILENT: [&str; 7] = ["lock", "unlock", "audit", "part", "manifest", "downtime", "downtime-end"];
+const SILENT: [&str; 8] = ["ids", "lock", "unlock", "audit", "part", "manifest", "downtime", "downtime-end"];
 
 /// What is on the host.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +33,8 @@ pub struct State {
     pub artifacts: BTreeSet<String>,
     /// What of aesop's is there, as its manifest says.
     pub manifest: String,
+    /// Copy of the controller's lock file.
+    pub lock_file: Option<String>,
     /// Snapshots of generations, with their artifacts.
     pub generations: BTreeMap<u64, (String, String)>,
     /// Files as they were before the last commit.
@@ -219,6 +221,11 @@ impl State {
                         say(format_args!("snapshot|{name}|{}", STANDARD.encode(text)));
                     }
                 }
+                "id" if name == crate::service::paths::LOCK_FILE_COPY => {
+                    if let Some(text) = &self.lock_file {
+                        say(format_args!("id|{name}|{}", STANDARD.encode(text)));
+                    }
+                }
                 "id" => {
                     if let Some((content, ..)) = self.files.get(name) {
                         say(format_args!("id|{name}|{}", STANDARD.encode(content)));
@@ -293,6 +300,7 @@ impl State {
             "unlock" => self.lock = None,
             "audit" => self.audit.push(a),
             "manifest" => self.manifest = text(bodies.next())?,
+            "ids" => self.lock_file = Some(format!("# generation {a}\n{}", text(bodies.next())?)),
             "generation" => {
                 self.generation = a.parse().map_err(|_| "not a number".to_owned())?;
                 self.generations.insert(self.generation, (text(bodies.next())?, field(4)));

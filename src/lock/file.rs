@@ -1,7 +1,7 @@
 //! The lock as a file.
 
 use super::{Ids, Lock, VERSION};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -58,6 +58,19 @@ pub enum LockError {
         /// The version in it.
         theirs: String,
     },
+    /// Two controllers, each with a lock file of its own.
+    #[error(
+        "the copies of generation {generation} on {first} and {second} differ: two lock files were at work; look at \
+         both (`aesop exec --on {first},{second} -- cat /var/lib/aesop/state/cluster.lock`) and save the right one"
+    )]
+    Copies {
+        /// Of both.
+        generation: u64,
+        /// A host.
+        first: String,
+        /// Another.
+        second: String,
+    },
     /// The lock of another cluster.
     #[error(
         "{} belongs to cluster {theirs} and the inventory says {ours}; a cluster's name cannot change once it \
@@ -74,6 +87,8 @@ pub enum LockError {
     },
 }
 
+/// What a host's copy begins with, before its generation.
+const COPY_HEADER: &str = "# generation ";
 const HEADER: &str = "\
 # Written by aesop. Ids that must never change: commit this file beside the inventory and do not edit it.
 # An id of a host that is gone stays under `retired` and is never given again.
@@ -113,6 +128,30 @@ impl Lock {
         lock.server_ids.check(path, "mysql server_id")?;
         lock.kafka.as_ref().map_or(Ok(()), |kafka| kafka.nodes.check(path, "kafka node.id"))?;
         Ok(lock)
+    }
+
+    /// The newest of the copies that hosts keep, with its generation: the first line says it.
+    pub fn newest(copies: &BTreeMap<String, String>) -> Result<Option<(u64, Self)>, LockError> {
+        let generation =
+            |text: &str| text.lines().next()?.strip_prefix(COPY_HEADER)?.trim().parse::<u64>().ok();
+        let mut newest: Option<(u64, &String, Self)> = None;
+        for (host, text) in copies {
+            let path = PathBuf::from(format!("the copy on {host}"));
+            let Some(generation) = generation(text) else {
+                let message = format!("its first line is not `{COPY_HEADER}` and a number");
+                return Err(LockError::Syntax { path, message });
+            };
+            let lock = Self::parse(&path, text)?;
+            match &newest {
+                Some((at, first, other)) if *at == generation && *other != lock => {
+                    let (first, second) = ((*first).clone(), host.clone());
+                    return Err(LockError::Copies { generation, first, second });
+                }
+                Some((at, ..)) if *at >= generation => {}
+                _ => newest = Some((generation, host, lock)),
+            }
+        }
+        Ok(newest.map(|(generation, _, lock)| (generation, lock)))
     }
 
     /// The text of the lock file.

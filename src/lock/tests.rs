@@ -191,3 +191,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_newest_copy_is_the_lock() {
+    let lock = |myid: u32| {
+        let mut lock = Lock::new("shop");
+        lock.zookeeper.ids.insert("k1".to_owned(), myid);
+        lock
+    };
+    let copy = |generation: u64, lock: &Lock| format!("# generation {generation}\n{}", lock.to_text());
+    let copies = |list: &[(&str, String)]| {
+        list.iter().map(|(host, text)| ((*host).to_owned(), text.clone())).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(Lock::newest(&BTreeMap::new()).unwrap(), None);
+    let (old, new) = (lock(1), lock(2));
+    let found = copies(&[("k1", copy(9, &old)), ("k2", copy(10, &new)), ("k3", copy(10, &new))]);
+    assert_eq!(Lock::newest(&found).unwrap(), Some((10, new.clone())));
+    let torn = copies(&[("k1", copy(10, &old)), ("k2", copy(10, &new))]);
+    let error = Lock::newest(&torn).unwrap_err().to_string();
+    assert!(error.starts_with("the copies of generation 10 on k1 and k2 differ"), "{error}");
+    let error = Lock::newest(&copies(&[("k1", old.to_text())])).unwrap_err().to_string();
+    assert!(error.starts_with("the copy on k1 is not a lock file of aesop"), "{error}");
+}

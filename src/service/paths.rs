@@ -15,6 +15,8 @@ pub const DATA: &str = "/var/lib/aesop";
 /// What aesop remembers on a host: generation, what each unit was started with.
 pub const STATE: &str = "/var/lib/aesop/state";
 /// One apply at a time.
+pub const LOCK_FILE_COPY: &str = "/var/lib/aesop/state/cluster.lock";
+/// Held while an apply works.
 pub const LOCK: &str = "/var/lib/aesop/state/lock";
 /// JVM logs and the audit log.
 pub const LOG: &str = "/var/log/aesop";

@@ -1,6 +1,6 @@
 //! One line in the inventory adds a consumer host.
 
-use crate::cluster::{cluster, wait};
+use crate::cluster::{Cluster, cluster, wait};
 use aesop::lab::HostSpec;
 
 /// The plan touches that host and the monitor's list, and the group takes it in.
@@ -25,4 +25,13 @@ pub(crate) fn a_host_is_added_by_a_line() {
     cluster.sell(50);
     cluster.kafka_equals_select();
     assert_eq!(cluster.aesop(&["plan", "--exit-code"]).status.code(), Some(0));
+    a_lost_lock_file_comes_back_from_the_hosts(&cluster);
+}
+
+fn a_lost_lock_file_comes_back_from_the_hosts(cluster: &Cluster) {
+    let (lock, aside) = (cluster.path("story.lock"), cluster.path("aside.lock"));
+    std::fs::rename(&lock, &aside).expect("the lock file is lost");
+    cluster.aesop_ok(&["recover-lock"]);
+    let read = |path| std::fs::read_to_string(path).expect("a lock file");
+    assert_eq!(read(lock), read(aside));
 }

@@ -126,3 +126,25 @@ fn a_destroyed_cluster_leaves_its_data_unless_asked_twice() {
         }
     });
 }
+
+#[test]
+fn hosts_keep_copies_from_which_a_lost_lock_file_comes_back() {
+    block_on(async {
+        let lab = Lab::new();
+        lab.apply(&inventory(lab.folder.path(), 3, 1, 1, false)).await;
+        // k1 to r1 are not touched by what comes after, and so keep an older copy.
+        let grown = inventory(lab.folder.path(), 3, 1, 2, false);
+        let (_, report) = lab.apply(&grown).await;
+        assert!(report.is_success(), "{report:#?}");
+        let answers = lock_copies(&lab.connect, &grown.hosts, 4).await;
+        let copies: BTreeMap<String, String> = answers
+            .into_iter()
+            .map(|(host, copy)| (host.clone(), copy.unwrap().unwrap_or_else(|| panic!("{host} has no copy"))))
+            .collect();
+        assert!(copies["k1"].starts_with("# generation 1\n"), "{}", copies["k1"]);
+        let (generation, lock) = crate::lock::Lock::newest(&copies).unwrap().unwrap();
+        assert_eq!(generation, 2);
+        let path = crate::lock::path_for(&grown.path);
+        assert_eq!(lock.to_text(), std::fs::read_to_string(path).unwrap());
+    });
+}
