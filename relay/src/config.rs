@@ -107,6 +107,9 @@ pub struct Mysql {
     /// TLS.
     #[serde(default)]
     pub tls: Tls,
+    /// PEM file with the authorities that `verify_ca` and `verify_identity` trust; without it those of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
     /// The `server_id` this relay replicates with; must differ from every other replica's.
     pub server_id: u32,
 }

@@ -119,6 +119,7 @@ async fn source_of(resolver: &Resolver, name: &str, source: &Source) -> anyhow::
         user: source.mysql.user.clone(),
         password_file,
         tls: source.mysql.tls,
+        ca: None,
         // Nothing is replicated here, so no number is taken.
         server_id: u32::MAX,
     };

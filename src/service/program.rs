@@ -72,6 +72,7 @@ pub(super) fn mysql(
         port: source.mysql.port,
         user: source.mysql.user.clone(),
         password_file: file.as_ref().map(|file| PathBuf::from(&file.path)),
+        ca: None,
         tls: source.mysql.tls,
         server_id,
     };

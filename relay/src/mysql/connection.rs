@@ -155,7 +155,7 @@ impl Connection {
     }
 
     async fn secure(mut self, config: &Mysql) -> Result<Self, Error> {
-        let connector = tls::connector(config.tls).map_err(Definite::Config)?;
+        let connector = tls::connector(config.tls, config.ca.as_deref()).map_err(Definite::Config)?;
         let name = tls::server_name(&config.host).map_err(Definite::Config)?;
         let stream = connector.connect(name, self.stream).await.map_err(|error| Definite::Access {
             address: self.address.clone(),

@@ -24,7 +24,7 @@ const SERVER_ID_BASE: u32 = 1 << 31;
 /// What to show, and from where.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The server: `mysql://user[:password]@host[:port]/[?tls=disabled|preferred|required|verify_ca|verify_identity]`.
+    /// The server: `mysql://user[:password]@host[:port]/[?tls=disabled|preferred|required|verify_ca|verify_identity][&ca=FILE]`.
     pub url: String,
     /// Tables to show: globs `database.table`, a leading `!` excludes, the last match wins; all but the system's by
     /// default.

@@ -4,6 +4,7 @@ use super::{Args, SERVER_ID_BASE};
 use crate::config::{Mysql, Tls};
 use crate::mysql::Password;
 use anyhow::{Context as _, bail};
+use std::path::PathBuf;
 
 /// Environment variable that may hold the password.
 const PASSWORD_VARIABLE: &str = "AESOP_PASSWORD";
@@ -27,6 +28,7 @@ pub(super) fn parse(args: &Args) -> anyhow::Result<Target> {
         bail!("the server's URL names no user: give mysql://user@host:port/");
     }
     let mut tls = Tls::default();
+    let mut ca = None;
     for (name, value) in url.query_pairs() {
         match (name.as_ref(), value.as_ref()) {
             ("tls", "disabled") => tls = Tls::Disabled,
@@ -37,7 +39,8 @@ pub(super) fn parse(args: &Args) -> anyhow::Result<Target> {
             ("tls", other) => {
                 bail!("tls={other}: give disabled, preferred, required, verify_ca or verify_identity")
             }
-            (other, _) => bail!("the server's URL has the unknown parameter {other}; tls is the only one"),
+            ("ca", path) => ca = Some(PathBuf::from(path)),
+            (other, _) => bail!("the server's URL has the unknown parameter {other}; there are tls and ca"),
         }
     }
     let password = match (&args.password_file, url.password()) {
@@ -56,6 +59,7 @@ pub(super) fn parse(args: &Args) -> anyhow::Result<Target> {
             user: String::from_utf8_lossy(&decode(url.username())).into_owned(),
             password_file: args.password_file.clone(),
             tls,
+            ca,
             server_id: args.server_id.unwrap_or(server_id),
         },
         password,

@@ -12,6 +12,7 @@
 
 mod charsets;
 mod fold;
+mod login;
 mod oracle;
 mod random;
 mod server;
@@ -29,6 +30,8 @@ type Test = fn(&Servers);
 const TESTS: &[(&str, Test)] = &[
     ("charsets::are_mysqls", |s| s.block_on(charsets::are_the_servers(&s.mysql))),
     ("charsets::are_mariadbs", |s| s.block_on(charsets::are_the_servers(&s.mariadb))),
+    ("login::mysql", |s| s.block_on(login::works_in_every_mode(&s.mysql))),
+    ("login::mariadb", |s| s.block_on(login::works_in_every_mode(&s.mariadb))),
     ("xa::mysql", |s| s.block_on(xa::rows_come_with_their_commit(&s.mysql))),
     ("xa::mariadb", |s| s.block_on(xa::rows_come_with_their_commit(&s.mariadb))),
     ("oracle::mysql", |s| s.block_on(oracle::run(&s.mysql, "full", false, oracle::seed()))),

@@ -48,11 +48,36 @@ impl Kind {
     }
 }
 
+/// An authority that vouches for test servers.
+pub(crate) struct Authority {
+    pub(crate) pem: String,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { pem, issuer: rcgen::Issuer::new(params, key) }
+    }
+
+    /// A server's certificate and key.
+    fn certificate(&self) -> [String; 2] {
+        let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        [params.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem()]
+    }
+}
+
 /// A running server. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) kind: Kind,
     pub(crate) port: u16,
+    /// The authority of its certificate, which is for 127.0.0.1 only; PEM.
+    pub(crate) authority: String,
     process: Child,
 }
 
@@ -67,6 +92,9 @@ mount --rbind /dev /mnt/root/dev
 mkdir -p /mnt/root/run/mysqld
 printf '%s' "$3" > /mnt/root/etc/test.cnf
 printf '%s' "$4" > /mnt/root/etc/test.sql
+printf '%s' "$5" > /mnt/root/etc/test-ca.pem
+printf '%s' "$6" > /mnt/root/etc/test-cert.pem
+printf '%s' "$7" > /mnt/root/etc/test-key.pem
 chroot /mnt/root chown mysql: /run/mysqld
 exec chroot /mnt/root /usr/bin/eatmydata "$2" --defaults-file=/etc/test.cnf
 "#;
@@ -87,7 +115,8 @@ impl Server {
              pid_file = /run/mysqld/mysqld.pid\nbind_address = 127.0.0.1\nport = {port}\nskip_name_resolve = ON\n\
              server_id = {server_id}\nlog_bin = binlog\nbinlog_format = ROW\nbinlog_row_image = FULL\n\
              binlog_row_metadata = FULL\ninnodb_buffer_pool_size = 64M\ninit_file = /etc/test.sql\n\
-             max_allowed_packet = 256M\n{}{extra}\n",
+             max_allowed_packet = 256M\nssl_ca = /etc/test-ca.pem\nssl_cert = /etc/test-cert.pem\n\
+             ssl_key = /etc/test-key.pem\n{}{extra}\n",
             kind.config()
         );
         let grants = format!(
@@ -95,7 +124,9 @@ impl Server {
              GRANT ALL ON *.* TO '{USER}'@'%' WITH GRANT OPTION;\n"
         );
         let image = image.display().to_string();
-        let args = [image, kind.program().to_owned(), config, grants];
+        let authority = Authority::new();
+        let [cert, key] = authority.certificate();
+        let args = [image, kind.program().to_owned(), config, grants, authority.pem.clone(), cert, key];
         // The kernel sends the signal when the thread that started the process ends: one that never does.
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
@@ -113,7 +144,7 @@ impl Server {
             }
         });
         let process = receiver.recv().unwrap().expect("setpriv and unshare (util-linux) run");
-        let mut server = Self { kind, port, process };
+        let mut server = Self { kind, port, authority: authority.pem, process };
         server.wait().await;
         server
     }
