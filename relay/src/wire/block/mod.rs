@@ -395,10 +395,15 @@ impl<'a> Entries<'a> {
 }
 
 fn op_of(byte: u8) -> Result<Op, Malformed> {
-    [Op::Insert, Op::Update, Op::Delete, Op::Read, Op::Truncate, Op::Ddl]
-        .into_iter()
-        .find(|op| op_byte(*op) == byte)
-        .ok_or(Malformed { what: "row op" })
+    match byte {
+        1 => Ok(Op::Insert),
+        2 => Ok(Op::Update),
+        3 => Ok(Op::Delete),
+        4 => Ok(Op::Read),
+        5 => Ok(Op::Truncate),
+        6 => Ok(Op::Ddl),
+        _ => Err(Malformed { what: "row op" }),
+    }
 }
 
 const fn op_byte(op: Op) -> u8 {

@@ -47,10 +47,12 @@ impl Split {
                 Some(Entry::Row(row)) => {
                     let place = RowPlace { index_at, image_at, txn: narrow(split.txns.len())? };
                     let new = partition_of(row.op, row.key_hash, count);
-                    let old = partition_of(row.op, row.key_hash_before, count);
                     split.push(new, place);
-                    if old != new {
-                        split.push(old, place);
+                    if row.key_hash_before != row.key_hash {
+                        let old = partition_of(row.op, row.key_hash_before, count);
+                        if old != new {
+                            split.push(old, place);
+                        }
                     }
                 }
                 Some(Entry::Covered { .. }) => {}
