@@ -13,6 +13,7 @@ mysql_image() { # the lab's image of MySQL 9.7, built if it is not there
 mysql_start() {
     local name=$1 port=$2 dir=$work/$1
     shift 2
+    ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || die "port $port is in use: another benchmark runs"
     mysql_root=$dir/root
     mkdir -p "$dir/upper" "$dir/work" "$mysql_root"
     mount -t overlay overlay -o "lowerdir=$(mysql_image),upperdir=$dir/upper,workdir=$dir/work" "$mysql_root"
