@@ -38,6 +38,13 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
     plan.diffs = diff::group(diffs);
     plan.notes.sort();
     plan.notes.dedup();
+    let brokers = |host: &&HostPlan<'_>| host.state.parts.iter().any(|part| part.role == Role::Kafka);
+    let staying = hosts.iter().filter(|(_, host)| brokers(host));
+    let staying = staying.map(|(name, host)| (*name, host.runs(Role::Kafka))).collect();
+    let leaving =
+        hosts.iter().filter(|(_, host)| host.leaving().keys().any(|(role, _)| *role == Role::Kafka));
+    let leaving = leaving.filter(|(_, host)| !brokers(host)).map(|(name, _)| *name).collect();
+    refuse::brokers(&staying, &leaving, &mut plan.refused, &mut plan.notes);
     let works: BTreeMap<&str, &[Work]> =
         hosts.iter().map(|(name, host)| (*name, host.works.as_slice())).collect();
     plan.stages = stages(&works);
@@ -310,6 +317,12 @@ impl<'a> HostPlan<'a> {
             self.drift.push(Drift { host: self.name.to_owned(), name: name.to_owned(), found: words });
         }
         drifted
+    }
+
+    /// A unit of this role was started here before.
+    fn runs(&self, role: Role) -> bool {
+        let parts = self.state.parts.iter().filter(|part| part.role == role);
+        parts.flat_map(|part| &part.units).any(|unit| self.facts.records.contains_key(&unit.name))
     }
 
     /// What is on the host and not wanted any more.

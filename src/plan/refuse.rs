@@ -19,6 +19,47 @@ pub(super) fn immutable(
     if part.units.iter().any(|unit| facts.records.contains_key(&unit.name)) {
         data(host, part, facts, refused);
         partitions(host, part, facts, refused, notes);
+        ensemble(host, part, facts, refused);
+    }
+}
+
+/// ZooKeeper's members were written once, before its first start. Starting or stopping others beside them would not
+/// change who has a vote, and several empty servers at once can outvote the data.
+fn ensemble(host: &str, part: &Part, facts: &HostFacts, refused: &mut Vec<String>) {
+    let born = part.files.iter().filter(|file| part.role == Role::ZooKeeper && file.once);
+    let changed =
+        born.filter(|file| facts.sha256.get(&file.path).is_some_and(|found| *found != file.sha256()));
+    refused.extend(changed.map(|file| {
+        format!(
+            "{host}: ZooKeeper was started with other members than the inventory names now ({}); aesop cannot change the members of a running ensemble yet, and starting new ones beside it could lose its data. Put `zookeeper.hosts`, their addresses and ports back",
+            file.path
+        )
+    }));
+}
+
+/// Brokers that come get no partitions by themselves, and those that go would take theirs along.
+pub(super) fn brokers(
+    staying: &BTreeMap<&str, bool>,
+    leaving: &BTreeSet<&str>,
+    refused: &mut Vec<String>,
+    notes: &mut Vec<String>,
+) {
+    if staying.is_empty() {
+        // The whole role goes, and was asked for as a whole.
+        return;
+    }
+    refused.extend(leaving.iter().map(|host| {
+        format!(
+            "{host}: its broker would be stopped with all its replicas, and aesop cannot empty a broker yet. Put {host} back under `kafka.hosts`"
+        )
+    }));
+    if staying.values().any(|started| *started) {
+        let coming = staying.iter().filter(|(_, started)| !**started);
+        notes.extend(coming.map(|(host, _)| {
+            format!(
+                "{host}: its broker joins without partitions; topics that are there stay where they are until they are reassigned"
+            )
+        }));
     }
 }
 

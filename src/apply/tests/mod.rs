@@ -267,6 +267,31 @@ fn what_a_broker_takes_in_while_it_runs_restarts_nothing() {
 }
 
 #[test]
+fn members_of_a_quorum_neither_come_nor_go_unnoticed() {
+    block_on(async {
+        let lab = Lab::new();
+        let three = inventory(lab.folder.path(), 3, 1, 1, false);
+        lab.apply(&three).await;
+        let plan = lab.plan(&three).await;
+        assert!(plan.refused.is_empty() && plan.notes.is_empty(), "{plan:#?}");
+
+        let four = inventory(lab.folder.path(), 4, 1, 1, false);
+        let plan = lab.plan(&four).await;
+        let hosts = |refused: &[String], words: &str| {
+            let about = refused.iter().filter(|line| line.contains(words));
+            about.filter_map(|line| line.split_once(':')).map(|(host, _)| host.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(hosts(&plan.refused, "other members"), ["k1", "k2", "k3"], "{:#?}", plan.refused);
+        assert_eq!(hosts(&plan.notes, "joins without partitions"), ["k4"], "{:#?}", plan.notes);
+
+        let two = inventory(lab.folder.path(), 2, 1, 1, false);
+        let plan = lab.plan(&two).await;
+        assert_eq!(hosts(&plan.refused, "other members"), ["k1", "k2"], "{:#?}", plan.refused);
+        assert_eq!(hosts(&plan.refused, "cannot empty a broker"), ["k3"], "{:#?}", plan.refused);
+    });
+}
+
+#[test]
 fn an_unreachable_host_never_stops_the_others() {
     block_on(async {
         let lab = Lab::new();
