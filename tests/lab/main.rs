@@ -20,6 +20,7 @@ mod hosts;
 mod load;
 mod oracle;
 mod quorum;
+mod plans;
 mod refusals;
 mod story;
 
@@ -54,6 +55,12 @@ const TESTS: &[(&str, fn())] = &[
         refusals::a_mended_source_is_finished_by_the_next_apply,
     ),
     ("crash::nothing_is_lost_in_a_crash", crash::nothing_is_lost_in_a_crash),
+    (
+        "plans::a_change_is_saved_refused_taken_back_and_finished",
+        plans::a_change_is_saved_refused_taken_back_and_finished,
+    ),
+    // After it there is no cluster any more.
+    ("plans::a_destroyed_cluster_leaves_its_data", plans::a_destroyed_cluster_leaves_its_data),
 ];
 
 fn main() -> ExitCode {

@@ -1,0 +1,163 @@
+//! Plans that are saved, refused, interrupted, taken back, and undone; and the end of a cluster.
+
+use crate::cluster::{Cluster, Said, cluster, wait};
+use std::fs;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+const BROKERS: [&str; 3] = ["kafka1", "kafka2", "kafka3"];
+const HOSTS: [&str; 6] = ["kafka1", "kafka2", "kafka3", "relay1", "consumer1", "monitor1"];
+/// The reader's password, as the cluster's inventory gives it.
+const PASSWORD: &str = "reader-secret";
+
+/// One change of Kafka's settings through every way that an apply can go.
+pub(crate) fn a_change_is_saved_refused_taken_back_and_finished() {
+    let cluster = cluster();
+    set_io_threads(&cluster, Some("9"));
+    let mut said = a_saved_plan_is_refused_once_a_host_changes(&cluster);
+    said += &what_does_not_start_comes_back(&cluster);
+    said += &a_killed_rollback_is_finished_by_resume(&cluster);
+    cluster.sell(20);
+    cluster.kafka_equals_select();
+    let audit = cluster.aesop_ok(&["audit", "--hosts"]);
+    for words in ["apply of generation", "failed", "rollback of generation", "resume of generation"] {
+        assert!(audit.stdout.contains(words), "{words}: {}", audit.stdout);
+    }
+    said += &audit.stdout;
+    nothing_tells_the_password(&cluster, &said);
+}
+
+fn set_io_threads(cluster: &Cluster, threads: Option<&str>) {
+    let path = cluster.path("story.yml");
+    let text = fs::read_to_string(&path).expect("the inventory");
+    let line = |line: &str| {
+        let config = threads.map(|threads| format!(", config: {{num.io.threads: {threads}}}"));
+        let config = config.unwrap_or_default();
+        let hosts = "kafka: {hosts: [kafka1, kafka2, kafka3]";
+        if line.starts_with(hosts) { format!("{hosts}{config}}}\n") } else { format!("{line}\n") }
+    };
+    fs::write(&path, text.lines().map(line).collect::<String>()).expect("the inventory is written");
+}
+
+fn a_saved_plan_is_refused_once_a_host_changes(cluster: &Cluster) -> String {
+    let file = cluster.path("plan.json").display().to_string();
+    let plan = cluster.aesop_ok(&["plan", "-o", &file]);
+    assert!(plan.stdout.contains("restart aesop-kafka.service on kafka1"), "{}", plan.stdout);
+    let stop = ["systemctl", "stop", "aesop-agent"];
+    cluster.host("kafka2").run(&stop).expect("the agent stops");
+    let refused = Said::from(cluster.aesop(&["apply", "--yes", &file]));
+    assert!(refused.stderr.contains("kafka2: aesop-agent.service has changed"), "{}", refused.stderr);
+    let drift = cluster.aesop_ok(&["plan"]);
+    assert!(drift.stdout.contains("kafka2: aesop-agent.service (stopped)"), "{}", drift.stdout);
+    cluster.host("kafka2").run(&["systemctl", "start", "aesop-agent"]).expect("the agent starts");
+    let applied = cluster.aesop_ok(&["apply", "--yes", &file]);
+    assert_eq!(cluster.aesop(&["plan", "--exit-code"]).status.code(), Some(0));
+    let saved = fs::read_to_string(file).expect("the plan");
+    [saved, plan.stdout, refused.stderr, applied.stdout, applied.stderr].concat()
+}
+
+fn what_does_not_start_comes_back(cluster: &Cluster) -> String {
+    let others = ["kafka2", "kafka3"];
+    let before = cluster.pids(&others);
+    set_io_threads(cluster, Some("0"));
+    let output = cluster.aesop(&["apply", "--yes"]);
+    let said = Said::from(output.clone());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said.stderr.contains("the former files were put back, and kafka is ready with them again"),
+        "{}",
+        said.stderr
+    );
+    assert!(said.stderr.contains("num.io.threads"), "Kafka's own words are shown: {}", said.stderr);
+    assert_eq!(cluster.pids(&others), before, "no other broker is touched");
+    set_io_threads(cluster, Some("9"));
+    let plan = cluster.aesop_ok(&["plan"]);
+    assert!(!plan.stdout.contains("restart "), "{}", plan.stdout);
+    cluster.aesop_ok(&["apply", "--yes"]);
+    said.stdout + &said.stderr
+}
+
+fn a_killed_rollback_is_finished_by_resume(cluster: &Cluster) -> String {
+    let properties = |host: &str| {
+        let read = ["cat", "/etc/aesop/kafka/server.properties"];
+        cluster.host(host).run(&read).expect("the properties")
+    };
+    let generation: u64 = {
+        let read = ["cat", "/var/lib/aesop/state/generation"];
+        cluster.host("kafka1").run(&read).expect("the generation").trim().parse().expect("a number")
+    };
+    let first = generation_before(cluster, generation);
+    let mut rollback = Command::new(env!("CARGO_BIN_EXE_aesop"))
+        .arg("-i")
+        .arg(cluster.path("story.yml"))
+        .args(["rollback", &first.to_string(), "--yes"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("aesop runs");
+    wait("the first broker to have its former settings", || {
+        (!properties("kafka1").contains("num.io.threads=9")).then_some(())
+    });
+    rollback.kill().expect("killed");
+    rollback.wait().expect("it ends");
+    // Its lease runs out.
+    for host in HOSTS {
+        let touch = "[ ! -e /var/lib/aesop/state/lock/owner ] || touch -d '-5 minutes' /var/lib/aesop/state/lock/owner";
+        cluster.host(host).run(&["sh", "-c", touch]).expect("touched");
+    }
+    let resumed = cluster.aesop_ok(&["resume", "--yes"]);
+    assert!(resumed.stderr.contains("did not end: it holds"), "{}", resumed.stderr);
+    assert_eq!(cluster.aesop(&["plan", "--exit-code"]).status.code(), Some(0));
+    for host in BROKERS {
+        assert!(properties(host).contains("num.io.threads=9"), "{host} is what the inventory says");
+    }
+    resumed.stdout + &resumed.stderr
+}
+
+/// The newest generation on the first broker in which the setting was not there yet.
+fn generation_before(cluster: &Cluster, last: u64) -> u64 {
+    (1..last)
+        .rev()
+        .find(|generation| {
+            let snapshot = format!("/var/lib/aesop/state/generations/{generation}");
+            let script = format!(
+                "grep -o '\"path\":\"/etc/aesop/kafka/server.properties\"[^}}]*\"content\":\"[^\"]*' {snapshot} | sed 's/.*\"content\":\"//' | base64 -d"
+            );
+            let text = cluster.host("kafka1").run(&["sh", "-c", &script]).unwrap_or_default();
+            !text.is_empty() && !text.contains("num.io.threads=9")
+        })
+        .expect("a generation before the change is kept")
+}
+
+fn nothing_tells_the_password(cluster: &Cluster, said: &str) {
+    assert!(!said.contains(PASSWORD));
+    let audit = fs::read_to_string(cluster.path("story.audit")).expect("the audit log");
+    assert!(!audit.contains(PASSWORD));
+    for host in HOSTS {
+        let others = [
+            "sh",
+            "-c",
+            "ps axwwe | grep -v grep; cat /var/log/aesop/audit.log; journalctl --no-pager -u 'aesop-*'; find /etc/aesop /opt/aesop/bin /var/lib/aesop -type f -perm /o=r -size -1024k -exec cat {} + 2>/dev/null || true",
+        ];
+        let seen = cluster.host(host).run(&others).expect("what others may read");
+        assert!(!seen.contains(PASSWORD), "{host} tells the password");
+    }
+}
+
+/// The last of all: afterwards there is no cluster.
+pub(crate) fn a_destroyed_cluster_leaves_its_data() {
+    let cluster: Arc<Cluster> = cluster();
+    cluster.aesop_ok(&["destroy", "--yes"]);
+    for host in HOSTS {
+        let units = ["systemctl", "list-units", "--all", "--no-legend", "aesop-*"];
+        assert_eq!(cluster.host(host).run(&units).expect("systemd answers").trim(), "", "{host}");
+        let left = "find /etc/aesop /opt/aesop /etc/systemd/system/aesop* 2>/dev/null || true";
+        assert_eq!(cluster.host(host).run(&["sh", "-c", left]).expect("find").trim(), "", "{host}");
+    }
+    let data = ["test", "-e", "/var/lib/aesop/kafka/meta.properties"];
+    cluster.host("kafka1").run(&data).expect("data outlives the cluster");
+    cluster.aesop_ok(&["destroy", "--yes", "--data", "--confirm", "story"]);
+    let data = "test ! -e /var/lib/aesop";
+    cluster.host("kafka1").run(&["sh", "-c", data]).expect("asked twice, data goes");
+}
