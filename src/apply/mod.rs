@@ -13,6 +13,7 @@ mod guard;
 mod outcome;
 mod preflight;
 mod prepare;
+mod put_back;
 mod report;
 mod session;
 #[cfg(test)]

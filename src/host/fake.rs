@@ -321,7 +321,8 @@ impl State {
             "rmdir" => {
                 let below = format!("{a}/");
                 let paths = self.files.keys().chain(self.links.keys()).chain(self.directories.keys());
-                if !paths.into_iter().any(|path| path.starts_with(&below)) {
+                let stored = crate::service::paths::ARTIFACTS.starts_with(&a) && !self.artifacts.is_empty();
+                if !stored && !paths.into_iter().any(|path| path.starts_with(&below)) {
                     self.directories.remove(&a);
                 }
             }

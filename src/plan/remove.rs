@@ -71,15 +71,20 @@ pub(super) fn data<'a>(manifests: impl Iterator<Item = (&'a str, &'a Manifest)>)
 }
 
 /// One service after the other, in the opposite order of starting: whoever uses a service leaves before it. Members
-/// of a quorum leave one by one.
-pub(super) fn stages(hosts: &BTreeMap<&str, Leaving>) -> Vec<Stage> {
+/// of a quorum leave one by one, unless nobody stays: the last ones of a quorum could not even stop in good order
+/// without the others.
+pub(super) fn stages(hosts: &BTreeMap<&str, Leaving>, desired: &BTreeMap<String, HostState>) -> Vec<Stage> {
+    let stays = |key: &(Role, String)| {
+        let mut parts = desired.values().flat_map(|state| &state.parts);
+        parts.any(|part| part.role == key.0 && part.service == key.1)
+    };
     let services: BTreeSet<&(Role, String)> = hosts.values().flat_map(BTreeMap::keys).collect();
     let stage = |key: &(Role, String)| {
         let steps =
             hosts.iter().filter_map(|(host, leaving)| Some(((*host).to_owned(), leaving.get(key)?.clone())));
         let steps: BTreeMap<String, Vec<Step>> = steps.collect();
         let members = steps.keys().cloned().collect();
-        let waves = if key.0.rolling() {
+        let waves = if key.0.rolling() && stays(key) {
             steps.into_iter().map(|(host, steps)| Wave::of(BTreeMap::from([(host, steps)]))).collect()
         } else {
             vec![Wave::of(steps)]

@@ -19,8 +19,8 @@ mod growth;
 mod hosts;
 mod load;
 mod oracle;
-mod quorum;
 mod plans;
+mod quorum;
 mod refusals;
 mod story;
 
