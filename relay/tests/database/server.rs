@@ -3,6 +3,7 @@
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -79,9 +80,12 @@ pub(crate) struct Server {
     /// The authority of its certificate, which is for 127.0.0.1 only; PEM.
     pub(crate) authority: String,
     process: Child,
+    /// What it says.
+    log: std::fs::File,
 }
 
-/// Mounts, configuration, then the server in place of the shell.
+/// Mounts, configuration, then the server. The shell stays: it is the first process of the namespace, and dies with
+/// `unshare`, which ends all others. The server itself would not: changing its user clears that signal.
 const START: &str = r#"
 set -e
 mount -t tmpfs tmpfs /mnt
@@ -96,7 +100,8 @@ printf '%s' "$5" > /mnt/root/etc/test-ca.pem
 printf '%s' "$6" > /mnt/root/etc/test-cert.pem
 printf '%s' "$7" > /mnt/root/etc/test-key.pem
 chroot /mnt/root chown mysql: /run/mysqld
-exec chroot /mnt/root /usr/bin/eatmydata "$2" --defaults-file=/etc/test.cnf
+chroot /mnt/root /usr/bin/eatmydata "$2" --defaults-file=/etc/test.cnf
+exit $?
 "#;
 
 impl Server {
@@ -128,6 +133,8 @@ impl Server {
         let [cert, key] = authority.certificate();
         let args = [image, kind.program().to_owned(), config, grants, authority.pem.clone(), cert, key];
         // The kernel sends the signal when the thread that started the process ends: one that never does.
+        let log = tempfile::tempfile().expect("a temporary file");
+        let stderr = log.try_clone().expect("a second handle");
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let child = Command::new("setpriv")
@@ -136,7 +143,7 @@ impl Server {
                 .args(args)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
-                .stderr(log_file(port))
+                .stderr(stderr)
                 .spawn();
             sender.send(child).ok();
             loop {
@@ -144,7 +151,7 @@ impl Server {
             }
         });
         let process = receiver.recv().unwrap().expect("setpriv and unshare (util-linux) run");
-        let mut server = Self { kind, port, authority: authority.pem, process };
+        let mut server = Self { kind, port, authority: authority.pem, process, log };
         server.wait().await;
         server
     }
@@ -156,16 +163,20 @@ impl Server {
                 Ok(conn) => return drop(conn.disconnect().await),
                 Err(error) => {
                     let ended = self.process.try_wait().expect("a child can be asked");
-                    assert!(
-                        ended.is_none() && start.elapsed() < UP_WITHIN,
-                        "{:?} does not come up ({error}); its log: {}",
-                        self.kind,
-                        std::fs::read_to_string(log_path(self.port)).unwrap_or_default()
-                    );
+                    let hopeless = ended.is_some() || start.elapsed() > UP_WITHIN;
+                    let kind = self.kind;
+                    assert!(!hopeless, "{kind:?} does not come up ({error}): {}", self.words());
                 }
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    fn words(&mut self) -> String {
+        let mut words = Vec::new();
+        self.log.seek(SeekFrom::Start(0)).expect("a file can be read again");
+        self.log.read_to_end(&mut words).expect("a file can be read");
+        String::from_utf8_lossy(&words).into_owned()
     }
 
     async fn try_connect(&self, user: &str, password: &str) -> mysql_async::Result<Conn> {
@@ -207,16 +218,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.process.kill().ok();
         self.process.wait().ok();
-        std::fs::remove_file(log_path(self.port)).ok();
     }
-}
-
-fn log_path(port: u16) -> PathBuf {
-    std::env::temp_dir().join(format!("aesop-database-{port}.log"))
-}
-
-fn log_file(port: u16) -> Stdio {
-    std::fs::File::create(log_path(port)).map_or_else(|_| Stdio::null(), Stdio::from)
 }
 
 fn free_port() -> u16 {
