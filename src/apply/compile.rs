@@ -196,6 +196,10 @@ impl Script {
                 self.line(&["started", &start.unit, &start.restart, &start.reload])
             }
             Action::RecordReady(start) => self.line(&["ready", &start.unit, &start.restart, &start.reload]),
+            Action::HaltUnit(unit) => {
+                self.timeout += RESTART_LIMIT;
+                self.line(&["halt", unit])
+            }
             Action::StopUnit(unit) => {
                 self.timeout += RESTART_LIMIT;
                 self.line(&["retire", unit])

@@ -22,6 +22,7 @@ mod journal;
 mod lab;
 mod lag;
 mod member;
+mod logs;
 mod monitor;
 mod output;
 mod plan;
@@ -246,6 +247,8 @@ subcommands! {
     Render => render,
     /// Runs a command on hosts
     Exec => exec,
+    /// The services' logs, of all hosts in one; `-f` goes on with what comes
+    Logs => logs,
     /// The ready test of a service on this host
     #[command(hide = true)]
     Ready => ready,

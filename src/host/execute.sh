@@ -146,6 +146,7 @@ while IFS='|' read -r op a b c d e f; do
       systemctl reset-failed "$a" 2>/dev/null
       out=$(systemctl stop "$a" 2>&1) || fail "stop $a: $out"
       run systemctl --no-block start "$a" ;;
+    halt) out=$(systemctl stop "$a" 2>&1) || fail "stop $a: $out" ;;
     reload) run systemctl --no-block reload-or-restart "$a" ;;
     started) printf '%s|%s|0\n' "$b" "$c" | replace "$state/units/$a" ;;
     ready) printf '%s|%s|1\n' "$b" "$c" | replace "$state/units/$a" ;;

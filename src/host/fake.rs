@@ -144,7 +144,7 @@ impl Host for FakeHost {
                 match call.command {
                     Command::Observe(questions) => Some((state.observe(&questions), 0)),
                     Command::Execute(steps, bodies) => state.execute(&self.name, &mut world, &steps, &bodies),
-                    Command::Argv(_) => Some((String::new(), 0)),
+                    Command::Argv(_) | Command::Follow(_) => Some((String::new(), 0)),
                 }
             });
             drop(world);
@@ -309,6 +309,7 @@ impl State {
                     self.generations.pop_first();
                 }
             }
+            "halt" => drop(self.active.remove(&a)),
             "retire" => {
                 self.active.remove(&a);
                 self.enabled.remove(&a);

@@ -41,6 +41,8 @@ pub enum Command {
     Execute(String, Vec<Body>),
     /// Any other command.
     Argv(Vec<String>),
+    /// One whose output is only told line by line and not kept: it may go on for days.
+    Follow(Vec<String>),
 }
 
 /// Bytes for stdin.

@@ -150,7 +150,7 @@ impl SshHost {
             Command::Observe(_) | Command::Execute(..) => {
                 argv.extend(["/bin/sh", "-c", BOOTSTRAP].map(str::to_owned));
             }
-            Command::Argv(words) => argv.extend(words.iter().cloned()),
+            Command::Argv(words) | Command::Follow(words) => argv.extend(words.iter().cloned()),
         }
         argv
     }
@@ -165,7 +165,7 @@ impl SshHost {
         let (program, steps) = match command {
             Command::Observe(questions) => (OBSERVE, questions),
             Command::Execute(steps, _) => (EXECUTE, steps),
-            Command::Argv(_) => return head,
+            Command::Argv(_) | Command::Follow(_) => return head,
         };
         head.extend_from_slice(format!("aesop:{}:{}\n", program.len(), steps.len()).as_bytes());
         head.extend_from_slice(program.as_bytes());
@@ -189,12 +189,13 @@ impl SshHost {
             .map_err(|_cause| self.lost())?;
         let (stdin, stdout, stderr) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
         let head = self.head(&call.command);
+        let keep = !matches!(call.command, Command::Follow(_));
         let bodies = match call.command {
             Command::Execute(_, bodies) => bodies,
-            Command::Observe(_) | Command::Argv(_) => Vec::new(),
+            Command::Observe(_) | Command::Argv(_) | Command::Follow(_) => Vec::new(),
         };
         let (sent, stdout, stderr) =
-            tokio::join!(send(stdin, &head, &bodies), lines(stdout, on_line), tail(stderr));
+            tokio::join!(send(stdin, &head, &bodies), lines(stdout, on_line, keep), tail(stderr));
         // A step that failed stops reading: its own message counts, not our broken pipe.
         let status = child.wait().await;
         let status = match status {
@@ -291,14 +292,23 @@ async fn send(
     stdin.shutdown().await
 }
 
-async fn lines(stdout: Option<openssh::ChildStdout>, on_line: OnLine<'_>) -> Result<Vec<u8>, std::io::Error> {
+async fn lines(
+    stdout: Option<openssh::ChildStdout>,
+    on_line: OnLine<'_>,
+    keep: bool,
+) -> Result<Vec<u8>, std::io::Error> {
     let mut all = Vec::new();
     let Some(stdout) = stdout else { return Ok(all) };
-    let mut reader = BufReader::new(stdout.take(u64::try_from(STDOUT_BYTES).unwrap_or(u64::MAX)));
+    let limit = if keep { u64::try_from(STDOUT_BYTES).unwrap_or(u64::MAX) } else { u64::MAX };
+    let mut reader = BufReader::new(stdout.take(limit));
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line).await? > 0 {
         on_line(String::from_utf8_lossy(&line).trim_end_matches('\n'));
-        all.append(&mut line);
+        if keep {
+            all.append(&mut line);
+        } else {
+            line.clear();
+        }
     }
     Ok(all)
 }

@@ -7,6 +7,7 @@ mod finish;
 mod machine;
 mod manifest;
 mod observe;
+mod operate;
 mod order;
 mod put_back;
 mod refuse;
@@ -22,6 +23,7 @@ pub use manifest::Manifest;
 pub use observe::{
     Holder, HostFacts, Observation, Observed, PLACES, Record, Stat, UnitFact, parse, questions,
 };
+pub use operate::{Operation, Scope, operate};
 pub use refuse::selection;
 pub use schedule::Turn;
 pub use step::{Action, Change, Hash, Step, UnitStart};

@@ -116,6 +116,8 @@ pub enum Action {
     AwaitReady(Gate),
     /// Notes that a unit was ready with what it was started with.
     RecordReady(UnitStart),
+    /// Stops a unit until somebody starts it.
+    HaltUnit(String),
     /// Stops a unit for good.
     StopUnit(String),
     /// Removes a file or a link.
@@ -214,7 +216,8 @@ impl Action {
             | Self::RecordReady(_)
             | Self::RecordManifest(_)
             | Self::RecordGeneration { .. } => Change::Nothing,
-            Self::StopUnit(_)
+            Self::HaltUnit(_)
+            | Self::StopUnit(_)
             | Self::Remove(_)
             | Self::RemoveDirectory(_)
             | Self::RemoveArtifact(_)
@@ -255,6 +258,7 @@ impl fmt::Display for Action {
             Self::AwaitStop(gate) => write!(f, "wait until {} may stop: {}", gate.unit, gate.words),
             Self::AwaitReady(gate) => write!(f, "wait until {} is ready: {}", gate.unit, gate.words),
             Self::RecordReady(start) => write!(f, "note that {} is ready", start.unit),
+            Self::HaltUnit(unit) => write!(f, "stop {unit}"),
             Self::StopUnit(unit) => write!(f, "stop {unit} for good"),
             Self::Remove(path) => write!(f, "remove {path}"),
             Self::RemoveDirectory(path) => write!(f, "remove {path}, if it is empty"),

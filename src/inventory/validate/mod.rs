@@ -80,12 +80,17 @@ impl Check<'_, '_> {
     fn needs(&mut self, zookeeper: bool) {
         let raw = self.raw;
         if !zookeeper && raw.zookeeper.is_none() {
-            for (key, used) in [("relays", raw.relays.is_some()), ("consumers", !raw.consumers.is_empty())] {
+            let uses = [
+                ("relays", raw.relays.is_some()),
+                ("consumers", !raw.consumers.is_empty()),
+                ("monitor", raw.monitor.is_some()),
+            ];
+            for (key, used) in uses {
                 if used {
                     let help = "add `zookeeper: {hosts: […]}`; one host is enough to begin with".to_owned();
                     self.faults.add_key(
                         &At::top(key),
-                        format!("`{key}` need ZooKeeper and there is none"),
+                        format!("`{key}` cannot do without ZooKeeper, and there is none"),
                         help,
                     );
                 }

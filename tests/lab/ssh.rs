@@ -1,0 +1,227 @@
+//! Hosts as people have them: odd login shells that talk, sudo that asks, other ports, IPv6, a jump host, few
+//! sessions, no room. Nothing here needs Java, so these labs are quick.
+
+use crate::cluster::Said;
+use aesop::lab::{Host, HostSpec, Lab, LabSpec, Sudo};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+/// A network of our own for the host that has IPv6 only.
+const IPV6: &str = "fd5a:e50b::";
+/// Holds the package manager's lock as dpkg does (`F_SETLK` with an `F_WRLCK`), and listens where it should not.
+const IN_THE_WAY: &str = r#"use Socket;
+my $lock = pack("ssx4qqix4", 1, 0, 0, 0, 0);
+open(F, ">>", "/var/lib/dpkg/lock-frontend") or die;
+fcntl(F, 6, $lock) or die;
+socket(S, PF_INET, SOCK_STREAM, 0) or die;
+bind(S, sockaddr_in(9199, INADDR_ANY)) or die;
+listen(S, 1) or die;
+sleep 1000;
+"#;
+
+struct Site {
+    lab: Lab,
+    dir: TempDir,
+    /// `~/.ssh` as `aesop` sees it.
+    ssh: TempDir,
+}
+
+impl Site {
+    fn new(name: &str, hosts: Vec<HostSpec>) -> Self {
+        let spec = LabSpec::new(format!("{name}-{}", std::process::id()));
+        let spec = hosts.into_iter().fold(spec, LabSpec::host);
+        let lab = Lab::create(&spec, &|_| ()).expect("the lab boots");
+        let site =
+            Self { lab, dir: TempDir::new().expect("a folder"), ssh: TempDir::new().expect("a folder") };
+        let config = format!(
+            "Host *\n  IdentityFile {}\n  UserKnownHostsFile {}\n",
+            site.lab.ssh_key().display(),
+            site.lab.known_hosts().display()
+        );
+        fs::write(site.ssh.path().join("config"), config).expect("a file");
+        site
+    }
+
+    fn host(&self, name: &str) -> Host {
+        self.lab.host(name).expect("a host of the lab")
+    }
+
+    fn address(&self, name: &str) -> String {
+        self.host(name).address().to_string()
+    }
+
+    fn inventory(&self, text: &str) {
+        fs::write(self.dir.path().join("site.yml"), text).expect("the inventory is written");
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    /// `aesop` with our `~/.ssh` in place of the user's, which only this process sees so.
+    fn aesop(&self, args: &[&str]) -> (Option<i32>, Said) {
+        let home = std::env::home_dir().expect("a home").join(".ssh");
+        fs::create_dir_all(&home).expect("~/.ssh");
+        let output = Command::new("unshare")
+            .args(["--mount", "sh", "-c", r#"mount --bind "$1" "$2" && shift 2 && exec "$@""#, "-"])
+            .arg(self.ssh.path())
+            .arg(home)
+            .arg(env!("CARGO_BIN_EXE_aesop"))
+            .arg("-i")
+            .arg(self.dir.path().join("site.yml"))
+            .args(args)
+            .env("LAB_PASSWORD", self.lab.password())
+            .stdin(Stdio::null())
+            .output()
+            .expect("unshare runs");
+        (output.status.code(), Said::from(output))
+    }
+
+    fn ok(&self, args: &[&str]) -> Said {
+        let (code, said) = self.aesop(args);
+        assert_eq!(code, Some(0), "aesop {}\n{}\n{}", args.join(" "), said.stdout, said.stderr);
+        said
+    }
+}
+
+fn write(host: &Host, path: &str, text: &str) {
+    host.run_with_stdin(&["tee", path], text.as_bytes()).expect("a file on the host");
+}
+
+fn sshd(host: &Host, settings: &str) {
+    write(host, "/etc/ssh/sshd_config.d/00-test.conf", settings);
+    host.run(&["systemctl", "restart", "ssh"]).expect("sshd takes its settings");
+}
+
+/// fish, csh and bash, all of them talking on both outputs; `MaxSessions` 2; another port; sudo that asks; noexec
+/// /tmp; IPv6 behind a jump host. They are deployed to, and the second plan is empty.
+pub(crate) fn hosts_as_they_are_are_worked_on() {
+    let plain = |name: &str| HostSpec::new(name);
+    let hosts = vec![plain("fish"), plain("csh").sudo(Sudo::Password), plain("bash")];
+    let site = Site::new("ssh", hosts);
+    let (fish, csh, bash) = (site.host("fish"), site.host("csh"), site.host("bash"));
+
+    fish.run(&["usermod", "--shell", "/usr/bin/fish", "deploy"]).expect("fish");
+    fish.run(&["mkdir", "-p", "/etc/fish"]).expect("a folder");
+    write(&fish, "/etc/fish/config.fish", "echo 'done|0'\necho 'Welcome, {$USER}!' >&2\n");
+    sshd(&fish, "MaxSessions 2\n");
+    fish.run(&["mount", "-t", "tmpfs", "-o", "noexec", "none", "/tmp"]).expect("noexec /tmp");
+
+    csh.run(&["usermod", "--shell", "/bin/tcsh", "deploy"]).expect("csh");
+    write(&csh, "/etc/csh.cshrc", "echo 'aesop is not what this says'\n");
+    sshd(&csh, "Port 2222\n");
+    let key = csh.run(&["cat", "/etc/ssh/ssh_host_ed25519_key.pub"]).expect("its key");
+    append(&site.lab.known_hosts(), &format!("[{}]:2222 {key}", csh.address()));
+
+    write(&bash, "/etc/bash.bashrc", "echo \"Today's tip: $(date)\"; echo tip >&2; read -t 0 line\n");
+    let device = bash.run(&["sh", "-c", "ip -o -4 route show | head -n 1"]).expect("a route");
+    let device =
+        device.split_whitespace().skip_while(|word| *word != "dev").nth(1).expect("a device").to_owned();
+    let (ours, theirs) = (format!("{IPV6}1"), format!("{IPV6}11"));
+    let inside =
+        ["ip", "-6", "address", "add", &format!("{theirs}/64"), "dev", &device, "nodad"].map(str::to_owned);
+    bash.run(&inside).expect("an IPv6 address");
+    let jump = fish.run(&["sh", "-c", "ip -o -4 route show | head -n 1"]).expect("a route");
+    let jump = jump.split_whitespace().skip_while(|word| *word != "dev").nth(1).expect("a device").to_owned();
+    fish.run(&["ip", "-6", "address", "add", &format!("{ours}/64"), "dev", &jump, "nodad"])
+        .expect("IPv6 there too");
+    let key = bash.run(&["cat", "/etc/ssh/ssh_host_ed25519_key.pub"]).expect("its key");
+    append(&site.lab.known_hosts(), &format!("{theirs} {key}"));
+
+    site.inventory(&format!(
+        "cluster: site
+ssh: {{user: deploy}}
+hosts:
+  fish: {{address: {fish}}}
+  csh: {{address: {csh}, ssh: {{port: 2222, sudo_password: {{env: LAB_PASSWORD}}}}}}
+  bash: {{address: \"{theirs}\", ssh: {{jump: deploy@{fish}}}}}
+zookeeper: {{hosts: [fish], heap: 96m}}
+monitor: {{hosts: [csh, bash]}}
+",
+        fish = site.address("fish"),
+        csh = site.address("csh"),
+    ));
+    site.ok(&["apply", "--yes", "--on", "fish,csh"]);
+    // The jump host's two sessions are busy with its own forwarding only while it is used.
+    let (_, said) = site.aesop(&["apply", "--yes", "--on", "bash"]);
+    assert!(bash.run(&["cat", "/etc/aesop/monitor.yml"]).is_ok(), "{}\n{}", said.stdout, said.stderr);
+    let plan = site.ok(&["plan", "--exit-code", "--on", "fish,csh"]);
+    assert!(plan.stdout.contains("No changes"), "{}", plan.stdout);
+    fish.run(&["systemctl", "is-active", "aesop-zookeeper", "aesop-agent"]).expect("its units run");
+    csh.run(&["systemctl", "is-active", "aesop-monitor", "aesop-agent"]).expect("its units run");
+    let (code, said) = site.aesop(&["exec", "--format", "json", "--", "printf", "%s", "a b'c\"d$e;f"]);
+    assert_eq!(code, Some(0), "{}", said.stderr);
+    assert_eq!(
+        said.stdout.matches("a b'c\\\"d$e;f").count(),
+        3,
+        "arguments arrive as given: {}",
+        said.stdout
+    );
+}
+
+fn append(path: &Path, line: &str) {
+    let text = fs::read_to_string(path).expect("known hosts");
+    fs::write(path, format!("{text}{}\n", line.trim_end())).expect("known hosts");
+}
+
+/// A changed key, a full and a read-only disk, a taken port, a held package lock: named, with what to do, and
+/// nothing is changed there.
+pub(crate) fn a_host_that_cannot_be_worked_on_says_why() {
+    let names = ["changed", "full", "frozen", "taken"];
+    let site = Site::new("why", names.map(HostSpec::new).to_vec());
+    let inventory: String =
+        names.iter().map(|name| format!("  {name}: {{address: {}}}\n", site.address(name))).collect();
+    let known = fs::read_to_string(site.lab.known_hosts()).expect("known hosts");
+    let other = known.lines().find(|line| line.contains(&site.address("full"))).expect("a key");
+    let other = other.split_once(' ').expect("host and key").1;
+    fs::write(site.file("known_hosts"), format!("{} {other}\n", site.address("changed"))).expect("a file");
+    site.inventory(&format!(
+        "cluster: why
+ssh: {{user: deploy}}
+hosts:
+{}zookeeper: {{hosts: [taken, full]}}
+java: {{package: another-java}}
+monitor: {{hosts: [changed, full, frozen, taken], port: 9199}}
+",
+        inventory.replace(
+            &format!("{{address: {}}}", site.address("changed")),
+            &format!("{{address: {}, ssh: {{known_hosts: ./known_hosts}}}}", site.address("changed")),
+        )
+    ));
+    let (full, frozen, taken) = (site.host("full"), site.host("frozen"), site.host("taken"));
+    full.small_disk("/opt", 16).expect("a small disk");
+    full.fill_disk("/opt").expect("a full disk");
+    frozen.small_disk("/etc/aesop", 16).expect("a disk");
+    frozen.run(&["mount", "-o", "remount,ro", "/etc/aesop"]).expect("a read-only disk");
+    write(&taken, "/root/in-the-way.pl", IN_THE_WAY);
+    taken.run(&["rm", "/usr/bin/java"]).expect("a host without Java");
+    taken.run(&["systemd-run", "perl", "/root/in-the-way.pl"]).expect("a program that is in the way");
+    crate::cluster::wait("the lock and the port to be taken", || {
+        taken.run(&["ss", "-Hltn"]).ok()?.contains(":9199").then_some(())
+    });
+
+    let (code, said) = site.aesop(&["check", "--hosts"]);
+    assert_eq!(code, Some(1), "{}\n{}", said.stdout, said.stderr);
+    for words in [
+        "its host key has CHANGED",
+        "ssh-keygen -f",
+        "disk: 0 MiB are free on /opt",
+        "read-only: /etc/aesop, where /etc/aesop is, is mounted read-only",
+        "packages: perl (pid",
+        "ports: port 9199, which monitor wants, is taken by perl",
+    ] {
+        assert!(said.stdout.contains(words), "no {words:?} in\n{}", said.stdout);
+    }
+    let json = site.aesop(&["check", "--hosts", "--format", "json"]).1;
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert_eq!(json["ok"], false);
+
+    let (code, said) = site.aesop(&["apply", "--yes"]);
+    assert_eq!(code, Some(1));
+    assert!(said.stderr.contains("is taken by perl"), "{}", said.stderr);
+    for host in [&full, &frozen, &taken] {
+        assert!(host.run(&["ls", "/var/lib/aesop"]).is_err(), "nothing was changed on {}", host.name());
+    }
+}
