@@ -21,23 +21,29 @@ mod init;
 mod journal;
 mod lab;
 mod lag;
-mod member;
 mod logs;
+mod member;
+
 mod monitor;
+mod operate;
 mod output;
 mod plan;
 mod preflight;
 mod probe;
 mod progress;
 mod ready;
+mod reboot;
 mod recover_lock;
 mod remote;
 mod render;
+mod restart;
 mod resume;
 mod rollback;
 mod schema;
 mod show;
+mod start;
 mod status;
+mod stop;
 mod turn;
 
 pub use output::{Closed, Output};
@@ -245,6 +251,14 @@ subcommands! {
     Status => status,
     /// Writes every rendered file, by host
     Render => render,
+    /// Starts what is stopped, and waits until it is ready
+    Start => start,
+    /// Stops services until somebody starts them; a quorum keeps its majority, or all of it is stopped
+    Stop => stop,
+    /// Stops and starts services, members one after the other, each behind its gate
+    Restart => restart,
+    /// Reboots hosts one after the other, for a new kernel, each behind the gates of its services
+    Reboot => reboot,
     /// Runs a command on hosts
     Exec => exec,
     /// The services' logs, of all hosts in one; `-f` goes on with what comes

@@ -5,9 +5,9 @@ mod base;
 use super::diff;
 use super::finish::{Manifests, finish};
 use super::manifest::{Manifest, directory_value, file_value};
-use super::order::{Work, stages};
+use super::order::{Work, stages, turn};
 use super::step::{Action, Hash, Step, UnitStart};
-use super::{Drift, FileDiff, HostFacts, Observation, Observed, Plan, TurnOf, put_back, refuse, remove};
+use super::{Drift, FileDiff, HostFacts, Observation, Observed, Plan, put_back, refuse, remove};
 use crate::service::{File, HostState, Init, Part, Role, Unit, paths};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -146,10 +146,7 @@ impl<'a> HostPlan<'a> {
             confirm: Vec::new(),
             gate: gate.clone(),
             put_back: Vec::new(),
-            turn: part.turn.as_ref().map(|turn| {
-                let order = TurnOf { rank: turn.rank.clone(), order: turn.order.clone() };
-                (Step::plain(Action::AwaitStop(turn.stop.clone())), order)
-            }),
+            turn: part.turn.as_ref().map(turn),
         };
         for unit in &part.units {
             self.unit(unit, &mut work);

@@ -1,7 +1,7 @@
 //! Plans of a person's wish and not of the inventory's: start, stop, restart. They go through the same order, the same
 //! gates and the same executor as an apply.
 
-use super::order::{Work, stages};
+use super::order::{Work, stages, turn};
 use super::step::{Action, Step, UnitStart};
 use super::{HostFacts, Observation, Observed, Plan, Stage};
 use crate::service::{HostState, Part, Role};
@@ -16,6 +16,8 @@ pub enum Operation {
     Stop,
     /// Stop and start, members of a service one after the other.
     Restart,
+    /// Change nothing: wait until all is ready.
+    Prove,
 }
 
 /// Which services where: hosts by name; no service means all.
@@ -34,6 +36,14 @@ impl Scope {
     }
 }
 
+impl Scope {
+    /// Every member of the service is meant.
+    fn is_whole(&self, desired: &BTreeMap<String, HostState>, part: &Part) -> bool {
+        let has = |state: &HostState| state.parts.iter().any(|other| other.service == part.service);
+        desired.iter().filter(|(_, state)| has(state)).all(|(host, _)| self.has(host, part))
+    }
+}
+
 /// Plans it. Parts outside the scope take part in gates only.
 pub fn operate(
     cluster: &str,
@@ -49,7 +59,10 @@ pub fn operate(
             Some(Observation::Facts(facts)) => {
                 plan.rests_on = plan.rests_on.max(facts.generation);
                 let parts = state.parts.iter().filter(|part| part.role != Role::Base);
-                let host = parts.map(|part| work(part, facts, operation, scope.has(name, part)));
+                let host = parts.map(|part| {
+                    let whole = operation == Operation::Stop && scope.is_whole(desired, part);
+                    work(part, facts, operation, scope.has(name, part), whole)
+                });
                 works.insert(name, host.collect());
             }
             Some(Observation::Failed(why)) => drop(plan.unreachable.insert(name.clone(), why.clone())),
@@ -86,7 +99,7 @@ fn quorum(stage: &Stage, observed: &Observed, desired: &BTreeMap<String, HostSta
     })
 }
 
-fn work(part: &Part, facts: &HostFacts, operation: Operation, in_scope: bool) -> Work {
+fn work(part: &Part, facts: &HostFacts, operation: Operation, in_scope: bool, whole: bool) -> Work {
     let gate = part.gate.as_ref().map(|gate| Step::plain(Action::AwaitReady(gate.clone())));
     let mut work = Work {
         role: part.role,
@@ -98,6 +111,8 @@ fn work(part: &Part, facts: &HostFacts, operation: Operation, in_scope: bool) ->
         // Who stays behind is not as ready as before, and need not be.
         gate: gate.clone().filter(|_| operation != Operation::Stop),
         put_back: Vec::new(),
+        // Where all of them stop, nobody is left to wait for.
+        turn: part.turn.as_ref().filter(|_| !whole).map(turn),
     };
     if !in_scope {
         return work;
@@ -120,11 +135,11 @@ fn work(part: &Part, facts: &HostFacts, operation: Operation, in_scope: bool) ->
                 work.restart.push(Step::plain(Action::HaltUnit(unit.name.clone())));
                 continue;
             }
-            (Operation::Start, true) | (Operation::Stop, false) => continue,
+            (Operation::Start, true) | (Operation::Stop, false) | (Operation::Prove, _) => continue,
         }
         work.confirm.push(Step::plain(Action::RecordReady(start)));
     }
-    if !work.confirm.is_empty() {
+    if !work.confirm.is_empty() || operation == Operation::Prove {
         work.confirm.splice(0..0, gate);
     }
     work
@@ -204,5 +219,7 @@ mod tests {
         assert!(all.starts_with("a: stop aesop-agent.service"), "who needs others goes first: {all}");
         assert_eq!(all.lines().count(), 6);
         assert_eq!(told(&["a"], &[], Operation::Start), "", "everything runs");
+        let proof = told(&["a", "b"], &["zookeeper"], Operation::Prove);
+        assert_eq!(proof.matches("ready: it is up; gates: 0").count(), 2, "{proof}");
     }
 }

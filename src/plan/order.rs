@@ -2,7 +2,7 @@
 
 use super::step::{Action, Step};
 use super::{Stage, TurnOf, Wave};
-use crate::service::Role;
+use crate::service::{Role, Turn};
 use std::collections::BTreeMap;
 
 /// The work on one service of one host.
@@ -29,6 +29,12 @@ impl Work {
     pub(super) fn is_idle(&self) -> bool {
         self.prepare.is_empty() && self.start.is_empty() && self.restart.is_empty() && self.confirm.is_empty()
     }
+}
+
+/// How a member of a quorum is stopped: when it may, and who is ranked first.
+pub(super) fn turn(turn: &Turn) -> (Step, TurnOf) {
+    let order = TurnOf { rank: turn.rank.clone(), order: turn.order.clone() };
+    (Step::plain(Action::AwaitStop(turn.stop.clone())), order)
 }
 
 /// Orders the work of all hosts: roles one after the other; within a role first all that is new or needs no
