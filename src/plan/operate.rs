@@ -161,7 +161,12 @@ mod tests {
             for (role, word) in [(Role::ZooKeeper, "zookeeper"), (Role::Agent, "agent")] {
                 let unit = format!("aesop-{word}.service");
                 let mut part = Part::new(role, word);
-                part.units.push(Unit { name: unit.clone(), restart_on: Vec::new(), reload_on: Vec::new() });
+                part.units.push(Unit {
+                    name: unit.clone(),
+                    restart_on: Vec::new(),
+                    reload_on: Vec::new(),
+                    adopt: None,
+                });
                 let words = "it is up".to_owned();
                 part.gate = Some(Gate { unit: unit.clone(), test: Vec::new(), words, timeout_secs: 1 });
                 state.parts.push(part);
