@@ -4,7 +4,7 @@
 use super::manifest::Kind;
 use super::step::Action;
 use super::{HostFacts, Observation, Observed, Plan};
-use crate::service::{HostState, Part, Role};
+use crate::service::{HostState, Part, Role, paths};
 use relay::config::ConsumerConfig;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,41 @@ pub(super) fn immutable(
         data(host, part, facts, refused);
         partitions(host, part, facts, refused, notes);
         ensemble(host, part, facts, refused);
+        downgrade(host, part, facts, refused);
     }
+}
+
+/// An older version may not read what a newer one has written. What runs is what its unit file names.
+fn downgrade(host: &str, part: &Part, facts: &HostFacts, refused: &mut Vec<String>) {
+    if !part.role.gates_all_members() {
+        return;
+    }
+    let texts = part.files.iter().filter_map(|file| facts.contents.get(&file.path));
+    let runs = texts.filter_map(|text| {
+        let (_, after) = text.split_once(&format!("{}/{}-", paths::ARTIFACTS, part.service))?;
+        release(after)
+    });
+    let wanted = part
+        .artifacts
+        .iter()
+        .filter_map(|artifact| release(artifact.name.strip_prefix(&part.service)?.strip_prefix('-')?));
+    if let (Some(runs), Some(wanted)) = (runs.max(), wanted.max())
+        && wanted < runs
+    {
+        let text = |release: &[u32]| release.iter().map(u32::to_string).collect::<Vec<_>>().join(".");
+        refused.push(format!(
+            "{host}: {} {} runs and the inventory says {}; an older version may not read what a newer one has written. Put the version back",
+            part.service,
+            text(&runs),
+            text(&wanted)
+        ));
+    }
+}
+
+/// The numbers that a text begins with: `4.2.0-1f…` is 4, 2, 0.
+fn release(text: &str) -> Option<Vec<u32>> {
+    let numbers = text.split(|c: char| c != '.' && !c.is_ascii_digit()).next()?;
+    numbers.split('.').map(|number| number.parse().ok()).collect()
 }
 
 /// ZooKeeper's members were written once, before its first start. Starting or stopping others beside them would not

@@ -292,6 +292,22 @@ fn members_of_a_quorum_neither_come_nor_go_unnoticed() {
 }
 
 #[test]
+fn an_older_version_is_refused_where_a_newer_one_runs() {
+    block_on(async {
+        let lab = Lab::new();
+        let newer = inventory(lab.folder.path(), 3, 1, 1, false);
+        let mut older = newer.clone();
+        older.kafka.as_mut().unwrap().version = "4.1.1".to_owned();
+        lab.apply(&older).await;
+        assert!(lab.plan(&newer).await.refused.is_empty(), "newer is welcome");
+        lab.apply(&newer).await;
+        let refused = lab.plan(&older).await.refused;
+        let words = "kafka 4.2.0 runs and the inventory says 4.1.1";
+        assert_eq!(refused.iter().filter(|line| line.contains(words)).count(), 3, "{refused:#?}");
+    });
+}
+
+#[test]
 fn an_unreachable_host_never_stops_the_others() {
     block_on(async {
         let lab = Lab::new();
