@@ -46,6 +46,10 @@ const TESTS: &[(&str, fn())] = &[
     ("failover::a_failover_loses_and_doubles_nothing", failover::a_failover_loses_and_doubles_nothing),
     ("quorum::members_are_upgraded_under_load", quorum::members_are_upgraded_under_load),
     ("ssh::hosts_as_they_are_are_worked_on", ssh::hosts_as_they_are_are_worked_on),
+    (
+        "ssh::services_are_stopped_started_and_hosts_rebooted",
+        ssh::services_are_stopped_started_and_hosts_rebooted,
+    ),
     ("ssh::a_host_that_cannot_be_worked_on_says_why", ssh::a_host_that_cannot_be_worked_on_says_why),
     ("story::from_nothing_to_a_resolved_mail", story::from_nothing_to_a_resolved_mail),
     ("growth::a_host_is_added_by_a_line", growth::a_host_is_added_by_a_line),

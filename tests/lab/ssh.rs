@@ -225,3 +225,49 @@ monitor: {{hosts: [changed, full, frozen, taken], port: 9199}}
         assert!(host.run(&["ls", "/var/lib/aesop"]).is_err(), "nothing was changed on {}", host.name());
     }
 }
+
+/// Stop, start, restart and reboot go through plans: what they do is seen on the host itself.
+pub(crate) fn services_are_stopped_started_and_hosts_rebooted() {
+    let site = Site::new("turns", ["a", "b"].map(HostSpec::new).to_vec());
+    site.inventory(&format!(
+        "cluster: turns
+ssh: {{user: deploy}}
+hosts:
+  a: {{address: {}}}
+  b: {{address: {}}}
+zookeeper: {{hosts: [a], heap: 96m}}
+monitor: {{hosts: [b]}}
+",
+        site.address("a"),
+        site.address("b"),
+    ));
+    let a = site.host("a");
+    site.ok(&["apply", "--yes"]);
+    let state = |unit: &str| {
+        let state = a.answer(&["systemctl", "show", "-P", "ActiveState", unit]).expect("systemctl");
+        state.stdout.trim().to_owned()
+    };
+    let pid = || a.run(&["systemctl", "show", "-P", "MainPID", "aesop-zookeeper"]).expect("its pid");
+    let before = pid();
+    site.ok(&["restart", "zookeeper", "--yes"]);
+    assert_ne!(pid(), before, "another process");
+    site.ok(&["stop", "zookeeper", "--yes", "--on", "a"]);
+    assert_eq!(state("aesop-zookeeper"), "inactive");
+    assert_eq!(state("aesop-agent"), "active", "only what was named");
+    let again = site.ok(&["stop", "zookeeper", "--yes"]);
+    assert!(again.stderr.contains("Nothing to stop"), "{}", again.stderr);
+    site.ok(&["start", "--yes"]);
+    assert_eq!(state("aesop-zookeeper"), "active");
+    let logs = site.ok(&["logs", "zookeeper", "-n", "5"]);
+    assert!(
+        logs.stdout.lines().count() >= 5 && logs.stdout.lines().all(|line| line.starts_with("a: ")),
+        "{}",
+        logs.stdout
+    );
+    let boot = || a.run(&["stat", "-c", "%Y.%Z", "/run/systemd"]).expect("systemd's folder");
+    let before = boot();
+    site.ok(&["reboot", "--yes", "--on", "a"]);
+    assert_ne!(boot(), before);
+    assert_eq!(state("aesop-zookeeper"), "active");
+    site.ok(&["status"]);
+}
