@@ -1,7 +1,7 @@
 //! One source: finds out where to begin, reads for ever, stops alone.
 
 use super::epoch::{self, Asking, Epoch};
-use super::executed;
+use super::executed::{self, Kept};
 use crate::config;
 use crate::gtid::GtidSet;
 use crate::log::{Log, LogError, Writer};
@@ -270,15 +270,15 @@ pub(super) async fn housekeep(source: Arc<Source>, shutdown: CancellationToken) 
             () = shutdown.cancelled() => stop = true,
             _ = tick.tick() => {}
         }
-        if let Some(executed) = source.status.get().executed
-            && let Err(error) = executed::store(&source.dir, &executed)
-        {
-            tracing::warn!(source = %source.name, %error, "what was read, in GTIDs, is not kept on disk now");
-        }
+        let executed = source.status.get().executed.map(|executed| Kept::of(executed, &source.log));
         let log = source.log.clone();
         let done = tokio::task::spawn_blocking(move || log.sync().and_then(|()| log.evict(super::now_us())));
         match done.await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => {
+                if let Some(Err(error)) = executed.map(|kept| kept.store(&source.dir)) {
+                    tracing::warn!(source = %source.name, %error, "what was read, in GTIDs, is not kept on disk now");
+                }
+            }
             Ok(Err(error)) => tracing::error!(source = %source.name, %error, "event log not kept in order"),
             Err(error) => tracing::error!(source = %source.name, %error, "housekeeping ended"),
         }
