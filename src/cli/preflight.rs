@@ -106,8 +106,9 @@ pub(super) async fn sources(cx: &Context, inventory: &Inventory) -> anyhow::Resu
 
 /// The server's version, or all that is wrong with it.
 async fn source_of(resolver: &Resolver, name: &str, source: &Source) -> anyhow::Result<String> {
-    // The relay's library reads passwords from files; this one is ours alone, and short-lived.
-    let mut file = tempfile::NamedTempFile::new()?;
+    // The relay's library reads passwords and certificates from files; these are ours alone, and short-lived.
+    let (mut file, mut ca) = (tempfile::NamedTempFile::new()?, tempfile::NamedTempFile::new()?);
+    ca.write_all(source.mysql.ca.as_deref().unwrap_or_default().as_bytes())?;
     if let Some(reference) = &source.mysql.password {
         let password = resolver.resolve(&format!("sources.{name}.mysql.password"), reference)?;
         file.write_all(password.expose().as_bytes())?;
@@ -119,7 +120,7 @@ async fn source_of(resolver: &Resolver, name: &str, source: &Source) -> anyhow::
         user: source.mysql.user.clone(),
         password_file,
         tls: source.mysql.tls,
-        ca: None,
+        ca: source.mysql.ca.as_ref().map(|_| ca.path().to_owned()),
         // Nothing is replicated here, so no number is taken.
         server_id: u32::MAX,
     };

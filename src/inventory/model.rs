@@ -181,6 +181,8 @@ pub struct Mysql {
     pub password: Option<SecretRef>,
     /// TLS.
     pub tls: relay::config::Tls,
+    /// The authorities to trust, PEM; none: those of the host.
+    pub ca: Option<String>,
 }
 
 /// The relays.
@@ -263,6 +265,8 @@ pub struct Smtp {
     pub port: u16,
     /// Encryption.
     pub tls: SmtpTls,
+    /// The authorities to trust, PEM; none: those of the host.
+    pub ca: Option<String>,
     /// User, where it wants one.
     pub user: Option<String>,
     /// Password.

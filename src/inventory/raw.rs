@@ -257,6 +257,9 @@ pub(super) struct Mysql {
     /// TLS, in the words of `--ssl-mode`.
     #[schemars(extend("default" = "preferred"))]
     pub(super) tls: Option<MysqlTls>,
+    /// PEM file with the authorities that `verify_ca` and `verify_identity` trust, from the inventory's folder; without
+    /// it those of the host.
+    pub(super) ca: Option<String>,
 }
 
 /// TLS towards MySQL.
@@ -431,6 +434,8 @@ pub(super) struct Smtp {
     /// `starttls` (required, never skipped), `implicit` or `none`.
     #[schemars(extend("default" = "starttls"))]
     pub(super) tls: Option<SmtpTls>,
+    /// PEM file with the authorities to trust, from the inventory's folder; without it those of the host.
+    pub(super) ca: Option<String>,
     /// User, where the server wants one.
     pub(super) user: Option<String>,
     /// Password of this user.

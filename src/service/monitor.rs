@@ -146,8 +146,8 @@ pub(super) fn monitor(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) ->
     let mut sources = BTreeMap::new();
     for name in inputs.inventory.sources.keys() {
         // The monitor only asks; it never replicates, so it needs no id of its own.
-        let (mysql, password) = mysql(inputs, host, name, 0)?;
-        part.files.extend(password);
+        let (mysql, files) = mysql(inputs, host, name, 0)?;
+        part.files.extend(files);
         sources.insert(name.clone(), mysql);
     }
     let email = email(inputs, host, role, &mut part)?;
@@ -225,6 +225,10 @@ fn email(
         }
         None => None,
     };
+    let ca =
+        email.smtp.ca.as_ref().map(|pem| File::new(format!("{}/smtp-ca.pem", paths::ETC), pem.as_bytes()));
+    let ca_certificate = ca.as_ref().map(|file| PathBuf::from(&file.path));
+    part.files.extend(ca);
     Ok(Some(EmailConfig {
         host: email.smtp.host.clone(),
         port: email.smtp.port,
@@ -235,7 +239,7 @@ fn email(
         },
         user: email.smtp.user.clone(),
         password_file,
-        ca_certificate: None,
+        ca_certificate,
         from: email.from.clone(),
         to: email.to.clone(),
     }))

@@ -57,26 +57,29 @@ pub(super) fn mysql(
     host: &str,
     name: &str,
     server_id: u32,
-) -> Result<(Mysql, Option<File>), ServiceError> {
+) -> Result<(Mysql, Vec<File>), ServiceError> {
     let source = inputs.inventory.sources.get(name).ok_or_else(|| missing(format!("source {name}"), host))?;
     let path = format!("{}/mysql-{name}", paths::SECRETS);
-    let file = match &source.mysql.password {
+    let password = match &source.mysql.password {
         Some(_) => {
             let password = inputs.secret(&format!("sources.{name}.mysql.password"), host)?;
             Some(File::secret(&path, "aesop", &Secret::new(format!("{}\n", password.expose()))))
         }
         None => None,
     };
+    let ca = source.mysql.ca.as_ref();
+    let ca = ca.map(|pem| File::new(format!("{}/mysql-{name}-ca.pem", paths::ETC), pem.as_bytes()));
+    let place = |file: &File| PathBuf::from(&file.path);
     let mysql = Mysql {
         host: source.mysql.host.clone(),
         port: source.mysql.port,
         user: source.mysql.user.clone(),
-        password_file: file.as_ref().map(|file| PathBuf::from(&file.path)),
-        ca: None,
+        password_file: password.as_ref().map(place),
+        ca: ca.as_ref().map(place),
         tls: source.mysql.tls,
         server_id,
     };
-    Ok((mysql, file))
+    Ok((mysql, password.into_iter().chain(ca).collect()))
 }
 
 /// A binary by its link, so that units need not name its hash.
@@ -118,11 +121,11 @@ pub(super) fn relay(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> R
             .lock
             .server_id(host, name)
             .ok_or_else(|| missing(format!("the server_id for source {name}"), host))?;
-        let (mysql, password) = mysql(inputs, host, name, server_id)?;
+        let (mysql, files) = mysql(inputs, host, name, server_id)?;
         let source =
             inputs.inventory.sources.get(name).ok_or_else(|| missing(format!("source {name}"), host))?;
-        restart_on.extend(password.iter().map(|file| file.path.clone()));
-        part.files.extend(password);
+        restart_on.extend(files.iter().map(|file| file.path.clone()));
+        part.files.extend(files);
         sources.insert(
             name.clone(),
             Source {

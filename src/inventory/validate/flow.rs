@@ -47,7 +47,13 @@ impl Check<'_, '_> {
             }
             let start = given.start.as_ref().map_or(d::START, |word| &word.0).to_owned();
             self.start(&at.key("start"), &start);
+            let verifies = matches!(given.mysql.tls, Some(MysqlTls::VerifyCa | MysqlTls::VerifyIdentity));
+            if given.mysql.ca.is_some() && !verifies {
+                let help = "add `tls: verify_identity`, or remove `ca`".to_owned();
+                self.faults.add(&mysql.key("ca"), "`ca` is of no use without a `tls` that verifies", help);
+            }
             let mysql = Mysql {
+                ca: given.mysql.ca.as_ref().and_then(|file| self.authorities(&mysql.key("ca"), file)),
                 host: given.mysql.host.clone(),
                 port: self.port(&mysql.key("port"), given.mysql.port, d::MYSQL_PORT),
                 user: given.mysql.user.clone(),

@@ -193,7 +193,7 @@ impl Check<'_, '_> {
     }
 
     /// A path on this machine: relative ones start at the inventory's folder, `~/` is left to ssh.
-    fn beside(&self, text: &str) -> PathBuf {
+    pub(super) fn beside(&self, text: &str) -> PathBuf {
         match self.path.parent() {
             Some(folder) if !text.starts_with('~') => folder.join(text),
             _ => PathBuf::from(text),

@@ -51,12 +51,27 @@ impl Check<'_, '_> {
     }
 
     fn rules(&mut self, at: &At, file: &str) -> Option<String> {
-        let path = self.path.parent().map(|folder| folder.join(file)).unwrap_or_default();
+        self.text_of(at, "the rules", file)
+    }
+
+    /// A PEM file with certificates.
+    pub(super) fn authorities(&mut self, at: &At, file: &str) -> Option<String> {
+        let text = self.text_of(at, "certificates", file)?;
+        if !text.contains("-----BEGIN CERTIFICATE-----") {
+            let help = "it wants PEM: `-----BEGIN CERTIFICATE-----` and what follows".to_owned();
+            self.faults.add(at, format!("there is no certificate in `{file}`"), help);
+        }
+        Some(text)
+    }
+
+    /// A file that the inventory names.
+    fn text_of(&mut self, at: &At, what: &str, file: &str) -> Option<String> {
+        let path = self.beside(file);
         match (self.read)(&path) {
             Ok(text) => Some(text),
             Err(error) => {
                 let help = "relative paths start at the inventory's folder".to_owned();
-                self.faults.add(at, format!("cannot read the rules from `{file}`: {}", reason(&error)), help);
+                self.faults.add(at, format!("cannot read {what} from `{file}`: {}", reason(&error)), help);
                 None
             }
         }
@@ -102,6 +117,7 @@ impl Check<'_, '_> {
                 host: smtp.host.clone(),
                 port: self.port(&smtp_at.key("port"), smtp.port, port),
                 tls,
+                ca: smtp.ca.as_ref().and_then(|file| self.authorities(&smtp_at.key("ca"), file)),
                 user: smtp.user.clone(),
                 password: secret(smtp.password.as_ref()),
             },
