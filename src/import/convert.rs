@@ -365,7 +365,7 @@ impl Work<'_> {
         let tree = self.tree;
         if !tree.members(CONTROLLER).is_empty() {
             self.leave(format!(
-                "group `{CONTROLLER}`: in aesop the first three brokers are controllers too, unless `kafka.controllers` names hosts of their own"
+                "group `{CONTROLLER}`: in aesop the first three brokers are controllers too; controllers apart are not supported yet"
             ));
         } else if !zookeeper.is_empty() && !kafka.is_empty() {
             self.leave("its brokers keep their metadata in ZooKeeper; a new cluster of aesop's runs in KRaft mode, an old one must be migrated first (Kafka's documentation, ZooKeeper to KRaft Migration)");
@@ -446,9 +446,9 @@ fn advice(key: &str) -> &'static str {
     if key.starts_with("(all of") {
         ": it is encrypted with ansible-vault; secrets are not copied"
     } else if says(&["ssl", "tls", "keystore", "truststore"]) {
-        ": TLS is said anew, in `kafka.tls`"
+        ": TLS for Kafka and ZooKeeper is not supported yet"
     } else if says(&["sasl", "kerberos", "password", "secret"]) {
-        ": secrets and SASL are said anew, as {env: …} or {file: …}"
+        ": SASL is not supported yet; secrets of sources and mail are said as {env: …} or {file: …}"
     } else if says(&["version"]) {
         ": versions are Apache's here, `kafka.version` and `zookeeper.version`"
     } else if says(&["custom_listeners"]) {
