@@ -12,6 +12,7 @@ mod document;
 mod going_back;
 mod leaving;
 mod properties;
+mod refused;
 
 /// An inventory of `kafka` Kafka and ZooKeeper hosts, `consumers` consumers and the rest.
 fn inventory(folder: &Path, kafka: usize, relays: usize, consumers: usize, shared: bool) -> Inventory {
@@ -267,47 +268,6 @@ fn what_a_broker_takes_in_while_it_runs_restarts_nothing() {
 }
 
 #[test]
-fn members_of_a_quorum_neither_come_nor_go_unnoticed() {
-    block_on(async {
-        let lab = Lab::new();
-        let three = inventory(lab.folder.path(), 3, 1, 1, false);
-        lab.apply(&three).await;
-        let plan = lab.plan(&three).await;
-        assert!(plan.refused.is_empty() && plan.notes.is_empty(), "{plan:#?}");
-
-        let four = inventory(lab.folder.path(), 4, 1, 1, false);
-        let plan = lab.plan(&four).await;
-        let hosts = |refused: &[String], words: &str| {
-            let about = refused.iter().filter(|line| line.contains(words));
-            about.filter_map(|line| line.split_once(':')).map(|(host, _)| host.to_owned()).collect::<Vec<_>>()
-        };
-        assert_eq!(hosts(&plan.refused, "other members"), ["k1", "k2", "k3"], "{:#?}", plan.refused);
-        assert_eq!(hosts(&plan.notes, "joins without partitions"), ["k4"], "{:#?}", plan.notes);
-
-        let two = inventory(lab.folder.path(), 2, 1, 1, false);
-        let plan = lab.plan(&two).await;
-        assert_eq!(hosts(&plan.refused, "other members"), ["k1", "k2"], "{:#?}", plan.refused);
-        assert_eq!(hosts(&plan.refused, "cannot empty a broker"), ["k3"], "{:#?}", plan.refused);
-    });
-}
-
-#[test]
-fn an_older_version_is_refused_where_a_newer_one_runs() {
-    block_on(async {
-        let lab = Lab::new();
-        let newer = inventory(lab.folder.path(), 3, 1, 1, false);
-        let mut older = newer.clone();
-        older.kafka.as_mut().unwrap().version = "4.1.1".to_owned();
-        lab.apply(&older).await;
-        assert!(lab.plan(&newer).await.refused.is_empty(), "newer is welcome");
-        lab.apply(&newer).await;
-        let refused = lab.plan(&older).await.refused;
-        let words = "kafka 4.2.0 runs and the inventory says 4.1.1";
-        assert_eq!(refused.iter().filter(|line| line.contains(words)).count(), 3, "{refused:#?}");
-    });
-}
-
-#[test]
 fn an_unreachable_host_never_stops_the_others() {
     block_on(async {
         let lab = Lab::new();
@@ -347,26 +307,6 @@ fn a_lock_that_somebody_holds_stops_all_of_it() {
         assert_eq!(report.failures.len(), 1);
         assert!(report.failures[0].error.contains("locked by somebody"));
         lab.connect.host("k1").with(|state| assert!(state.files.is_empty() && state.lock.is_none()));
-    });
-}
-
-#[test]
-fn an_id_that_disagrees_with_the_lock_refuses_the_plan() {
-    block_on(async {
-        let lab = Lab::new();
-        let inventory = inventory(lab.folder.path(), 3, 1, 1, false);
-        lab.apply(&inventory).await;
-        lab.connect.host("k2").with(|state| {
-            let myid = state.files.get_mut("/var/lib/aesop/zookeeper/myid").unwrap();
-            myid.0 = b"7\n".to_vec();
-        });
-        let plan = lab.plan(&inventory).await;
-        assert_eq!(
-            plan.refused,
-            [
-                "k2: /var/lib/aesop/zookeeper/myid says 7, the lock file says 2; an id must never move. Bring the right lock file, or move the old data away"
-            ]
-        );
     });
 }
 

@@ -1,0 +1,151 @@
+//! What a plan must not do.
+
+use super::*;
+use crate::plan::selection;
+use std::collections::BTreeSet;
+
+/// The refusals of a plan that say `words`.
+fn about<'a>(refused: &'a [String], words: &str) -> Vec<&'a String> {
+    refused.iter().filter(|line| line.contains(words)).collect()
+}
+
+#[test]
+fn members_of_a_quorum_neither_come_nor_go_unnoticed() {
+    block_on(async {
+        let lab = Lab::new();
+        let three = inventory(lab.folder.path(), 3, 1, 1, false);
+        lab.apply(&three).await;
+        let plan = lab.plan(&three).await;
+        assert!(plan.refused.is_empty() && plan.notes.is_empty(), "{plan:#?}");
+
+        let four = inventory(lab.folder.path(), 4, 1, 1, false);
+        let plan = lab.plan(&four).await;
+        let hosts = |refused: &[String], words: &str| {
+            let about = refused.iter().filter(|line| line.contains(words));
+            about.filter_map(|line| line.split_once(':')).map(|(host, _)| host.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(hosts(&plan.refused, "other members"), ["k1", "k2", "k3"], "{:#?}", plan.refused);
+        assert_eq!(hosts(&plan.notes, "joins without partitions"), ["k4"], "{:#?}", plan.notes);
+
+        let two = inventory(lab.folder.path(), 2, 1, 1, false);
+        let plan = lab.plan(&two).await;
+        assert_eq!(hosts(&plan.refused, "other members"), ["k1", "k2"], "{:#?}", plan.refused);
+        assert_eq!(hosts(&plan.refused, "cannot empty a broker"), ["k3"], "{:#?}", plan.refused);
+    });
+}
+
+#[test]
+fn an_older_version_is_refused_where_a_newer_one_runs() {
+    block_on(async {
+        let lab = Lab::new();
+        let newer = inventory(lab.folder.path(), 3, 1, 1, false);
+        let mut older = newer.clone();
+        older.kafka.as_mut().unwrap().version = "4.1.1".to_owned();
+        lab.apply(&older).await;
+        assert!(lab.plan(&newer).await.refused.is_empty(), "newer is welcome");
+        lab.apply(&newer).await;
+        let refused = lab.plan(&older).await.refused;
+        let words = "kafka 4.2.0 runs and the inventory says 4.1.1";
+        assert_eq!(refused.iter().filter(|line| line.contains(words)).count(), 3, "{refused:#?}");
+    });
+}
+
+#[test]
+fn an_id_that_disagrees_with_the_lock_refuses_the_plan() {
+    block_on(async {
+        let lab = Lab::new();
+        let inventory = inventory(lab.folder.path(), 3, 1, 1, false);
+        lab.apply(&inventory).await;
+        lab.connect.host("k2").with(|state| {
+            let myid = state.files.get_mut("/var/lib/aesop/zookeeper/myid").unwrap();
+            myid.0 = b"7\n".to_vec();
+        });
+        let plan = lab.plan(&inventory).await;
+        assert_eq!(
+            plan.refused,
+            [
+                "k2: /var/lib/aesop/zookeeper/myid says 7, the lock file says 2; an id must never move. Bring the right lock file, or move the old data away"
+            ]
+        );
+    });
+}
+
+#[test]
+fn data_does_not_move_because_a_path_changes() {
+    block_on(async {
+        let lab = Lab::new();
+        let mut inventory = inventory(lab.folder.path(), 3, 1, 1, false);
+        lab.apply(&inventory).await;
+        let kafka = inventory.kafka.as_mut().unwrap();
+        kafka.data_dirs = vec!["/srv/kafka".into()];
+        inventory.relays.as_mut().unwrap().data_dir = "/srv/relay".into();
+        let refused = lab.plan(&inventory).await.refused;
+        assert_eq!(about(&refused, "holds data of kafka").len(), 3, "{refused:#?}");
+        assert_eq!(about(&refused, "holds data of relay").len(), 1, "{refused:#?}");
+    });
+}
+
+#[test]
+fn partitions_of_a_group_stay_and_those_of_topics_only_grow() {
+    block_on(async {
+        let lab = Lab::new();
+        let mut inventory = inventory(lab.folder.path(), 3, 1, 1, false);
+        let topic = |inventory: &mut Inventory, partitions| {
+            inventory.consumers.get_mut("kafka-json").unwrap().sink.topic_partitions = partitions;
+        };
+        topic(&mut inventory, 8);
+        lab.apply(&inventory).await;
+        topic(&mut inventory, 12);
+        let grown = lab.plan(&inventory).await;
+        assert!(grown.refused.is_empty(), "{:#?}", grown.refused);
+        assert_eq!(about(&grown.notes, "keys move to other partitions").len(), 1, "{:#?}", grown.notes);
+        topic(&mut inventory, 4);
+        let refused = lab.plan(&inventory).await.refused;
+        assert_eq!(about(&refused, "Kafka cannot take partitions away").len(), 1, "{refused:#?}");
+        topic(&mut inventory, 8);
+        inventory.consumers.get_mut("kafka-json").unwrap().partitions += 1;
+        let refused = lab.plan(&inventory).await.refused;
+        assert_eq!(about(&refused, "fixed for its life").len(), 1, "{refused:#?}");
+    });
+}
+
+#[test]
+fn a_selection_does_not_tear_a_quorum() {
+    block_on(async {
+        let lab = Lab::new();
+        let older = {
+            let mut older = inventory(lab.folder.path(), 3, 1, 1, false);
+            older.kafka.as_mut().unwrap().version = "4.1.1".to_owned();
+            older
+        };
+        let refused = async |inventory: &Inventory, hosts: &[&str]| {
+            let prepared = lab.prepare(inventory);
+            let (_, observed) = observe(&lab.connect, &prepared.hosts, &prepared.desired, 4).await;
+            let plan = plan(&inventory.cluster, &prepared.desired, &observed);
+            let selected: BTreeSet<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+            selection(&plan, &prepared.desired, &observed, &selected)
+        };
+        let words = "without k2, k3, which belongs to the same quorum";
+        assert_eq!(about(&refused(&older, &["k1"]).await, words).len(), 2, "ZooKeeper and Kafka");
+        assert_eq!(refused(&older, &["k1", "k2", "k3", "r1"]).await, [""; 0]);
+        lab.apply(&older).await;
+        // The jars of the newer version lie on no host yet.
+        let newer = inventory(lab.folder.path(), 3, 1, 1, false);
+        let prepared = lab.prepare(&newer);
+        for host in ["k1", "k2", "k3"] {
+            let parts = prepared.desired[host].parts.iter().flat_map(|part| &part.artifacts);
+            let jars: Vec<String> =
+                parts.filter(|jar| jar.name.starts_with("kafka")).map(|jar| jar.id.clone()).collect();
+            lab.connect.host(host).with(|state| state.artifacts.retain(|id| !jars.contains(id)));
+        }
+        let (_, observed) = observe(&lab.connect, &prepared.hosts, &prepared.desired, 4).await;
+        let plan = plan(&newer.cluster, &prepared.desired, &observed);
+        let selected = BTreeSet::from(["k1".to_owned(), "k2".to_owned()]);
+        let torn = selection(&plan, &prepared.desired, &observed, &selected);
+        assert_eq!(
+            about(&torn, "at two versions: the new one on k1, k2, the old one on k3").len(),
+            1,
+            "{torn:#?}"
+        );
+    });
+}
