@@ -305,7 +305,8 @@ impl Run<'_> {
                         && matches!(action, Some(Action::AwaitReady(_) | Action::AwaitStop(_))),
                 };
                 // A member that may not stop runs on as it is: there is nothing to put back.
-                let tried = step.only_not_ready && matches!(action, Some(Action::AwaitReady(_)));
+                let tried =
+                    !outcome.lost && matches!(action, Some(Action::AwaitReady(_) | Action::Adopt { .. }));
                 let error = if tried {
                     format!("{}\n{}", error.trim_end(), self.put_back(stage, host, steps, put_back).await)
                 } else {

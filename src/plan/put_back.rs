@@ -28,7 +28,9 @@ pub(super) fn steps(part: &Part, facts: &HostFacts, work: &Work, changed: &BTree
     let mut restarts = Vec::new();
     let mut former = Vec::new();
     for step in work.restart.iter().chain(&work.start) {
-        let (Action::RestartUnit(start) | Action::ReloadUnit(start)) = step.action() else {
+        let (Action::RestartUnit(start) | Action::ReloadUnit(start) | Action::Adopt { start, .. }) =
+            step.action()
+        else {
             return Vec::new();
         };
         // Only what was proven is gone back to.
@@ -38,8 +40,14 @@ pub(super) fn steps(part: &Part, facts: &HostFacts, work: &Work, changed: &BTree
         let UnitStart { unit, .. } = start.clone();
         let start = UnitStart { unit, restart: record.restart.clone(), reload: record.reload.clone() };
         former.push(start.clone());
-        let reload = matches!(step.action(), Action::ReloadUnit(_));
-        restarts.push(if reload { Action::ReloadUnit(start) } else { Action::RestartUnit(start) });
+        restarts.push(if let Action::Adopt { change, .. } = step.action() {
+            // It is told by what its file says then.
+            Action::Adopt { start, change: change.clone() }
+        } else if matches!(step.action(), Action::ReloadUnit(_)) {
+            Action::ReloadUnit(start)
+        } else {
+            Action::RestartUnit(start)
+        });
     }
     let rests_on = part.units.iter().flat_map(|unit| unit.restart_on.iter().chain(&unit.reload_on));
     let ours = rests_on.filter(|name| changed.contains(*name)).all(|name| written.contains(name));

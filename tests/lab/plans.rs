@@ -13,9 +13,10 @@ const PASSWORD: &str = "reader-secret";
 /// One change of Kafka's settings through every way that an apply can go.
 pub(crate) fn a_change_is_saved_refused_taken_back_and_finished() {
     let cluster = cluster();
-    set_io_threads(&cluster, Some("9"));
+    set_kafka(&cluster, "queued.max.requests: 900");
     let mut said = a_saved_plan_is_refused_once_a_host_changes(&cluster);
     said += &what_does_not_start_comes_back(&cluster);
+    said += &what_a_broker_does_not_take_in_comes_back(&cluster);
     said += &a_killed_rollback_is_finished_by_resume(&cluster);
     cluster.sell(20);
     cluster.kafka_equals_select();
@@ -27,14 +28,17 @@ pub(crate) fn a_change_is_saved_refused_taken_back_and_finished() {
     nothing_tells_the_password(&cluster, &said);
 }
 
-fn set_io_threads(cluster: &Cluster, threads: Option<&str>) {
+/// Gives the brokers these settings.
+fn set_kafka(cluster: &Cluster, config: &str) {
     let path = cluster.path("story.yml");
     let text = fs::read_to_string(&path).expect("the inventory");
     let line = |line: &str| {
-        let config = threads.map(|threads| format!(", config: {{num.io.threads: {threads}}}"));
-        let config = config.unwrap_or_default();
         let hosts = "kafka: {hosts: [kafka1, kafka2, kafka3]";
-        if line.starts_with(hosts) { format!("{hosts}{config}}}\n") } else { format!("{line}\n") }
+        if line.starts_with(hosts) {
+            format!("{hosts}, config: {{{config}}}}}\n")
+        } else {
+            format!("{line}\n")
+        }
     };
     fs::write(&path, text.lines().map(line).collect::<String>()).expect("the inventory is written");
 }
@@ -57,9 +61,8 @@ fn a_saved_plan_is_refused_once_a_host_changes(cluster: &Cluster) -> String {
 }
 
 fn what_does_not_start_comes_back(cluster: &Cluster) -> String {
-    let others = ["kafka2", "kafka3"];
-    let before = cluster.pids(&others);
-    set_io_threads(cluster, Some("0"));
+    let before = cluster.pids(&BROKERS);
+    set_kafka(cluster, "queued.max.requests: 0");
     let output = cluster.aesop(&["apply", "--yes"]);
     let said = Said::from(output.clone());
     assert_eq!(output.status.code(), Some(1));
@@ -68,12 +71,33 @@ fn what_does_not_start_comes_back(cluster: &Cluster) -> String {
         "{}",
         said.stderr
     );
-    assert!(said.stderr.contains("num.io.threads"), "Kafka's own words are shown: {}", said.stderr);
-    assert_eq!(cluster.pids(&others), before, "no other broker is touched");
-    set_io_threads(cluster, Some("9"));
+    assert!(said.stderr.contains("queued.max.requests"), "Kafka's own words are shown: {}", said.stderr);
+    // Whose turn is first depends on who leads.
+    let after = cluster.pids(&BROKERS);
+    let touched = before.iter().zip(&after).filter(|(before, after)| before != after).count();
+    assert_eq!(touched, 1, "no other broker is touched: {before:?}, then {after:?}");
+    set_kafka(cluster, "queued.max.requests: 900");
     let plan = cluster.aesop_ok(&["plan"]);
     assert!(!plan.stdout.contains("restart "), "{}", plan.stdout);
     cluster.aesop_ok(&["apply", "--yes"]);
+    said.stdout + &said.stderr
+}
+
+/// A setting for running brokers that the first of them refuses.
+fn what_a_broker_does_not_take_in_comes_back(cluster: &Cluster) -> String {
+    let before = cluster.pids(&BROKERS);
+    set_kafka(cluster, "queued.max.requests: 900, num.io.threads: 0");
+    let output = cluster.aesop(&["apply", "--yes"]);
+    let said = Said::from(output.clone());
+    assert_eq!(output.status.code(), Some(1));
+    for words in ["num.io.threads", "the former files were put back, and kafka is ready with them again"] {
+        assert!(said.stderr.contains(words), "{words}: {}", said.stderr);
+    }
+    set_kafka(cluster, "queued.max.requests: 900");
+    let plan = cluster.aesop_ok(&["plan"]);
+    assert!(!plan.stdout.contains("takes in"), "it is as it was: {}", plan.stdout);
+    cluster.aesop_ok(&["apply", "--yes"]);
+    assert_eq!(cluster.pids(&BROKERS), before, "no broker was restarted");
     said.stdout + &said.stderr
 }
 
@@ -96,8 +120,8 @@ fn a_killed_rollback_is_finished_by_resume(cluster: &Cluster) -> String {
         .stderr(Stdio::null())
         .spawn()
         .expect("aesop runs");
-    wait("the first broker to have its former settings", || {
-        (!properties("kafka1").contains("num.io.threads=9")).then_some(())
+    wait("a broker to have its former settings", || {
+        BROKERS.iter().any(|host| !properties(host).contains("queued.max.requests=900")).then_some(())
     });
     rollback.kill().expect("killed");
     rollback.wait().expect("it ends");
@@ -110,7 +134,7 @@ fn a_killed_rollback_is_finished_by_resume(cluster: &Cluster) -> String {
     assert!(resumed.stderr.contains("did not end: it holds"), "{}", resumed.stderr);
     assert_eq!(cluster.aesop(&["plan", "--exit-code"]).status.code(), Some(0));
     for host in BROKERS {
-        assert!(properties(host).contains("num.io.threads=9"), "{host} is what the inventory says");
+        assert!(properties(host).contains("queued.max.requests=900"), "{host} is what the inventory says");
     }
     resumed.stdout + &resumed.stderr
 }
@@ -125,7 +149,7 @@ fn generation_before(cluster: &Cluster, last: u64) -> u64 {
                 "grep -o '\"path\":\"/etc/aesop/kafka/server.properties\"[^}}]*\"content\":\"[^\"]*' {snapshot} | sed 's/.*\"content\":\"//' | base64 -d"
             );
             let text = cluster.host("kafka1").run(&["sh", "-c", &script]).unwrap_or_default();
-            !text.is_empty() && !text.contains("num.io.threads=9")
+            !text.is_empty() && !text.contains("queued.max.requests=900")
         })
         .expect("a generation before the change is kept")
 }
