@@ -1,4 +1,5 @@
-//! Geometry (a spatial reference id, then well-known binary) to GeoJSON with an `srid` member.
+//! Geometry: a spatial reference id, then well-known binary. One walk over the bytes serves every text form; GeoJSON with
+//! an `srid` member is here.
 
 use super::bytes::Bytes;
 use super::{DecodeError, text, value};
@@ -8,20 +9,102 @@ const MAX_DEPTH: u32 = 32;
 
 const INVALID: DecodeError = DecodeError::Invalid("geometry");
 
-/// Writes a geometry; one that is not understood is given as marked base64.
-pub(crate) fn write(bytes: &[u8], out: &mut Vec<u8>) {
+/// How a geometry is written.
+pub(crate) trait Form {
+    /// The words for the kinds 1 to 7: point, line, polygon, several of each, collection.
+    const NAMES: [&'static str; 7];
+    /// Around the elements of a list, and between them.
+    const LIST: [&'static [u8]; 3];
+    /// A list without elements.
+    const EMPTY: &'static [u8];
+
+    /// Before a shape's coordinates.
+    fn begin(&self, kind: u32, name: &str, out: &mut Vec<u8>);
+    /// A point: one of a list, or a shape of its own.
+    fn point(&self, alone: bool, input: &mut Bytes<'_>, out: &mut Vec<u8>) -> Result<(), DecodeError>;
+    /// Behind a shape's coordinates; the outermost shape has depth 0.
+    fn end(&self, depth: u32, out: &mut Vec<u8>);
+}
+
+/// Appends the geometry in a form; it must end where the bytes end.
+pub(crate) fn walk<F: Form>(form: &F, input: &mut Bytes<'_>, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    Walk(form).shape(input, 0, out)?;
+    if input.is_empty() { Ok(()) } else { Err(INVALID) }
+}
+
+/// Appends a geometry, or, where it is not understood, marked base64 in its place.
+pub(crate) fn or_marked(
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), DecodeError>,
+) {
     let start = out.len();
-    if geometry(bytes, out).is_err() {
+    if write(out).is_err() {
         out.truncate(start);
         text::write_marked(bytes, "geometry", out);
     }
 }
 
-fn geometry(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    let mut input = Bytes::new(bytes, "geometry");
-    let srid = input.u32()?;
-    shape(&mut input, Some(srid), 0, out)?;
-    if input.is_empty() { Ok(()) } else { Err(INVALID) }
+struct Walk<'a, F>(&'a F);
+
+impl<F: Form> Walk<'_, F> {
+    fn shape(&self, input: &mut Bytes<'_>, depth: u32, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+        let kind = head(input)?;
+        let name = usize::try_from(kind).ok().and_then(|kind| F::NAMES.get(kind.checked_sub(1)?));
+        let name = name.filter(|_| depth < MAX_DEPTH).ok_or(INVALID)?;
+        self.0.begin(kind, name, out);
+        match kind {
+            1 => self.0.point(true, input, out)?,
+            2 => self.points(input, out)?,
+            3 => self.lines(input, out)?,
+            4 => Self::list(input, out, |input, out| {
+                head(input)?;
+                self.0.point(true, input, out)
+            })?,
+            5 => Self::list(input, out, |input, out| {
+                head(input)?;
+                self.points(input, out)
+            })?,
+            6 => Self::list(input, out, |input, out| {
+                head(input)?;
+                self.lines(input, out)
+            })?,
+            _ => Self::list(input, out, |input, out| self.shape(input, depth + 1, out))?,
+        }
+        self.0.end(depth, out);
+        Ok(())
+    }
+
+    fn points(&self, input: &mut Bytes<'_>, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+        Self::list(input, out, |input, out| self.0.point(false, input, out))
+    }
+
+    fn lines(&self, input: &mut Bytes<'_>, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+        Self::list(input, out, |input, out| self.points(input, out))
+    }
+
+    /// A count, then as many elements.
+    fn list(
+        input: &mut Bytes<'_>,
+        out: &mut Vec<u8>,
+        element: impl Fn(&mut Bytes<'_>, &mut Vec<u8>) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
+        let [open, separator, close] = F::LIST;
+        let count = input.u32()?;
+        if count == 0 {
+            out.extend_from_slice(F::EMPTY);
+            return Ok(());
+        }
+        out.extend_from_slice(open);
+        for i in 0..count {
+            if i > 0 {
+                out.extend_from_slice(separator);
+            }
+            element(input, out)?;
+        }
+        out.extend_from_slice(close);
+        Ok(())
+    }
 }
 
 fn head(input: &mut Bytes<'_>) -> Result<u32, DecodeError> {
@@ -32,72 +115,52 @@ fn head(input: &mut Bytes<'_>) -> Result<u32, DecodeError> {
     input.u32()
 }
 
-fn shape(input: &mut Bytes<'_>, srid: Option<u32>, depth: u32, out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    let kind = head(input)?;
-    let name = match kind {
-        1 => "Point",
-        2 => "LineString",
-        3 => "Polygon",
-        4 => "MultiPoint",
-        5 => "MultiLineString",
-        6 => "MultiPolygon",
-        7 => "GeometryCollection",
-        _ => return Err(INVALID),
-    };
-    if depth >= MAX_DEPTH {
-        return Err(INVALID);
-    }
-    out.extend_from_slice(b"{\"type\":\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(if kind == 7 { b"\",\"geometries\":" } else { b"\",\"coordinates\":" });
-    match kind {
-        1 => point(input, out)?,
-        2 => list(input, out, point)?,
-        3 => list(input, out, |input, out| list(input, out, point))?,
-        4 => list(input, out, |input, out| {
-            head(input)?;
-            point(input, out)
-        })?,
-        5 => list(input, out, |input, out| {
-            head(input)?;
-            list(input, out, point)
-        })?,
-        6 => list(input, out, |input, out| {
-            head(input)?;
-            list(input, out, |input, out| list(input, out, point))
-        })?,
-        _ => list(input, out, |input, out| shape(input, None, depth + 1, out))?,
-    }
-    if let Some(srid) = srid {
-        out.extend_from_slice(b",\"srid\":");
-        value::write_uint(u64::from(srid), out);
-    }
-    out.push(b'}');
-    Ok(())
+/// Writes a geometry as GeoJSON; one that is not understood is given as marked base64.
+pub(crate) fn write(bytes: &[u8], out: &mut Vec<u8>) {
+    or_marked(bytes, out, |out| {
+        let mut input = Bytes::new(bytes, "geometry");
+        let form = GeoJson { srid: input.u32()? };
+        walk(&form, &mut input, out)
+    });
 }
 
-fn point(input: &mut Bytes<'_>, out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    out.push(b'[');
-    value::write_double(input.array()?, out)?;
-    out.push(b',');
-    value::write_double(input.array()?, out)?;
-    out.push(b']');
-    Ok(())
+struct GeoJson {
+    srid: u32,
 }
 
-/// A count, then as many elements.
-fn list(
-    input: &mut Bytes<'_>,
-    out: &mut Vec<u8>,
-    element: impl Fn(&mut Bytes<'_>, &mut Vec<u8>) -> Result<(), DecodeError>,
-) -> Result<(), DecodeError> {
-    out.push(b'[');
-    for i in 0..input.u32()? {
-        if i > 0 {
-            out.push(b',');
+impl Form for GeoJson {
+    const NAMES: [&'static str; 7] = [
+        "Point",
+        "LineString",
+        "Polygon",
+        "MultiPoint",
+        "MultiLineString",
+        "MultiPolygon",
+        "GeometryCollection",
+    ];
+    const LIST: [&'static [u8]; 3] = [b"[", b",", b"]"];
+    const EMPTY: &'static [u8] = b"[]";
+
+    fn begin(&self, kind: u32, name: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"type\":\"");
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(if kind == 7 { b"\",\"geometries\":" } else { b"\",\"coordinates\":" });
+    }
+
+    fn point(&self, _alone: bool, input: &mut Bytes<'_>, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+        out.push(b'[');
+        value::write_double(input.array()?, out)?;
+        out.push(b',');
+        value::write_double(input.array()?, out)?;
+        out.push(b']');
+        Ok(())
+    }
+
+    fn end(&self, depth: u32, out: &mut Vec<u8>) {
+        if depth == 0 {
+            out.extend_from_slice(b",\"srid\":");
+            value::write_uint(u64::from(self.srid), out);
         }
-        element(input, out)?;
+        out.push(b'}');
     }
-    out.push(b']');
-    Ok(())
 }

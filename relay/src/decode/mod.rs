@@ -11,7 +11,7 @@ mod bytes;
 pub mod charset;
 pub mod event;
 pub mod filter;
-mod geometry;
+pub(crate) mod geometry;
 #[cfg(test)]
 mod golden;
 mod json;

@@ -1,78 +1,51 @@
 //! Geometry (a spatial reference id, then well-known binary) to well-known text.
 
-use crate::decode::{Bytes, DecodeError, text, write_double};
-
-/// Collections inside collections, at most.
-const MAX_DEPTH: u32 = 32;
-const INVALID: DecodeError = DecodeError::Invalid("geometry");
+use crate::decode::geometry::{Form, or_marked, walk};
+use crate::decode::{Bytes, DecodeError, write_double};
 
 /// Appends the text as a JSON string; a geometry that is not understood as marked base64.
 pub(super) fn write(bytes: &[u8], out: &mut Vec<u8>) {
-    let start = out.len();
-    out.push(b'"');
-    let mut input = Bytes::new(bytes.get(4..).unwrap_or_default(), "geometry");
-    if shape(&mut input, 0, out).is_ok() && input.is_empty() {
+    or_marked(bytes, out, |out| {
         out.push(b'"');
-    } else {
-        out.truncate(start);
-        text::write_marked(bytes, "geometry", out);
-    }
+        walk(&Wkt, &mut Bytes::new(bytes.get(4..).unwrap_or_default(), "geometry"), out)?;
+        out.push(b'"');
+        Ok(())
+    });
 }
 
-fn head(input: &mut Bytes<'_>) -> Result<u32, DecodeError> {
-    if input.u8()? != 1 {
-        return Err(INVALID);
-    }
-    input.u32()
-}
+struct Wkt;
 
-fn shape(input: &mut Bytes<'_>, depth: u32, out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    let kind = head(input)?;
-    let name = match kind {
-        1 => "POINT ",
-        2 => "LINESTRING ",
-        3 => "POLYGON ",
-        4 => "MULTIPOINT ",
-        5 => "MULTILINESTRING ",
-        6 => "MULTIPOLYGON ",
-        7 => "GEOMETRYCOLLECTION ",
-        _ => return Err(INVALID),
-    };
-    if depth >= MAX_DEPTH {
-        return Err(INVALID);
-    }
-    out.extend_from_slice(name.as_bytes());
-    match kind {
-        1 => bracketed_point(input, out),
-        2 => list(input, out, point),
-        3 => list(input, out, |input, out| list(input, out, point)),
-        4 => list(input, out, |input, out| {
-            head(input)?;
-            bracketed_point(input, out)
-        }),
-        5 => list(input, out, |input, out| {
-            head(input)?;
-            list(input, out, point)
-        }),
-        6 => list(input, out, |input, out| {
-            head(input)?;
-            list(input, out, |input, out| list(input, out, point))
-        }),
-        _ => list(input, out, |input, out| shape(input, depth + 1, out)),
-    }
-}
+impl Form for Wkt {
+    const NAMES: [&'static str; 7] = [
+        "POINT ",
+        "LINESTRING ",
+        "POLYGON ",
+        "MULTIPOINT ",
+        "MULTILINESTRING ",
+        "MULTIPOLYGON ",
+        "GEOMETRYCOLLECTION ",
+    ];
+    const LIST: [&'static [u8]; 3] = [b"(", b", ", b")"];
+    const EMPTY: &'static [u8] = b"EMPTY";
 
-fn bracketed_point(input: &mut Bytes<'_>, out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    out.push(b'(');
-    point(input, out)?;
-    out.push(b')');
-    Ok(())
-}
+    fn begin(&self, _kind: u32, name: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(name.as_bytes());
+    }
 
-fn point(input: &mut Bytes<'_>, out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    coordinate(input, out)?;
-    out.push(b' ');
-    coordinate(input, out)
+    fn point(&self, alone: bool, input: &mut Bytes<'_>, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+        if alone {
+            out.push(b'(');
+        }
+        coordinate(input, out)?;
+        out.push(b' ');
+        coordinate(input, out)?;
+        if alone {
+            out.push(b')');
+        }
+        Ok(())
+    }
+
+    fn end(&self, _depth: u32, _out: &mut Vec<u8>) {}
 }
 
 /// A whole number has no fraction in this form.
@@ -81,26 +54,5 @@ fn coordinate(input: &mut Bytes<'_>, out: &mut Vec<u8>) -> Result<(), DecodeErro
     if out.ends_with(b".0") {
         out.truncate(out.len() - 2);
     }
-    Ok(())
-}
-
-fn list(
-    input: &mut Bytes<'_>,
-    out: &mut Vec<u8>,
-    element: impl Fn(&mut Bytes<'_>, &mut Vec<u8>) -> Result<(), DecodeError>,
-) -> Result<(), DecodeError> {
-    let count = input.u32()?;
-    if count == 0 {
-        out.extend_from_slice(b"EMPTY");
-        return Ok(());
-    }
-    out.push(b'(');
-    for i in 0..count {
-        if i > 0 {
-            out.extend_from_slice(b", ");
-        }
-        element(input, out)?;
-    }
-    out.push(b')');
     Ok(())
 }
