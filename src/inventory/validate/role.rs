@@ -56,6 +56,19 @@ struct Given<'a> {
     config: &'a BTreeMap<String, Scalar>,
 }
 
+/// A host by its name alone has no settings of its own: `none`.
+fn given<'a, M>(
+    entries: &'a [Entry<M>],
+    none: &'a BTreeMap<String, Scalar>,
+    member: impl Fn(&'a M) -> Given<'a>,
+) -> Vec<Given<'a>> {
+    let one = |entry: &'a Entry<M>| match entry {
+        Entry::Host(host) => Given { host, heap: None, config: none },
+        Entry::Map(map) => member(map),
+    };
+    entries.iter().map(one).collect()
+}
+
 impl Check<'_, '_> {
     pub(super) fn zookeeper(&mut self) -> Option<ZooKeeperRole> {
         let role = self.raw.zookeeper.as_ref()?;
@@ -69,14 +82,7 @@ impl Check<'_, '_> {
         }
         let version = self.version(&at, role.version.as_deref(), d::ZOOKEEPER_VERSION, ZOOKEEPER_VERSIONS);
         let none = BTreeMap::new();
-        let given: Vec<Given<'_>> = role
-            .hosts
-            .iter()
-            .map(|entry| match entry {
-                Entry::Host(host) => Given { host, heap: None, config: &none },
-                Entry::Map(m) => Given { host: &m.host, heap: m.heap, config: &m.config },
-            })
-            .collect();
+        let given = given(&role.hosts, &none, |m| Given { host: &m.host, heap: m.heap, config: &m.config });
         let members = self.members(&at, &given, role.heap, "zookeeper", ZOOKEEPER_OWN);
         let data_dir = self.data_dir(&at, "data_dir", role.data_dir.as_deref(), d::ZOOKEEPER_DATA_DIR);
         let ports = [
@@ -125,14 +131,7 @@ impl Check<'_, '_> {
         }
         let version = self.kafka_version(&at, role);
         let none = BTreeMap::new();
-        let given: Vec<Given<'_>> = role
-            .hosts
-            .iter()
-            .map(|entry| match entry {
-                Entry::Host(host) => Given { host, heap: None, config: &none },
-                Entry::Map(m) => Given { host: &m.host, heap: m.heap, config: &m.config },
-            })
-            .collect();
+        let given = given(&role.hosts, &none, |m| Given { host: &m.host, heap: m.heap, config: &m.config });
         let members = self.members(&at, &given, role.heap, "kafka", KAFKA_OWN);
         let data_dirs = self.data_dirs(&at, role.data_dirs.as_deref(), &members);
         let ports = [
