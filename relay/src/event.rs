@@ -85,6 +85,15 @@ impl RowChange<'_> {
     }
 }
 
+/// What of a source was read, in GTIDs.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Executed {
+    /// A point between transactions.
+    pub position: Position,
+    /// The GTIDs of everything before it, wanted or not.
+    pub gtids: String,
+}
+
 /// Takes transactions in commit order, whole. [`crate::log::Writer`] keeps them on disk; `tail` prints them.
 pub trait TransactionSink {
     /// What can go wrong while writing.
@@ -109,6 +118,12 @@ pub trait TransactionSink {
     ) -> Result<(), Self::Error>;
     /// The input has run dry for now: publish what is whole.
     fn flush(&mut self) -> Result<(), Self::Error>;
+    /// Reading begins, and `known` is at or before where it does: what was executed before the transactions to come.
+    /// Not called where the server has no such sets.
+    fn executed(&mut self, known: &Executed) -> Result<(), Self::Error> {
+        let _: &Executed = known;
+        Ok(())
+    }
 }
 
 /// A DDL or TRUNCATE statement as it travels in a row's `after` image.

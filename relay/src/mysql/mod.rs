@@ -17,4 +17,4 @@ pub use crate::decode::stream::{Flavor, LastTransaction};
 pub use connection::Password;
 pub use error::{Definite, Error, Finding};
 pub use start::{Start, StartError};
-pub use status::{Executed, ServerIdentity, State, Status, StatusCell};
+pub use status::{ServerIdentity, State, Status, StatusCell};

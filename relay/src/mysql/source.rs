@@ -4,13 +4,11 @@ use super::admin::BinaryLogs;
 use super::branches::Folder;
 use super::connection::{Connection, Password, address};
 use super::preflight::now_us;
-use super::{
-    Definite, Error, Executed, Flavor, ServerIdentity, Start, State, StatusCell, admin, packet, preflight,
-};
+use super::{Definite, Error, Flavor, ServerIdentity, Start, State, StatusCell, admin, packet, preflight};
 use crate::config;
 use crate::decode::filter::{ColumnFilter, TableFilter};
 use crate::decode::stream::{Assembler, Counts, Progress, StreamError, file_number};
-use crate::event::TransactionSink;
+use crate::event::{Executed, TransactionSink};
 use crate::gtid::GtidSet;
 use crate::position::Position;
 use futures_util::FutureExt as _;
@@ -179,6 +177,22 @@ impl Reader<'_> {
         }
     }
 
+    /// Tells the sink what lies before the transactions to come, so that it is known even if they are the last to be
+    /// read.
+    fn announce_executed<S: TransactionSink>(
+        &self,
+        assembler: &Assembler,
+        sink: &mut S,
+    ) -> Result<(), Error> {
+        let Some(gtids) = assembler.executed() else { return Ok(()) };
+        // A start by GTIDs has no place, but lies before all that is read in this epoch.
+        let at = self.executed.as_ref().map_or(Position::new(self.job.epoch, 0, 0), |(at, _)| *at);
+        let known = Executed { position: at, gtids: gtids.to_string() };
+        sink.executed(&known).map_err(|e| Error::Sink(Box::new(e)))?;
+        self.status.update(|s| s.executed = Some(known));
+        Ok(())
+    }
+
     async fn session<S: TransactionSink>(&mut self, sink: &mut S) -> Result<Ended, Error> {
         let config = &self.job.config.mysql;
         let password = match &self.job.password {
@@ -190,6 +204,7 @@ impl Reader<'_> {
         self.check_server(&server)?;
         self.find_executed(&mut connection, &server, &logs).await?;
         let dump = self.plan(&server, &logs)?;
+        self.announce_executed(&dump.assembler, sink)?;
         self.prepare(&mut connection, &server).await?;
         connection.command(&dump.command).await?;
         tracing::info!(

@@ -1,6 +1,7 @@
 //! What a source says about itself.
 
 use crate::decode::stream::Flavor;
+use crate::event::Executed;
 use crate::position::Position;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,15 +35,6 @@ pub enum State {
     Streaming,
     /// Ended by a definite error or a shutdown.
     Stopped,
-}
-
-/// What of a source was read, in GTIDs.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Executed {
-    /// A point between transactions.
-    pub position: Position,
-    /// The GTIDs of everything before it, wanted or not.
-    pub gtids: String,
 }
 
 /// A source's numbers at a moment.

@@ -3,6 +3,7 @@
 //! An epoch is a run of one server's binlog. When another server answers at the source's address, and has all that was
 //! served, the relay that has read furthest begins the next epoch, by making its znode: only one relay can.
 
+use super::kept;
 use crate::config::Mysql;
 use crate::gtid::GtidSet;
 use crate::mysql::{self, Definite, Flavor, ServerIdentity};
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 /// The first epoch of every source.
 const FIRST: u32 = 1;
+/// The copy of the epoch in force.
+const FILE: &str = "epoch.json";
 /// With a copy at hand, ZooKeeper is not waited for longer than this.
 const ZK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -73,11 +76,11 @@ impl Asking<'_> {
 
     fn keep(&self, epoch: &Epoch) -> Result<(), EpochError> {
         let dir = self.dir.display();
-        write(self.dir, epoch).map_err(|error| EpochError::Transient(format!("{dir}: {error}")))
+        kept::write(self.dir, FILE, epoch).map_err(|error| EpochError::Transient(format!("{dir}: {error}")))
     }
 
     async fn agreed(&self, server: &ServerIdentity) -> Result<Epoch, EpochError> {
-        let copy = read(self.dir);
+        let copy = kept::read(self.dir, FILE);
         match (self.zk, copy) {
             (None, Some(copy)) => Ok(copy),
             (None, None) => Ok(Epoch { number: FIRST, node: node(server, String::new()) }),
@@ -168,14 +171,4 @@ async fn current(source: &str, zk: &Zk) -> Result<Epoch, EpochError> {
 fn node(server: &ServerIdentity, start_gtids: String) -> EpochNode {
     let (server_uuid, file_base) = (server.server_uuid.clone(), server.file_base.clone());
     EpochNode { server_uuid, start_gtids, file_base }
-}
-
-fn read(dir: &Path) -> Option<Epoch> {
-    serde_json::from_slice(&std::fs::read(dir.join("epoch.json")).ok()?).ok()
-}
-
-fn write(dir: &Path, epoch: &Epoch) -> std::io::Result<()> {
-    let (partial, whole) = (dir.join("epoch.json.partial"), dir.join("epoch.json"));
-    std::fs::write(&partial, serde_json::to_vec(epoch)?)?;
-    std::fs::rename(partial, whole)
 }

@@ -1,11 +1,15 @@
 //! The GTIDs of all that a source's log, and this relay, has read: what another server must have to take over.
 
+use super::kept;
+use crate::event::{Executed, RowChange, TransactionSink, TxnEnd, TxnStart};
 use crate::gtid::GtidSet;
-use crate::log::Log;
-use crate::mysql::Executed;
+use crate::log::{Log, LogError, Writer};
 use crate::position::Position;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::sync::Arc;
+
+const FILE: &str = "executed.json";
 
 /// What is kept on disk; at most each second, so a restart adds what the log has beyond it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -23,9 +27,7 @@ impl Kept {
 
     /// Keeps it. The log must have been synced after [`Kept::of`].
     pub(super) fn store(&self, dir: &Path) -> std::io::Result<()> {
-        let (partial, whole) = (dir.join("executed.json.partial"), dir.join("executed.json"));
-        std::fs::write(&partial, serde_json::to_vec(self)?)?;
-        std::fs::rename(partial, whole)
+        kept::write(dir, FILE, self)
     }
 
     /// What it says of a log that ends so.
@@ -45,9 +47,55 @@ impl Kept {
 
 /// What was kept on disk, if the log still fits it.
 pub(super) fn load(dir: &Path, log: &Log) -> Option<Executed> {
-    let kept: Kept = serde_json::from_slice(&std::fs::read(dir.join("executed.json")).ok()?).ok()?;
+    let kept: Kept = kept::read(dir, FILE)?;
     let state = log.state();
     kept.for_log(state.last.map(|last| last.position), state.covered?.position)
+}
+
+/// The log's writer, which sees to it that the set is on disk before the first transaction is in the log: a relay that
+/// is killed at once must not forget what it has served.
+#[derive(Debug)]
+pub(super) struct Keeping<'a> {
+    pub(super) writer: &'a mut Writer,
+    /// Where the set is kept.
+    pub(super) dir: &'a Path,
+}
+
+impl TransactionSink for Keeping<'_> {
+    type Error = LogError;
+
+    fn executed(&mut self, known: &Executed) -> Result<(), LogError> {
+        let log = self.writer.log();
+        if load(self.dir, log).is_some() {
+            return Ok(());
+        }
+        let failed = |error| LogError::Io { action: "write", path: self.dir.join(FILE), error };
+        Kept::of(known.clone(), log).store(self.dir).map_err(failed)
+    }
+
+    fn begin(&mut self, start: TxnStart) -> Result<(), LogError> {
+        self.writer.begin(start)
+    }
+
+    fn row(&mut self, row: RowChange<'_>) -> Result<(), LogError> {
+        self.writer.row(row)
+    }
+
+    fn commit(&mut self, end: TxnEnd) -> Result<(), LogError> {
+        self.writer.commit(end)
+    }
+
+    fn abort(&mut self) -> Result<(), LogError> {
+        self.writer.abort()
+    }
+
+    fn covered(&mut self, position: Position, file: &Arc<str>, commit_time_us: i64) -> Result<(), LogError> {
+        self.writer.covered(position, file, commit_time_us)
+    }
+
+    fn flush(&mut self) -> Result<(), LogError> {
+        self.writer.flush()
+    }
 }
 
 /// The set, with the transactions that the log has behind it.
@@ -70,6 +118,35 @@ pub(super) async fn with_log(known: &Executed, log: &Log) -> Option<GtidSet> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::Options;
+
+    #[tokio::test]
+    async fn it_is_on_disk_before_the_first_transaction() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options::new(dir.path().to_owned(), u64::MAX, u64::MAX);
+        let (log, mut writer) = Log::open(options.clone()).unwrap();
+        let mut sink = Keeping { writer: &mut writer, dir: dir.path() };
+        let uuid = "8df73393-e6c3-11f1-8c4b-96b1c9bb65cd";
+        let known = Executed { position: Position::new(1, 7, 4), gtids: format!("{uuid}:1-9") };
+        sink.executed(&known).unwrap();
+        let file: Arc<str> = "binlog.000007".into();
+        sink.covered(known.position, &file, 0).unwrap();
+        let start = TxnStart {
+            position: Position::new(1, 7, 200),
+            file_name: file,
+            gtid: Some(format!("{uuid}:10")),
+            server_id: 1,
+            commit_time_us: 0,
+        };
+        sink.begin(start).unwrap();
+        sink.commit(TxnEnd { end_offset: 300 }).unwrap();
+        sink.flush().unwrap();
+        drop((log, writer));
+
+        let (log, _writer) = Log::open(options).unwrap();
+        let kept = load(dir.path(), &log).unwrap();
+        assert_eq!(with_log(&kept, &log).await.unwrap().to_string(), format!("{uuid}:1-10"));
+    }
 
     #[test]
     fn it_fits_a_log_that_lost_marks_and_not_one_that_lost_transactions() {

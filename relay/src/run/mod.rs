@@ -6,6 +6,7 @@
 mod beans;
 mod epoch;
 mod executed;
+mod kept;
 mod register;
 mod source;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! One source: finds out where to begin, reads for ever, stops alone.
 
 use super::epoch::{self, Asking, Epoch};
-use super::executed::{self, Kept};
+use super::executed::{self, Keeping, Kept};
 use crate::config;
 use crate::gtid::GtidSet;
 use crate::log::{Log, LogError, Writer};
@@ -162,7 +162,8 @@ impl Source {
             branches: self.dir.join("xa"),
             until_caught_up: false,
         };
-        match mysql::source::run(&job, writer, &self.status, shutdown).await {
+        let mut sink = Keeping { writer, dir: &self.dir };
+        match mysql::source::run(&job, &mut sink, &self.status, shutdown).await {
             // Settling the epoch anew tells whether it has everything.
             Err(mysql::Error::Definite(error @ Definite::WrongServer { .. })) => {
                 Err(Failure::Transient(error.to_string()))
