@@ -80,6 +80,10 @@ pub(super) struct Run<'a> {
     pub(super) progress: Mutex<Progress>,
 }
 
+fn changes_members(steps: &[Step]) -> bool {
+    steps.iter().any(|step| matches!(step.action(), Action::ChangeMember(change) if change.membership))
+}
+
 impl Run<'_> {
     pub(super) fn progress<T>(&self, f: impl FnOnce(&mut Progress) -> T) -> T {
         f(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner))
@@ -261,7 +265,8 @@ impl Run<'_> {
     async fn host(&self, stage: &Stage, host: &str, steps: &[Step], put_back: &[Step]) -> bool {
         if self.progress(|progress| progress.out.contains(host)) {
             self.left_out(stage, host, steps.len(), "an earlier step failed on this host").await;
-            return true;
+            // What comes after a change of members rests on it.
+            return !changes_members(steps);
         }
         if stage.service == Stage::GENERATION && self.has_failed(host) {
             self.left_out(stage, host, steps.len(), "a generation that is not whole is not kept").await;

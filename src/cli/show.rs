@@ -1,7 +1,7 @@
 //! A plan for people.
 
 use crate::apply::Prepared;
-use crate::plan::{Action, Plan, Stage, Step, Turn, Wave, render_diffs};
+use crate::plan::{Action, MEMBER, Plan, Stage, Step, Turn, Wave, render_diffs};
 use std::fmt::Write as _;
 
 /// More directories than this are counted, not listed.
@@ -42,7 +42,8 @@ pub(super) fn show(plan: &Plan, prepared: &Prepared, diffs: Diffs) -> String {
         let _infallible = writeln!(text, "{}. {what}{}", number + 1, stage.service);
         let order = stage.waves.iter().find_map(|wave| wave.turn.as_ref());
         if let (Some(turn), true) = (order, stage.waves.len() > 1) {
-            let _infallible = writeln!(text, "   restarts {}", turn.order);
+            let what = if stage.removes { "members leave" } else { "restarts" };
+            let _infallible = writeln!(text, "   {what} {}", turn.order);
         }
         for wave in &stage.waves {
             show_wave(&mut text, wave);
@@ -82,7 +83,10 @@ fn show_schedule(text: &mut String, turns: &[Turn]) {
     for (number, turn) in turns.iter().enumerate() {
         let reason = turn.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
         let (verb, unit, hosts) = (turn.verb, &turn.unit, turn.hosts.join(", "));
-        let _infallible = writeln!(text, "{:>4}. {verb} {unit} on {hosts}{reason}", number + 1);
+        let _infallible = match (&turn.reason, verb) {
+            (Some(words), MEMBER) => writeln!(text, "{:>4}. {unit}, by {hosts}: {words}", number + 1),
+            _ => writeln!(text, "{:>4}. {verb} {unit} on {hosts}{reason}", number + 1),
+        };
         if let Some(gate) = &turn.gate {
             let also = match turn.gate_also_on.as_slice() {
                 [] => String::new(),

@@ -25,7 +25,7 @@ pub use observe::{
 };
 pub use operate::{Operation, Scope, operate};
 pub use refuse::selection;
-pub use schedule::Turn;
+pub use schedule::{MEMBER, Turn};
 pub use step::{Action, Change, Hash, Step, UnitStart};
 
 use crate::service::Role;

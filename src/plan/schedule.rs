@@ -9,13 +9,13 @@ use serde::Serialize;
 /// One entry: hosts whose unit is touched at the same time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Turn {
-    /// `start`, `restart`, `reload` or `stop`.
+    /// `start`, `restart`, `reload`, `stop`, or `member` where members of a cluster change.
     pub verb: &'static str,
-    /// The unit.
+    /// The unit; of a change of members the service.
     pub unit: String,
     /// The hosts.
     pub hosts: Vec<String>,
-    /// Why.
+    /// Why; of a change of members what happens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The ready test that must pass before anything further is touched, in words.
@@ -51,12 +51,13 @@ fn wave_turns(stage: &Stage, wave: &Wave) -> Vec<Turn> {
         let gate = steps.iter().find_map(|step| {
             if let Action::AwaitReady(gate) = step.action() { Some(gate.words.clone()) } else { None }
         });
-        for (verb, unit, step) in steps.iter().filter_map(verb) {
+        for (verb, unit, step) in steps.iter().filter_map(|step| verb(step, &stage.service)) {
+            let words = (verb == MEMBER).then(|| step.action().to_string());
             let turn = Turn {
                 verb,
                 unit: unit.to_owned(),
                 hosts: vec![host.clone()],
-                reason: step.reason().map(str::to_owned),
+                reason: words.or_else(|| step.reason().map(str::to_owned)),
                 gate: gate.clone(),
                 gate_also_on: wave.gates.keys().cloned().collect(),
                 unavailable: (verb == "restart").then(|| unavailable(stage)).flatten(),
@@ -72,7 +73,10 @@ fn wave_turns(stage: &Stage, wave: &Wave) -> Vec<Turn> {
     turns
 }
 
-fn verb(step: &Step) -> Option<(&'static str, &str, &Step)> {
+/// The verb of a change of members.
+pub const MEMBER: &str = "member";
+
+fn verb<'a>(step: &'a Step, service: &'a str) -> Option<(&'static str, &'a str, &'a Step)> {
     let (verb, unit) = if let Action::StartUnit(start) = step.action() {
         ("start", &start.unit)
     } else if let Action::RestartUnit(start) = step.action() {
@@ -83,6 +87,10 @@ fn verb(step: &Step) -> Option<(&'static str, &str, &Step)> {
         ("reload", &start.unit)
     } else if let Action::StopUnit(unit) = step.action() {
         ("stop", unit)
+    } else if let Action::ChangeMember(change) = step.action()
+        && change.membership
+    {
+        return Some((MEMBER, service, step));
     } else {
         return None;
     };

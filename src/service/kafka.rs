@@ -149,6 +149,7 @@ fn adopt(
         args: args.map(str::to_owned).to_vec(),
         words: "the broker takes in what changed (no restart)".to_owned(),
         timeout_secs: CHANGE_SECS,
+        membership: false,
     })
 }
 

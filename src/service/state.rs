@@ -332,6 +332,10 @@ pub struct MemberChange {
     pub words: String,
     /// How long it may take.
     pub timeout_secs: u64,
+    /// It changes who belongs to the cluster: it has its own line in the schedule, and what follows it in its stage is
+    /// left out where it was not done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub membership: bool,
 }
 
 /// A step done once.
