@@ -84,6 +84,42 @@ pub struct Source {
     /// Where an empty log begins when no group has a checkpoint yet: `earliest`, `latest`, an SCN or a GTID set.
     #[serde(default = "default_start")]
     pub start: String,
+    /// The most bytes of one row, its old and its new image together.
+    #[serde(default = "default_max_row_bytes", skip_serializing_if = "is_default_max_row_bytes")]
+    pub max_row_bytes: u64,
+    /// What becomes of a row that has more.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub oversize: Oversize,
+}
+
+/// Bytes of a row unless the source says otherwise: several copies of it are within the relay's memory.
+pub const MAX_ROW_BYTES: u64 = 32 << 20;
+/// The least and the most that `max_row_bytes` can be: more than any key, and what a block takes.
+pub const MAX_ROW_BYTES_RANGE: std::ops::RangeInclusive<u64> = 64 << 10..=256 << 20;
+
+fn default_max_row_bytes() -> u64 {
+    MAX_ROW_BYTES
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's way to ask")]
+fn is_default_max_row_bytes(bytes: &u64) -> bool {
+    *bytes == MAX_ROW_BYTES
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// What becomes of a row above `max_row_bytes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum Oversize {
+    /// The source stops there.
+    #[default]
+    Stop,
+    /// Its key alone is passed on, marked, and counted.
+    LeaveOut,
 }
 
 fn default_start() -> String {

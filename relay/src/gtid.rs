@@ -78,6 +78,14 @@ impl GtidSet {
         left
     }
 
+    /// UUIDs, tags (empty for none) and inclusive intervals.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (uuid::Uuid, &str, &[(u64, u64)])> {
+        self.sets.iter().filter_map(|(source, intervals)| {
+            let (uuid, tag) = source.split_once(':').unwrap_or((source, ""));
+            Some((uuid::Uuid::parse_str(uuid).ok()?, tag, intervals.as_slice()))
+        })
+    }
+
     fn part(&mut self, part: &str) -> Option<()> {
         let mut fields = part.split(':').map(str::trim);
         let uuid = uuid::Uuid::parse_str(fields.next()?).ok()?.hyphenated().to_string();

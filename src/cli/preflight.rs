@@ -4,9 +4,11 @@ use super::deployment::{Gathered, gather};
 use super::{Context, Exit, diagnostic};
 use crate::apply::ask_peers;
 use crate::inventory::model::{Inventory, Source};
+use crate::lock::{Lock, path_for};
 use crate::plan::Observation;
 use crate::preflight::{Outcome, Problem, Verdict};
 use crate::secret::Resolver;
+use relay::mysql::{Examined, Finding};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -83,18 +85,33 @@ pub(super) async fn sources(cx: &Context, inventory: &Inventory) -> anyhow::Resu
     let resolver = Resolver::new(&inventory.path);
     let mut bad = false;
     let mut told = Vec::new();
+    let lock = Lock::load(&path_for(&inventory.path), &inventory.cluster)?;
     for (name, source) in &inventory.sources {
-        let result = source_of(&resolver, name, source).await;
+        let readers = inventory.relays.iter().flat_map(|role| &role.members);
+        let relays: Vec<u32> = readers.filter_map(|member| lock.server_id(&member.host, name)).collect();
+        let result = source_of(&resolver, name, source, &relays).await;
         bad |= result.is_err();
         if cx.out.is_json() {
             told.push(match &result {
-                Ok(version) => json!({ "source": name, "ok": true, "version": version }),
+                Ok(Examined { server, warnings }) => {
+                    let warnings: Vec<_> = warnings
+                        .iter()
+                        .map(|Finding { problem, remedy }| json!({ "problem": problem, "remedy": remedy }))
+                        .collect();
+                    json!({ "source": name, "ok": true, "version": server.version, "warnings": warnings })
+                }
                 Err(error) => json!({ "source": name, "ok": false, "error": format!("{error:#}") }),
             });
             continue;
         }
         match result {
-            Ok(version) => cx.out.data(format!("{name}: {version} is ready to be read"))?,
+            Ok(Examined { server, warnings }) => {
+                cx.out.data(format!("{name}: {} is ready to be read", server.version))?;
+                for Finding { problem, remedy } in warnings {
+                    cx.out.data(format!("  {}", diagnostic::label("warning", problem, cx.out.color())))?;
+                    cx.out.data(format!("    {}", diagnostic::label("help", remedy, cx.out.color())))?;
+                }
+            }
             Err(error) => cx.out.error(&error.context(format!("source {name}"))),
         }
     }
@@ -104,8 +121,13 @@ pub(super) async fn sources(cx: &Context, inventory: &Inventory) -> anyhow::Resu
     Ok(if bad { Exit::Failed } else { Exit::Done })
 }
 
-/// The server's version, or all that is wrong with it.
-async fn source_of(resolver: &Resolver, name: &str, source: &Source) -> anyhow::Result<String> {
+/// Who answers and what to mind, or all that is wrong with it.
+async fn source_of(
+    resolver: &Resolver,
+    name: &str,
+    source: &Source,
+    relays: &[u32],
+) -> anyhow::Result<Examined> {
     // The relay's library reads passwords and certificates from files; these are ours alone, and short-lived.
     let (mut file, mut ca) = (tempfile::NamedTempFile::new()?, tempfile::NamedTempFile::new()?);
     ca.write_all(source.mysql.ca.as_deref().unwrap_or_default().as_bytes())?;
@@ -124,8 +146,8 @@ async fn source_of(resolver: &Resolver, name: &str, source: &Source) -> anyhow::
         // Nothing is replicated here, so no number is taken.
         server_id: u32::MAX,
     };
-    let checked = tokio::time::timeout(DATABASE_LIMIT, relay::mysql::admin::check(&mysql)).await;
-    let identity = checked.map_err(|_elapsed| {
+    let checked = tokio::time::timeout(DATABASE_LIMIT, relay::mysql::admin::check(&mysql, relays)).await;
+    let examined = checked.map_err(|_elapsed| {
         anyhow::anyhow!(
             "no answer from {}:{} within {} s; a database that only the relays reach is checked by `aesop check --hosts`",
             mysql.host,
@@ -133,5 +155,5 @@ async fn source_of(resolver: &Resolver, name: &str, source: &Source) -> anyhow::
             DATABASE_LIMIT.as_secs()
         )
     })??;
-    Ok(identity.version)
+    Ok(examined)
 }

@@ -22,6 +22,9 @@ pub(super) const MYSQL_PORT: u16 = 3306;
 /// Everything that the server still has: a new group misses nothing that can be had without a snapshot.
 pub(super) const START: &str = "earliest";
 
+/// Several copies of such a row are within a relay's 256 MiB.
+pub(super) const MAX_ROW_BYTES: &str = "32MiB";
+
 pub(super) const RELAY_PORT: u16 = 9190;
 pub(super) const RELAY_HTTP_PORT: u16 = 9191;
 pub(super) const RELAY_DATA_DIR: &str = "/var/lib/aesop/relay";

@@ -166,6 +166,10 @@ pub struct Source {
     pub exclude_columns: Vec<String>,
     /// Where a new group begins, once.
     pub start: String,
+    /// The most bytes of one row.
+    pub max_row_bytes: u64,
+    /// What becomes of a row that has more.
+    pub oversize: relay::config::Oversize,
 }
 
 /// Connection of a source.

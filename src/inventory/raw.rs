@@ -230,6 +230,22 @@ pub(super) struct Source {
     /// Where a new consumer group begins, once: `earliest`, `latest`, an SCN or a GTID set. `snapshot` is not supported yet.
     #[schemars(extend("default" = d::START))]
     pub(super) start: Option<Word>,
+    /// The most bytes of one row, its old and its new image together; 64 KiB to 256 MiB. A relay takes about five times
+    /// as much memory for such a row.
+    #[schemars(extend("default" = d::MAX_ROW_BYTES))]
+    pub(super) max_row_bytes: Option<Bytes>,
+    /// What becomes of a row above `max_row_bytes`: the source stops there (`stop`), or its key alone is passed on, marked,
+    /// counted and warned of (`leave_out`).
+    #[schemars(extend("default" = "stop"))]
+    pub(super) oversize: Option<Oversize>,
+}
+
+/// What becomes of a row above `max_row_bytes`.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Oversize {
+    Stop,
+    LeaveOut,
 }
 
 /// Which columns.

@@ -370,7 +370,7 @@ mod tests {
                 "source_without_relay" | "source_unreadable" => labels(&["source"]),
                 "group_without_members" | "group_partitions_unowned" => labels(&["group"]),
                 "lag_high" => labels(&["group", "source"]),
-                "relay_source_stopped" | "consumer_failed" | "consumer_waiting" => {
+                "relay_source_stopped" | "relay_rows_left_out" | "consumer_failed" | "consumer_waiting" => {
                     labels(&["host", "service", "name"])
                 }
                 _ => labels(&host),

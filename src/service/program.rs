@@ -133,6 +133,8 @@ pub(super) fn relay(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> R
                 tables: source.tables.clone(),
                 exclude_columns: source.exclude_columns.clone(),
                 start: source.start.clone(),
+                max_row_bytes: source.max_row_bytes,
+                oversize: source.oversize,
             },
         );
     }

@@ -15,7 +15,9 @@ pub(crate) mod geometry;
 #[cfg(test)]
 mod golden;
 mod json;
+mod json_diff;
 pub mod key;
+mod partial;
 pub mod query;
 pub mod rows;
 pub mod stream;
@@ -48,6 +50,19 @@ pub enum DecodeError {
     /// An event this version cannot handle, and may not skip.
     #[error("{0}")]
     Unsupported(String),
+    /// A row with more bytes than the source allows.
+    #[error(
+        "a row of {table} has {bytes} bytes, and max_row_bytes of the source is {limit}: raise it (256 MiB at most), or set \
+         oversize: leave_out, to go on with the row's key alone"
+    )]
+    RowTooLarge {
+        /// `database.table`.
+        table: String,
+        /// Bytes of its images.
+        bytes: usize,
+        /// The bound.
+        limit: usize,
+    },
     /// The table map names no columns.
     #[error(
         "the table map of {0} has no column names: SET GLOBAL binlog_row_metadata = 'FULL'; rows logged before \

@@ -1,7 +1,8 @@
 //! Rows events and row images.
 //!
 //! An image as the rest of the program sees it is self-contained: the present-columns bitmap, the null bitmap
-//! over the columns present, then the values. In the event the present-columns bitmap stands once for all rows.
+//! over the columns present, then the values. In the event the present-columns bitmap stands once for all rows. Behind
+//! the values of a row that was left out for its size stand eight bytes: the size it had.
 
 use super::bytes::Bytes;
 use super::table_map::bit;
@@ -19,22 +20,35 @@ pub enum RowsKind {
     Delete,
 }
 
+/// How the rows of an event are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// As they are.
+    Plain,
+    /// All of them compressed together (MariaDB).
+    Compressed,
+    /// New JSON documents may be steps from the old ones (MySQL).
+    Partial,
+}
+
 /// How a type code lays its rows event out; none for other events.
-pub fn layout(kind: u8) -> Option<(RowsKind, Version, bool)> {
+pub fn layout(kind: u8) -> Option<(RowsKind, Version, Encoding)> {
+    use Encoding::{Compressed, Partial, Plain};
     use RowsKind::{Delete, Update, Write};
     Some(match kind {
-        code::WRITE_ROWS_V1 => (Write, Version::V1, false),
-        code::UPDATE_ROWS_V1 => (Update, Version::V1, false),
-        code::DELETE_ROWS_V1 => (Delete, Version::V1, false),
-        code::WRITE_ROWS => (Write, Version::V2, false),
-        code::UPDATE_ROWS => (Update, Version::V2, false),
-        code::DELETE_ROWS => (Delete, Version::V2, false),
-        code::MARIA_WRITE_ROWS_COMPRESSED_V1 => (Write, Version::V1, true),
-        code::MARIA_UPDATE_ROWS_COMPRESSED_V1 => (Update, Version::V1, true),
-        code::MARIA_DELETE_ROWS_COMPRESSED_V1 => (Delete, Version::V1, true),
-        code::MARIA_WRITE_ROWS_COMPRESSED => (Write, Version::V2, true),
-        code::MARIA_UPDATE_ROWS_COMPRESSED => (Update, Version::V2, true),
-        code::MARIA_DELETE_ROWS_COMPRESSED => (Delete, Version::V2, true),
+        code::PARTIAL_UPDATE_ROWS => (Update, Version::V2, Partial),
+        code::WRITE_ROWS_V1 => (Write, Version::V1, Plain),
+        code::UPDATE_ROWS_V1 => (Update, Version::V1, Plain),
+        code::DELETE_ROWS_V1 => (Delete, Version::V1, Plain),
+        code::WRITE_ROWS => (Write, Version::V2, Plain),
+        code::UPDATE_ROWS => (Update, Version::V2, Plain),
+        code::DELETE_ROWS => (Delete, Version::V2, Plain),
+        code::MARIA_WRITE_ROWS_COMPRESSED_V1 => (Write, Version::V1, Compressed),
+        code::MARIA_UPDATE_ROWS_COMPRESSED_V1 => (Update, Version::V1, Compressed),
+        code::MARIA_DELETE_ROWS_COMPRESSED_V1 => (Delete, Version::V1, Compressed),
+        code::MARIA_WRITE_ROWS_COMPRESSED => (Write, Version::V2, Compressed),
+        code::MARIA_UPDATE_ROWS_COMPRESSED => (Update, Version::V2, Compressed),
+        code::MARIA_DELETE_ROWS_COMPRESSED => (Delete, Version::V2, Compressed),
         _ => return None,
     })
 }
@@ -88,6 +102,15 @@ fn count_ones(bitmap: &[u8], columns: usize) -> usize {
         count += (last & ((1u8 << (columns % 8)) - 1)).count_ones();
     }
     usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// One row's image as it stands in an event, apart from the columns that are present.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowImage<'a> {
+    /// Of the event.
+    pub(crate) present: &'a [u8],
+    /// Null bitmap and values.
+    pub(crate) row: &'a [u8],
 }
 
 /// Takes one row from the front of a rows event's data: its null bitmap and values.
@@ -145,6 +168,16 @@ impl<'a> Values<'a> {
         Ok(Self { columns: schema.columns.iter().enumerate(), present, nulls, at: 0, input })
     }
 
+    /// Over a row as it stands in an event.
+    pub(crate) fn of_row(
+        schema: &'a TableSchema,
+        RowImage { present, row }: RowImage<'a>,
+    ) -> Result<Self, DecodeError> {
+        let mut input = Bytes::new(row, "row");
+        let nulls = input.take(count_ones(present, schema.columns.len()).div_ceil(8))?;
+        Ok(Self { columns: schema.columns.iter().enumerate(), present, nulls, at: 0, input })
+    }
+
     /// The next column.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Cell<'a>>, DecodeError> {
@@ -161,7 +194,7 @@ impl<'a> Values<'a> {
     }
 
     /// The next column's index, and its value with its length prefix (none: NULL).
-    fn next_stored(&mut self) -> Result<Option<Stored<'a>>, DecodeError> {
+    pub(super) fn next_stored(&mut self) -> Result<Option<Stored<'a>>, DecodeError> {
         let rest = self.input.rest();
         let Some((index, _, value)) = self.next()? else { return Ok(None) };
         let taken = rest.len() - self.input.rest().len();
@@ -183,7 +216,7 @@ impl<'a> Values<'a> {
 }
 
 /// Puts a self-contained image together, column by column in table order.
-struct ImageBuilder {
+pub(super) struct ImageBuilder {
     present: Vec<u8>,
     nulls: Vec<u8>,
     values: Vec<u8>,
@@ -191,12 +224,12 @@ struct ImageBuilder {
 }
 
 impl ImageBuilder {
-    fn new(columns: usize) -> Self {
+    pub(super) fn new(columns: usize) -> Self {
         Self { present: vec![0; columns.div_ceil(8)], nulls: Vec::new(), values: Vec::new(), kept: 0 }
     }
 
     /// `stored` is the value as it stands in an image, length prefix included; none is NULL.
-    fn push(&mut self, index: usize, stored: Option<&[u8]>) {
+    pub(super) fn push(&mut self, index: usize, stored: Option<&[u8]>) {
         if let Some(byte) = self.present.get_mut(index / 8) {
             *byte |= 1 << (index % 8);
         }
@@ -211,7 +244,7 @@ impl ImageBuilder {
         self.kept += 1;
     }
 
-    fn finish(&self, out: &mut Vec<u8>) {
+    pub(super) fn finish(&self, out: &mut Vec<u8>) {
         out.clear();
         out.extend_from_slice(&self.present);
         out.extend_from_slice(&self.nulls);
@@ -219,22 +252,66 @@ impl ImageBuilder {
     }
 }
 
-/// Copies an image without some columns, as if the server had never sent them.
+/// Copies an image without some columns, as one of a table that does not have them.
 pub(crate) fn strip(
     schema: &TableSchema,
     excluded: &[bool],
     image: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
-    let mut builder = ImageBuilder::new(schema.columns.len());
+    let cells = Values::new(schema, image)?;
+    select(cells, excluded, |_| true, out)
+}
+
+/// The image of a row that is left out for its size: of the table without the excluded columns, the key's columns
+/// present only, and behind the values the bytes that the row had.
+pub(crate) fn leave_out(
+    schema: &TableSchema,
+    excluded: &[bool],
+    row: RowImage<'_>,
+    bytes: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), DecodeError> {
+    let cells = Values::of_row(schema, row)?;
+    select(cells, excluded, |index| schema.key.contains(&index), out)?;
+    out.extend_from_slice(&u64::try_from(bytes).unwrap_or(u64::MAX).to_le_bytes());
+    Ok(())
+}
+
+/// The bytes that a row had which was left out for its size; none for others.
+pub(crate) fn left_out(schema: &TableSchema, image: &[u8]) -> Result<Option<u64>, DecodeError> {
     let mut cells = Values::new(schema, image)?;
+    while cells.next()?.is_some() {}
+    Ok(cells.input.rest().first_chunk().map(|bytes| u64::from_le_bytes(*bytes)))
+}
+
+/// An image of a table without the excluded columns, of these only those that `keep` wants.
+fn select(
+    mut cells: Values<'_>,
+    excluded: &[bool],
+    keep: impl Fn(usize) -> bool,
+    out: &mut Vec<u8>,
+) -> Result<(), DecodeError> {
+    let is_excluded = |index: usize| excluded.get(index) == Some(&true);
+    let columns = cells.columns.len();
+    let left = columns - (0..columns).filter(|index| is_excluded(*index)).count();
+    let mut builder = ImageBuilder::new(left);
+    let (mut next, mut number) = (0, 0);
     while let Some((index, stored)) = cells.next_stored()? {
-        if excluded.get(index) != Some(&true) {
-            builder.push(index, stored);
+        // Columns are numbered as the reduced table has them.
+        number += (next..index).filter(|index| !is_excluded(*index)).count();
+        next = index;
+        if !is_excluded(index) && keep(index) {
+            builder.push(number, stored);
         }
     }
     builder.finish(out);
     Ok(())
+}
+
+/// The columns that an image lacks.
+pub(crate) fn absent<'a>(schema: &'a TableSchema, image: &'a [u8]) -> impl Iterator<Item = &'a Column> {
+    schema.columns.iter().enumerate().filter(|(index, _)| !bit(image, *index)).map(|(_, column)| column)
 }
 
 /// Whether an image has all columns.
@@ -304,10 +381,24 @@ mod tests {
         let image = [0b11, 0, 7, 0, 0, 0, 2, 0, b'a', b'b'];
         let mut out = Vec::new();
         strip(&schema, &[false, true], &image, &mut out).unwrap();
-        assert_eq!(out, [0b01, 0, 7, 0, 0, 0]);
+        assert_eq!(out, [0b1, 0, 7, 0, 0, 0]);
         let image = [0b11, 0b10, 7, 0, 0, 0];
         strip(&schema, &[true, false], &image, &mut out).unwrap();
-        assert_eq!(out, [0b10, 0b1]);
+        assert_eq!(out, [0b1, 0b1]);
+    }
+
+    #[test]
+    fn a_row_that_is_left_out_keeps_its_key_and_says_its_size() {
+        let schema = schema(3);
+        // c0 = 7, c1 = "ab", c2 absent; without c1 the table has two columns.
+        let row = RowImage { present: &[0b011], row: &[0, 7, 0, 0, 0, 2, 0, b'a', b'b'] };
+        let mut out = Vec::new();
+        leave_out(&schema, &[false, true, false], row, 1000, &mut out).unwrap();
+        assert_eq!(out, [0b1, 0, 7, 0, 0, 0, 0xe8, 3, 0, 0, 0, 0, 0, 0]);
+        let reduced = self::schema(2);
+        assert_eq!(left_out(&reduced, &out).unwrap(), Some(1000));
+        assert_eq!(left_out(&reduced, &out[..6]).unwrap(), None);
+        assert_eq!(absent(&reduced, &out).map(|column| column.name.as_str()).collect::<Vec<_>>(), ["c1"]);
     }
 
     #[test]
@@ -334,6 +425,9 @@ mod tests {
                 }
             }
             drop(strip(&schema, &vec![true; count / 2], &bytes, &mut Vec::new()));
+            drop(left_out(&schema, &bytes));
+            let (present, row) = bytes.split_at(bytes.len().min(count.div_ceil(8)));
+            drop(leave_out(&schema, &vec![true; count / 2], RowImage { present, row }, 1, &mut Vec::new()));
             drop(merge(&schema, &bytes, &bytes, &mut Vec::new()));
         }
     }

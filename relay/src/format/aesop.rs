@@ -31,6 +31,7 @@ pub(super) fn value(row: &RowContext<'_>, out: &mut Vec<u8>) -> Result<(), Decod
         common::image(schema, change.before, out, plain)?;
         out.extend_from_slice(b",\"after\":");
         common::image(schema, change.after, out, plain)?;
+        common::flags(row, &common::FLAGS, out)?;
     }
     tail(row, out);
     Ok(())

@@ -43,6 +43,8 @@ pub(super) fn message(row: &RowContext<'_>, out: &mut Vec<u8>) -> Result<(), Dec
         let written = fields(row, "new_", change.after, false, out)?;
         fields(row, "old_", change.before, written, out)?;
         out.push(b'}');
+        let names = common::Flags { absent: "ABSENT", oversize: "OVERSIZE_BYTES" };
+        common::flags(row, &names, out)?;
     }
     out.push(b'}');
     Ok(())

@@ -1,7 +1,7 @@
 //! What the shapes share: images and keys as objects, and names of transactions.
 
 use super::RowContext;
-use crate::decode::rows::Values;
+use crate::decode::rows::{self, Values};
 use crate::decode::{DecodeError, text, write_uint};
 use crate::event::{Op, Statement};
 use crate::schema::{Column, TableSchema};
@@ -84,6 +84,60 @@ pub(super) fn key_members(
         out.extend_from_slice(b"null");
         Ok(())
     })
+}
+
+/// Appends `,"absent":{"before":[…],"after":[…]}` where an image lacks columns, and `,"oversize_bytes":…` where it does
+/// for its size; nothing for whole rows.
+#[inline]
+pub(super) fn flags(row: &RowContext<'_>, names: &Flags, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    let (change, columns) = (&row.change, row.change.schema.columns.len());
+    let whole = |image: &[u8]| image.is_empty() || rows::is_whole(image, columns);
+    if is_statement(change.op) || whole(change.before) && whole(change.after) {
+        return Ok(());
+    }
+    partial_flags(row, names, out)
+}
+
+/// The names of what `flags` writes.
+pub(super) struct Flags {
+    pub(super) absent: &'static str,
+    pub(super) oversize: &'static str,
+}
+
+/// Those of all formats but `aesop-v1`.
+pub(super) const FLAGS: Flags = Flags { absent: "absent", oversize: "oversize_bytes" };
+
+#[cold]
+fn partial_flags(row: &RowContext<'_>, names: &Flags, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    let (change, schema) = (&row.change, row.change.schema.as_ref());
+    member(names.absent, out);
+    out.push(b'{');
+    let mut written = false;
+    for (name, image) in [("before", change.before), ("after", change.after)] {
+        if image.is_empty() || rows::is_whole(image, schema.columns.len()) {
+            continue;
+        }
+        if written {
+            out.push(b',');
+        }
+        written = true;
+        text::write_str(name, out);
+        out.extend_from_slice(b":[");
+        for (i, column) in rows::absent(schema, image).enumerate() {
+            if i > 0 {
+                out.push(b',');
+            }
+            text::write_str(&column.name, out);
+        }
+        out.push(b']');
+    }
+    out.push(b'}');
+    let image = if change.after.is_empty() { change.before } else { change.after };
+    if let Some(bytes) = rows::left_out(schema, image)? {
+        member(names.oversize, out);
+        write_uint(bytes, out);
+    }
+    Ok(())
 }
 
 /// Whether a message stands for a statement and not for a row.

@@ -33,6 +33,7 @@ pub(super) fn message(row: &RowContext<'_>, out: &mut Vec<u8>) -> Result<(), Dec
     });
     out.push(b'"');
     times(row, out);
+    common::flags(row, &common::FLAGS, out)?;
     out.push(b'}');
     Ok(())
 }

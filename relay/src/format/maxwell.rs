@@ -56,6 +56,7 @@ pub(super) fn message(row: &RowContext<'_>, out: &mut Vec<u8>) -> Result<(), Dec
             member("old", out);
             old(row, out)?;
         }
+        common::flags(row, &common::FLAGS, out)?;
     }
     out.push(b'}');
     Ok(())

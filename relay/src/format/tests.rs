@@ -136,6 +136,29 @@ fn an_update_in_each_shape() {
 }
 
 #[test]
+fn what_an_image_lacks_is_named_in_each_shape() {
+    // The key alone (columns 0 and 13), of a row that had 4000 bytes; and the key with one column more.
+    let key = |nulls: &[u8], present: [u8; 2], more: &[u8]| {
+        [&present[..], nulls, &7u32.to_le_bytes(), more, b"\x03a\"b"].concat()
+    };
+    let left_out = [key(&[0], [1, 0x20], &[]), 4000u64.to_le_bytes().to_vec()].concat();
+    let partial = key(&[0], [1, 0x21], &[1, 2]);
+    for format in ALL {
+        let insert = written(format, Op::Insert, &[], &left_out).unwrap();
+        assert!(insert.contains(r#":{"after":["amount","created""#), "{insert}");
+        let (absent, oversize) = match format {
+            Format::AesopV1 => ("\"ABSENT\":", "\"OVERSIZE_BYTES\":4000}"),
+            Format::Aesop | Format::Debezium | Format::Maxwell => ("\"absent\":", "\"oversize_bytes\":4000"),
+        };
+        assert!(insert.contains(absent) && insert.contains(oversize), "{insert}");
+        let update = written(format, Op::Update, &image(moment(2026, 11, 22), None), &partial).unwrap();
+        assert!(update.contains(r#":{"after":["amount","created""#) && !update.contains("4000"), "{update}");
+        let whole = written(format, Op::Delete, &image(moment(2026, 11, 22), None), &[]).unwrap();
+        assert!(!whole.contains(absent), "{whole}");
+    }
+}
+
+#[test]
 fn deletes_and_snapshots() {
     let row = image(moment(2026, 11, 22), None);
     check(

@@ -1,7 +1,7 @@
 //! Questions to a server over SQL: who it is, which binlogs it has, where its end is.
 
 use super::connection::{Connection, Password};
-use super::{Error, Flavor, ServerIdentity, preflight};
+use super::{Error, Examined, Flavor, ServerIdentity, preflight};
 use crate::config;
 
 /// One line of `SHOW BINARY LOGS`.
@@ -47,11 +47,12 @@ pub async fn identify(mysql: &config::Mysql) -> Result<ServerIdentity, Error> {
     preflight::identity(&mut connection).await
 }
 
-/// Connects and runs the whole preflight: an error lists each finding with what mends it.
-pub async fn check(mysql: &config::Mysql) -> Result<ServerIdentity, Error> {
+/// Connects and runs the whole preflight: an error lists each finding with what mends it. `relays` are the server ids
+/// that relays read the server with, which no other replica may have.
+pub async fn check(mysql: &config::Mysql, relays: &[u32]) -> Result<Examined, Error> {
     let mut connection = Connection::open(mysql, &Password::load(mysql)?).await?;
-    let (identity, _) = preflight::examine(&mut connection, mysql).await?;
-    Ok(identity)
+    let (examined, _) = preflight::examine(&mut connection, mysql, relays).await?;
+    Ok(examined)
 }
 
 pub(super) async fn list(connection: &mut Connection) -> Result<BinaryLogs, Error> {

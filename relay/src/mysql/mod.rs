@@ -16,5 +16,6 @@ pub use crate::decode::filter;
 pub use crate::decode::stream::{Flavor, LastTransaction};
 pub use connection::Password;
 pub use error::{Definite, Error, Finding};
+pub use preflight::Examined;
 pub use start::{Start, StartError};
 pub use status::{ServerIdentity, State, Status, StatusCell};

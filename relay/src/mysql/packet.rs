@@ -1,6 +1,7 @@
 //! The packets of the client/server protocol that a reader of binlogs needs; pure.
 
 use crate::decode::Bytes;
+use crate::gtid::GtidSet;
 use mysql_common::scramble::{scramble_native, scramble_sha256};
 use std::fmt;
 
@@ -207,10 +208,16 @@ pub(super) fn register(server_id: u32) -> Vec<u8> {
     const COM_REGISTER_SLAVE: u8 = 0x15;
     let mut out = vec![COM_REGISTER_SLAVE];
     out.extend_from_slice(&server_id.to_le_bytes());
-    // Host, user and password of the replica, port, rank, source's id: all left to the server.
-    out.extend_from_slice(&[0; 13]);
+    // The host that the server lists this replica with.
+    out.extend(u8::try_from(REPORTED_HOST.len()));
+    out.extend_from_slice(REPORTED_HOST.as_bytes());
+    // User and password of the replica, port, rank, source's id: all left to the server.
+    out.extend_from_slice(&[0; 12]);
     out
 }
+
+/// What stands for a host where a server lists its replicas.
+pub(super) const REPORTED_HOST: &str = "aesop-relay";
 
 /// `COM_BINLOG_DUMP` from an offset, which has 32 bits.
 pub(super) fn dump(server_id: u32, file: &str, offset: u32) -> Vec<u8> {
@@ -237,32 +244,29 @@ pub(super) fn dump_gtid(server_id: u32, set: &[u8]) -> Vec<u8> {
     out
 }
 
-/// MySQL's GTID set (`uuid:1-5:7,uuid:3`) in the form of the dump command; none when it is no such set.
-pub(super) fn gtid_set(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
-    out.extend_from_slice(&u64::try_from(parts.len()).ok()?.to_le_bytes());
-    for part in parts {
-        let mut fields = part.split(':');
-        let uuid = uuid::Uuid::parse_str(fields.next()?).ok()?;
-        let intervals = fields
-            .map(|field| {
-                let (first, last) = field.split_once('-').unwrap_or((field, field));
-                let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-                (first >= 1 && first <= last).then_some((first, last))
-            })
-            .collect::<Option<Vec<_>>>()?;
-        if intervals.is_empty() {
-            return None;
-        }
+/// MySQL's GTID set in the form of the dump command. A set with tags (MySQL 8.3) says so in the first and the last byte
+/// of the count, and has a tag behind each UUID.
+pub(super) fn gtid_set(set: &GtidSet) -> Vec<u8> {
+    const TAGGED: u64 = 1;
+    let parts = || set.parts();
+    let count = u64::try_from(parts().count()).unwrap_or(0);
+    let tagged = parts().any(|(_, tag, _)| !tag.is_empty());
+    let head = if tagged { TAGGED << 56 | count << 8 | TAGGED } else { count };
+    let mut out = head.to_le_bytes().to_vec();
+    for (uuid, tag, intervals) in parts() {
         out.extend_from_slice(uuid.as_bytes());
-        out.extend_from_slice(&u64::try_from(intervals.len()).ok()?.to_le_bytes());
+        if tagged {
+            // At most 32 bytes: one byte, which has the length in its upper seven bits.
+            out.extend(u8::try_from(tag.len() << 1));
+            out.extend_from_slice(tag.as_bytes());
+        }
+        out.extend_from_slice(&u64::try_from(intervals.len()).unwrap_or(0).to_le_bytes());
         for (first, last) in intervals {
             out.extend_from_slice(&first.to_le_bytes());
             out.extend_from_slice(&(last + 1).to_le_bytes());
         }
     }
-    Some(out)
+    out
 }
 
 #[cfg(test)]
@@ -272,14 +276,16 @@ mod tests {
 
     #[test]
     fn gtid_sets() {
-        let set = gtid_set("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:7").unwrap();
+        let encode = |text: &str| gtid_set(&text.parse().unwrap());
+        let set = encode("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:7");
         assert_eq!(set.len(), 8 + 16 + 8 + 2 * 16);
         assert_eq!(set[..8], 1u64.to_le_bytes());
         assert_eq!(set[32..48], [&1u64.to_le_bytes()[..], &6u64.to_le_bytes()[..]].concat());
-        assert_eq!(gtid_set("0-1-42"), None);
-        assert_eq!(gtid_set("3e11fa47-71ca-11e1-9e33-c80aa9429562:tag:1"), None);
-        assert_eq!(gtid_set("3e11fa47-71ca-11e1-9e33-c80aa9429562"), None);
-        assert_eq!(gtid_set(""), Some(vec![0; 8]));
+        assert_eq!(encode(""), vec![0; 8]);
+        let set = encode("3e11fa47-71ca-11e1-9e33-c80aa9429562:1:tag:7");
+        assert_eq!(set[..8], [1, 2, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(set.len(), 8 + (16 + 1 + 8 + 16) + (16 + 4 + 8 + 16));
+        assert_eq!(set[65..69], *b"\x06tag");
     }
 
     #[test]

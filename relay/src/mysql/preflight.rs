@@ -2,7 +2,7 @@
 
 use super::admin::{self, BinaryLogs};
 use super::connection::{Connection, address};
-use super::{Definite, Error, Finding, Flavor, ServerIdentity};
+use super::{Definite, Error, Finding, Flavor, ServerIdentity, packet};
 use crate::config::Mysql;
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,7 +12,20 @@ pub(super) type Variables = HashMap<String, String>;
 
 const NAMES: &str = "'version','server_id','server_uuid','log_bin','log_bin_basename','binlog_format',\
                      'binlog_row_image','binlog_row_metadata','binlog_row_value_options','gtid_mode',\
-                     'gtid_executed','gtid_binlog_pos'";
+                     'gtid_executed','gtid_binlog_pos','binlog_expire_logs_seconds','expire_logs_days'";
+/// A binlog that is gone sooner may be gone before somebody has mended what stopped a relay.
+const KEEP_SECS: f64 = 86_400.0;
+/// A clock further off than this is not kept by anybody.
+const CLOCK_OFFSET_US: u64 = 2_000_000;
+
+/// What a preflight found besides what forbids reading.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Examined {
+    /// Who answers.
+    pub server: ServerIdentity,
+    /// What will hurt one day, each with what mends it.
+    pub warnings: Vec<Finding>,
+}
 
 async fn variables(connection: &mut Connection) -> Result<Variables, Error> {
     let sql = format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({NAMES})");
@@ -94,8 +107,17 @@ pub(super) fn findings(variables: &Variables, our_server_id: u32) -> Vec<Finding
             "upgrade it to MySQL 8.0.1 or MariaDB 10.5",
         ),
     }
-    if show("binlog_row_value_options").to_ascii_uppercase().contains("PARTIAL_JSON") {
-        add("binlog_row_value_options is PARTIAL_JSON".into(), "SET GLOBAL binlog_row_value_options = ''");
+    if show("binlog_row_value_options").to_ascii_uppercase().contains("PARTIAL_JSON")
+        && !is("binlog_row_image", "FULL")
+    {
+        add(
+            format!(
+                "binlog_row_value_options is PARTIAL_JSON and binlog_row_image is {}: steps from JSON documents \
+                 that are not logged",
+                show("binlog_row_image")
+            ),
+            "SET GLOBAL binlog_row_image = 'FULL', or SET GLOBAL binlog_row_value_options = ''",
+        );
     }
     if show("server_id").parse() == Ok(our_server_id) {
         add(
@@ -106,38 +128,121 @@ pub(super) fn findings(variables: &Variables, our_server_id: u32) -> Vec<Finding
     findings
 }
 
-/// Asks everything; an error when something must be mended first.
+/// What the variables say will hurt one day.
+fn warnings(variables: &Variables, identity: &ServerIdentity) -> Vec<Finding> {
+    let mut warnings = Vec::new();
+    let mut add =
+        |problem: String, remedy: &str| warnings.push(Finding { problem, remedy: remedy.to_owned() });
+    if let Some(mode) = variables.get("gtid_mode").filter(|mode| !mode.eq_ignore_ascii_case("ON")) {
+        add(
+            format!("gtid_mode is {mode}: no other server can take over from it"),
+            "SET PERSIST enforce_gtid_consistency = ON; SET PERSIST gtid_mode = OFF_PERMISSIVE; SET PERSIST gtid_mode = \
+             ON_PERMISSIVE; SET PERSIST gtid_mode = ON",
+        );
+    }
+    let number = |name: &str| variables.get(name).and_then(|value| value.parse::<f64>().ok()).unwrap_or(0.0);
+    let days = number("expire_logs_days");
+    // 0 is never.
+    let seconds = Some(number("binlog_expire_logs_seconds")).filter(|seconds| *seconds > 0.0);
+    let kept = seconds.unwrap_or(days * 86_400.0);
+    if kept > 0.0 && kept < KEEP_SECS {
+        let verb = if identity.flavor == Flavor::MariaDb { "SET GLOBAL" } else { "SET PERSIST" };
+        add(
+            format!(
+                "it keeps binlogs for {kept} s only: a relay that stands still for longer has lost its place"
+            ),
+            &format!("{verb} binlog_expire_logs_seconds = 604800"),
+        );
+    }
+    if let Some(image) = variables.get("binlog_row_image").filter(|v| !v.eq_ignore_ascii_case("FULL")) {
+        add(
+            format!("binlog_row_image is {image}: columns missing from an image are left out of messages"),
+            "SET GLOBAL binlog_row_image = 'FULL'",
+        );
+    }
+    let offset = identity.clock_offset_us;
+    if offset.unsigned_abs() > CLOCK_OFFSET_US {
+        let (seconds, way) =
+            (offset.unsigned_abs() / 1_000_000, if offset > 0 { "ahead of" } else { "behind" });
+        add(
+            format!(
+                "its clock is {seconds} s {way} this host's: commit times and lag figures are off by as much"
+            ),
+            "on both hosts: timedatectl set-ntp true",
+        );
+    }
+    warnings
+}
+
+/// The statements that give a user its rights.
+fn grant(user: &str, flavor: Flavor) -> String {
+    let user = user.replace('\'', "''");
+    let rights = match flavor {
+        Flavor::MariaDb => "REPLICATION SLAVE, BINLOG MONITOR",
+        Flavor::MySql => "REPLICATION SLAVE, REPLICATION CLIENT",
+    };
+    format!("GRANT {rights} ON *.* TO '{user}'@'%'")
+}
+
+/// Another replica of the server that uses one of our numbers.
+async fn clashes(
+    connection: &mut Connection,
+    flavor: Flavor,
+    ours: &[u32],
+) -> Result<Option<Finding>, Error> {
+    // MySQL 8.0.22 renamed the statement, 8.4 removed the old name. MariaDB's wants a right that we do not ask for.
+    let statements: &[&str] = match flavor {
+        Flavor::MySql => &["SHOW REPLICAS", "SHOW SLAVE HOSTS"],
+        Flavor::MariaDb => &["SHOW REPLICA HOSTS"],
+    };
+    for statement in statements {
+        let Ok(rows) = connection.try_query(statement).await? else { continue };
+        for row in rows {
+            let mut fields = row.into_iter().map(Option::unwrap_or_default);
+            let (id, host) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
+            if host != packet::REPORTED_HOST && id.parse().is_ok_and(|id| ours.contains(&id)) {
+                return Ok(Some(Finding {
+                    problem: format!("its replica at {host:?} has server_id {id}, which is this relay's"),
+                    remedy: "on that replica: SET PERSIST server_id = another number, then STOP REPLICA; START REPLICA"
+                        .to_owned(),
+                }));
+            }
+        }
+        break;
+    }
+    Ok(None)
+}
+
+/// Asks everything; an error when something must be mended first. `ours` are the server ids to look for among the
+/// server's replicas.
 pub(super) async fn examine(
     connection: &mut Connection,
     config: &Mysql,
-) -> Result<(ServerIdentity, BinaryLogs), Error> {
+    ours: &[u32],
+) -> Result<(Examined, BinaryLogs), Error> {
     let variables = variables(connection).await?;
-    let identity = identity_from(connection, &variables).await?;
+    let server = identity_from(connection, &variables).await?;
     let mut findings = findings(&variables, config.server_id);
+    let mut warnings = warnings(&variables, &server);
     let mut logs = BinaryLogs::default();
     if findings.is_empty() {
+        let mut missing = |what: &str| {
+            let problem = format!("user {} may not {what}", config.user);
+            findings.push(Finding { problem, remedy: grant(&config.user, server.flavor) });
+        };
         match admin::list(connection).await {
             Ok(found) => logs = found,
-            Err(Error::Definite(Definite::Access { .. })) => {
-                let user = &config.user;
-                let grant = if identity.flavor == Flavor::MariaDb {
-                    format!("GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO '{user}'@'%'")
-                } else {
-                    format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO '{user}'@'%'")
-                };
-                findings.push(Finding {
-                    problem: format!("user {user} may not list the binlogs"),
-                    remedy: grant,
-                });
-            }
+            Err(Error::Definite(Definite::Access { .. })) => missing("list the binlogs"),
             Err(other) => return Err(other),
         }
-    }
-    if let Some(image) = variables.get("binlog_row_image").filter(|v| !v.eq_ignore_ascii_case("FULL")) {
-        tracing::warn!(%image, "binlog_row_image is not FULL: columns missing from an image are left out of messages");
+        warnings.extend(clashes(connection, server.flavor, ours).await?);
+        match connection.command_ok(&packet::register(config.server_id)).await {
+            Err(Error::Definite(Definite::Access { .. })) => missing("replicate"),
+            done => done?,
+        }
     }
     if findings.is_empty() {
-        Ok((identity, logs))
+        Ok((Examined { server, warnings }, logs))
     } else {
         Err(Definite::Preflight { address: address(config), findings }.into())
     }
@@ -159,13 +264,42 @@ mod tests {
             ("binlog_format", "MIXED"),
             ("binlog_row_metadata", "MINIMAL"),
             ("binlog_row_value_options", "PARTIAL_JSON"),
+            ("binlog_row_image", "MINIMAL"),
             ("server_id", "7"),
         ]);
         let error = Definite::Preflight { address: "db:3306".into(), findings: findings(&bad, 7) };
         expect![[r"
-            db:3306 is not ready to be read: it writes no binlog (log_bin is OFF): set log_bin = mysql-bin under [mysqld] in my.cnf and restart it; binlog_format is MIXED, not ROW: SET GLOBAL binlog_format = 'ROW'; binlog_row_metadata is MINIMAL, not FULL: SET GLOBAL binlog_row_metadata = 'FULL'; binlog_row_value_options is PARTIAL_JSON: SET GLOBAL binlog_row_value_options = ''; its server_id is 7, the one this relay uses: give the relay another server_id
+            db:3306 is not ready to be read: it writes no binlog (log_bin is OFF): set log_bin = mysql-bin under [mysqld] in my.cnf and restart it; binlog_format is MIXED, not ROW: SET GLOBAL binlog_format = 'ROW'; binlog_row_metadata is MINIMAL, not FULL: SET GLOBAL binlog_row_metadata = 'FULL'; binlog_row_value_options is PARTIAL_JSON and binlog_row_image is MINIMAL: steps from JSON documents that are not logged: SET GLOBAL binlog_row_image = 'FULL', or SET GLOBAL binlog_row_value_options = ''; its server_id is 7, the one this relay uses: give the relay another server_id
         "]]
         .assert_eq(&format!("{error}\n"));
+    }
+
+    #[test]
+    fn what_will_hurt_one_day_is_told_too() {
+        let bad = variables(&[
+            ("gtid_mode", "OFF"),
+            ("binlog_expire_logs_seconds", "3600"),
+            ("binlog_row_image", "MINIMAL"),
+        ]);
+        let server = ServerIdentity { clock_offset_us: -5_000_000, ..ServerIdentity::default() };
+        let told: Vec<String> =
+            warnings(&bad, &server).iter().map(|f| format!("{}: {}", f.problem, f.remedy)).collect();
+        expect![[r"
+            gtid_mode is OFF: no other server can take over from it: SET PERSIST enforce_gtid_consistency = ON; SET PERSIST gtid_mode = OFF_PERMISSIVE; SET PERSIST gtid_mode = ON_PERMISSIVE; SET PERSIST gtid_mode = ON
+            it keeps binlogs for 3600 s only: a relay that stands still for longer has lost its place: SET PERSIST binlog_expire_logs_seconds = 604800
+            binlog_row_image is MINIMAL: columns missing from an image are left out of messages: SET GLOBAL binlog_row_image = 'FULL'
+            its clock is 5 s behind this host's: commit times and lag figures are off by as much: on both hosts: timedatectl set-ntp true
+        "]]
+        .assert_eq(&format!("{}\n", told.join("\n")));
+        let good = variables(&[
+            ("gtid_mode", "ON"),
+            ("expire_logs_days", "0.5"),
+            ("binlog_expire_logs_seconds", "2592000"),
+        ]);
+        assert_eq!(warnings(&good, &ServerIdentity::default()), []);
+        // MariaDB keeps them for ever by itself.
+        let forever = variables(&[("expire_logs_days", "0"), ("binlog_expire_logs_seconds", "0")]);
+        assert_eq!(warnings(&forever, &ServerIdentity::default()), []);
     }
 
     #[test]

@@ -4,7 +4,10 @@ use super::admin::BinaryLogs;
 use super::branches::Folder;
 use super::connection::{Connection, Password, address};
 use super::preflight::now_us;
-use super::{Definite, Error, Flavor, ServerIdentity, Start, State, StatusCell, admin, packet, preflight};
+use super::{
+    Definite, Error, Examined, Finding, Flavor, ServerIdentity, Start, State, StatusCell, admin, packet,
+    preflight,
+};
 use crate::config;
 use crate::decode::filter::{ColumnFilter, TableFilter};
 use crate::decode::stream::{Assembler, Counts, Progress, StreamError, file_number};
@@ -82,6 +85,7 @@ pub async fn run<S: TransactionSink>(
         assembler: None,
         backoff: BACKOFF_MIN,
         reported: Counts::default(),
+        warned: Vec::new(),
         expected_server: job.expected_server.clone(),
         executed: job.executed.as_ref().and_then(|known| Some((known.position, known.gtids.parse().ok()?))),
     };
@@ -104,6 +108,8 @@ struct Reader<'a> {
     assembler: Option<Assembler>,
     backoff: Duration,
     reported: Counts,
+    /// By the last preflight.
+    warned: Vec<Finding>,
     expected_server: Option<String>,
     /// All GTIDs before a point that is at or before the start.
     executed: Option<(Position, GtidSet)>,
@@ -200,7 +206,9 @@ impl Reader<'_> {
             None => Password::load(config)?,
         };
         let mut connection = Connection::open(config, &password).await?;
-        let (server, logs) = preflight::examine(&mut connection, config).await?;
+        let (Examined { server, warnings }, logs) =
+            preflight::examine(&mut connection, config, &[config.server_id]).await?;
+        self.warn(warnings);
         self.check_server(&server)?;
         self.find_executed(&mut connection, &server, &logs).await?;
         let dump = self.plan(&server, &logs)?;
@@ -216,6 +224,14 @@ impl Reader<'_> {
             Position::new(self.job.epoch, file_number(&logs.current_file).unwrap_or(0), logs.current_offset);
         self.assembler = Some(dump.assembler);
         self.stream(&mut connection, &dump.wanted, end, sink).await
+    }
+
+    /// Says what a preflight warns of, once.
+    fn warn(&mut self, warnings: Vec<Finding>) {
+        for Finding { problem, remedy } in warnings.iter().filter(|finding| !self.warned.contains(finding)) {
+            tracing::warn!(source = %self.job.name, %remedy, "{problem}");
+        }
+        self.warned = warnings;
     }
 
     fn check_server(&mut self, server: &ServerIdentity) -> Result<(), Definite> {
@@ -289,6 +305,7 @@ impl Reader<'_> {
             server.flavor,
             job.epoch,
         )
+        .bounding_rows(job.config.max_row_bytes, job.config.oversize)
         .keeping_branches(Box::new(Folder::new(job.branches.clone())));
         let server_id = job.config.mysql.server_id;
         if self.start == Start::Latest {
@@ -337,16 +354,11 @@ impl Reader<'_> {
                 Ok(Dump { command, wanted: set.clone(), assembler })
             }
             Start::Gtid(set) => {
-                let encoded = packet::gtid_set(set).ok_or_else(|| {
-                    Definite::Config(format!(
-                        "{set} is no GTID set of MySQL (tagged ones are not supported yet)"
-                    ))
-                })?;
-                let command = packet::dump_gtid(server_id, &encoded);
-                let assembler = match set.parse() {
-                    Ok(set) => assembler.knowing(set),
-                    Err(_) => assembler,
-                };
+                let known: GtidSet = set
+                    .parse()
+                    .map_err(|error: crate::gtid::GtidError| Definite::Config(error.to_string()))?;
+                let command = packet::dump_gtid(server_id, &packet::gtid_set(&known));
+                let assembler = assembler.knowing(known);
                 Ok(Dump { command, wanted: set.clone(), assembler })
             }
         }
@@ -390,7 +402,7 @@ impl Reader<'_> {
         for statement in statements {
             connection.query(&statement).await?;
         }
-        connection.command_ok(&packet::register(self.job.config.mysql.server_id)).await
+        Ok(())
     }
 
     async fn stream<S: TransactionSink>(
@@ -490,10 +502,17 @@ impl Reader<'_> {
 
     fn report(&self, assembler: &Assembler) {
         let counts = assembler.counts();
+        if counts.oversize > self.reported.oversize {
+            let rows = counts.oversize - self.reported.oversize;
+            let table = assembler.oversize_table().unwrap_or_default();
+            let limit = self.job.config.max_row_bytes;
+            tracing::warn!(source = %self.job.name, rows, table, limit, "rows over max_row_bytes: their keys alone are passed on");
+        }
         let (boundary, commit_time_us) = assembler.boundary();
         self.status.update(|s| {
             s.transactions_total += counts.transactions.saturating_sub(self.reported.transactions);
             s.rows_total += counts.rows.saturating_sub(self.reported.rows);
+            s.oversize_rows_total += counts.oversize.saturating_sub(self.reported.oversize);
             s.inserts_total += counts.inserts.saturating_sub(self.reported.inserts);
             s.updates_total += counts.updates.saturating_sub(self.reported.updates);
             s.deletes_total += counts.deletes.saturating_sub(self.reported.deletes);

@@ -62,6 +62,8 @@ pub struct Status {
     pub transactions_total: u64,
     /// Rows handed on, statements included.
     pub rows_total: u64,
+    /// Of these, rows over `max_row_bytes`, of which the key alone was handed on.
+    pub oversize_rows_total: u64,
     /// Of these, rows that came.
     pub inserts_total: u64,
     /// Rows that changed.

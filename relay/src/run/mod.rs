@@ -12,7 +12,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use crate::config::RelayConfig;
+use crate::config::{MAX_ROW_BYTES_RANGE, RelayConfig};
 use crate::log::{Log, LogError, Options};
 use crate::serve::{self, Hub, ListenError, Served};
 use crate::telemetry::{self, Health, HttpError, Registry};
@@ -86,6 +86,10 @@ pub fn load(path: &Path) -> Result<RelayConfig, RunError> {
     for (name, source) in &config.sources {
         let start: Result<crate::mysql::Start, _> = source.start.parse();
         start.map_err(|error| value(format!("sources.{name}.start"), error.to_string()))?;
+        if !MAX_ROW_BYTES_RANGE.contains(&source.max_row_bytes) {
+            let reason = "give 65536 (64 KiB) to 268435456 (256 MiB)".to_owned();
+            return Err(value(format!("sources.{name}.max_row_bytes"), reason));
+        }
         if name.is_empty() || name.contains(['/', '\0']) || name.starts_with('.') {
             return Err(value(
                 format!("sources.{name}"),

@@ -45,6 +45,15 @@ impl TableSchema {
         Self { id, database, table, columns, key, members }
     }
 
+    /// The table without these columns, none of which is in its key.
+    pub(crate) fn without(&self, excluded: &[bool]) -> Self {
+        let is_kept = |index: &usize| excluded.get(*index) != Some(&true);
+        let columns = self.columns.iter().enumerate().filter(|(index, _)| is_kept(index));
+        let columns = columns.map(|(_, column)| column.clone()).collect();
+        let key = self.key.iter().map(|column| (0..*column).filter(is_kept).count()).collect();
+        Self::new(self.database.clone(), self.table.clone(), columns, key)
+    }
+
     /// A column's name as a JSON string, and a colon.
     pub(crate) fn member(&self, column: usize) -> &[u8] {
         self.members.get(column).map_or(b"\"\":", |member| member)

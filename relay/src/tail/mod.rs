@@ -33,6 +33,12 @@ pub struct Args {
     /// Columns to leave out: globs `database.table.column`.
     #[arg(long, value_delimiter = ',')]
     pub exclude_columns: Vec<String>,
+    /// The most bytes of one row, its old and its new image together.
+    #[arg(long, value_name = "BYTES", default_value_t = config::MAX_ROW_BYTES)]
+    pub max_row_bytes: u64,
+    /// What becomes of a row that has more: stop there, or `leave_out` all but its key.
+    #[arg(long, value_enum, default_value_t)]
+    pub oversize: config::Oversize,
     /// Where to begin: earliest, latest, an SCN or a GTID set. Default: the checkpoint if there is one, else latest.
     #[arg(long)]
     pub from: Option<String>,
@@ -76,6 +82,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
             tables: args.tables.clone(),
             exclude_columns: args.exclude_columns.clone(),
             start: "latest".to_owned(),
+            max_row_bytes: args.max_row_bytes,
+            oversize: args.oversize,
         },
         password: target.password,
         epoch: 1,

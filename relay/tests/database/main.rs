@@ -15,6 +15,7 @@ mod fold;
 mod login;
 mod oracle;
 mod random;
+mod rows;
 mod server;
 mod tail;
 mod types;
@@ -34,6 +35,12 @@ const TESTS: &[(&str, Test)] = &[
     ("login::mariadb", |s| s.block_on(login::works_in_every_mode(&s.mariadb))),
     ("xa::mysql", |s| s.block_on(xa::rows_come_with_their_commit(&s.mysql))),
     ("xa::mariadb", |s| s.block_on(xa::rows_come_with_their_commit(&s.mariadb))),
+    ("rows::too_large_mysql", |s| s.block_on(rows::too_large_are_an_error_or_left_out(&s.mysql))),
+    ("rows::too_large_mariadb", |s| s.block_on(rows::too_large_are_an_error_or_left_out(&s.mariadb))),
+    ("rows::json_steps", |s| s.block_on(rows::json_steps_without_documents_are_refused(&s.mysql))),
+    ("rows::tagged_gtids", |s| s.block_on(rows::tagged_gtids_are_a_start(&s.mysql))),
+    ("rows::rights_mysql", |s| s.block_on(rows::missing_rights_are_named(&s.mysql))),
+    ("rows::rights_mariadb", |s| s.block_on(rows::missing_rights_are_named(&s.mariadb))),
     ("oracle::mysql", |s| s.block_on(oracle::run(&s.mysql, "full", false, oracle::seed()))),
     ("oracle::mysql_partial_images", |s| s.block_on(oracle::run(&s.mysql, "part", true, oracle::seed()))),
     ("oracle::mariadb", |s| s.block_on(oracle::run(&s.mariadb, "full", false, oracle::seed()))),

@@ -47,6 +47,8 @@ struct Run<'a> {
     ddl: BTreeMap<String, Ddl>,
     /// For names that are never used twice.
     serial: usize,
+    /// All rows are logged whole.
+    whole_images: bool,
 }
 
 pub(crate) fn statements() -> usize {
@@ -79,6 +81,7 @@ pub(crate) async fn run(server: &Server, database: &str, partial_images: bool, s
         tables: Vec::new(),
         ddl: BTreeMap::new(),
         serial: 0,
+        whole_images: !partial_images,
     };
     // Every type once, in tables as wide as they need.
     for chunk in types.chunks(COLUMNS) {
@@ -264,6 +267,8 @@ impl Run<'_> {
                 let compressed = self.random.below(2);
                 if self.kind == Kind::MySql {
                     self.must(&format!("SET SESSION binlog_transaction_compression = {compressed}")).await;
+                    let steps = if self.whole_images { *self.random.pick(&["", "PARTIAL_JSON"]) } else { "" };
+                    self.must(&format!("SET SESSION binlog_row_value_options = '{steps}'")).await;
                 }
             }
             _ => self.change(at).await,
@@ -363,8 +368,11 @@ impl Run<'_> {
         let mut sets = Vec::new();
         for (name, of) in &table.columns {
             if !table.generated.contains(name) && self.random.one_in(4) {
-                let value =
-                    if self.random.one_in(5) { "NULL".to_owned() } else { of.literal(&mut self.random) };
+                let value = match self.random.below(5) {
+                    0 => "NULL".to_owned(),
+                    1 | 2 if of.ddl == "JSON" => self.step(name),
+                    _ => of.literal(&mut self.random),
+                };
                 sets.push(format!("`{name}` = {value}"));
             }
         }
@@ -372,6 +380,27 @@ impl Run<'_> {
         if !sets.is_empty() {
             self.sql(&format!("UPDATE IGNORE `{}` SET {} WHERE {condition}", table.name, sets.join(",")))
                 .await;
+        }
+    }
+
+    /// A change inside a JSON document, which may be logged as a step.
+    fn step(&mut self, column: &str) -> String {
+        let column = format!("`{column}`");
+        let path = *self.random.pick(&[
+            "$.k0",
+            "$.\"kü1\"",
+            "$[0]",
+            "$[1]",
+            "$.\"klong key 0\"",
+            "$[2].k1",
+            "$.k1[0]",
+        ]);
+        let value = *self.random.pick(&["1", "'text'", "CAST('[1, {\"a\": null}]' AS JSON)", "12.5", "TRUE"]);
+        match self.random.below(4) {
+            0 => format!("JSON_SET({column}, '{path}', {value})"),
+            1 => format!("JSON_REPLACE({column}, '{path}', {value}, '$.k2', {value})"),
+            2 => format!("JSON_REMOVE({column}, '{path}')"),
+            _ => format!("JSON_SET({column}, '{path}', {value}, '$[0]', {value})"),
         }
     }
 

@@ -5,9 +5,9 @@ use crate::inventory::defaults as d;
 use crate::inventory::fault::At;
 use crate::inventory::model::{ConsumerGroup, Mysql, RelayMember, RelayRole, Source};
 use crate::inventory::quantity;
-use crate::inventory::raw::{CleanupPolicy, Delivery, Format, KafkaSink, MysqlTls};
-use crate::inventory::value::Entry;
-use relay::config::{self, Retention, Tls};
+use crate::inventory::raw::{self, CleanupPolicy, Delivery, Format, KafkaSink, MysqlTls};
+use crate::inventory::value::{Bytes, Entry};
+use relay::config::{self, MAX_ROW_BYTES_RANGE, Oversize, Retention, Tls};
 use std::collections::BTreeMap;
 
 /// Smaller than a few segments, and nothing of the past is kept.
@@ -66,10 +66,30 @@ impl Check<'_, '_> {
                     Some(MysqlTls::VerifyIdentity) => Tls::VerifyIdentity,
                 },
             };
-            sources
-                .insert(name.clone(), Source { mysql, tables: given.tables.clone(), exclude_columns, start });
+            let source = Source {
+                mysql,
+                tables: given.tables.clone(),
+                exclude_columns,
+                start,
+                max_row_bytes: self.max_row_bytes(&at.key("max_row_bytes"), given.max_row_bytes),
+                oversize: match given.oversize {
+                    None | Some(raw::Oversize::Stop) => Oversize::Stop,
+                    Some(raw::Oversize::LeaveOut) => Oversize::LeaveOut,
+                },
+            };
+            sources.insert(name.clone(), source);
         }
         sources
+    }
+
+    fn max_row_bytes(&mut self, at: &At, given: Option<Bytes>) -> u64 {
+        let bytes =
+            given.map_or_else(|| quantity::size(d::MAX_ROW_BYTES).unwrap_or_default(), |bytes| bytes.0);
+        if !MAX_ROW_BYTES_RANGE.contains(&bytes) {
+            let help = "as in `64MiB`".to_owned();
+            self.faults.add(at, "a row's bound is 64 KiB to 256 MiB", help);
+        }
+        bytes
     }
 
     /// `database.table`, or `database.table.column`.

@@ -6,6 +6,7 @@ mod rows;
 mod txn;
 mod xa;
 
+use crate::config::Oversize;
 use crate::decode::DecodeError;
 use crate::decode::branch::Branches;
 use crate::decode::event::{self, Format, Header, code};
@@ -80,6 +81,8 @@ pub struct Counts {
     pub transactions: u64,
     /// Rows handed on, statements included.
     pub rows: u64,
+    /// Of these, rows whose key alone was handed on.
+    pub oversize: u64,
     /// Of these, rows that came.
     pub inserts: u64,
     /// Rows that changed.
@@ -91,9 +94,19 @@ pub struct Counts {
 }
 
 struct Table {
+    /// As the server has it.
     schema: Arc<TableSchema>,
+    /// As readers see it: without the excluded columns.
+    seen: Arc<TableSchema>,
     /// By column; none when nothing is left out.
     excluded: Option<Vec<bool>>,
+}
+
+/// The bound of a row's bytes.
+#[derive(Clone, Copy, Debug)]
+struct RowLimit {
+    bytes: usize,
+    oversize: Oversize,
 }
 
 struct Cached {
@@ -126,8 +139,6 @@ struct Branch {
 struct Scratch {
     before: Vec<u8>,
     after: Vec<u8>,
-    stripped: Vec<u8>,
-    stripped_after: Vec<u8>,
     merged: Vec<u8>,
     key: Vec<u8>,
     inflated: Vec<u8>,
@@ -162,6 +173,8 @@ pub struct Assembler {
     cache: HashMap<u64, Cached>,
     branches: Option<Box<dyn Branches>>,
     scratch: Scratch,
+    limit: RowLimit,
+    oversize_table: Option<String>,
     counts: Counts,
     /// All transactions before `boundary`, wanted or not, where that is known.
     executed: Option<GtidSet>,
@@ -206,6 +219,8 @@ impl Assembler {
             cache: HashMap::new(),
             branches: None,
             scratch: Scratch::default(),
+            limit: RowLimit { bytes: usize::MAX, oversize: Oversize::Stop },
+            oversize_table: None,
             counts: Counts::default(),
             executed: None,
         }
@@ -221,6 +236,13 @@ impl Assembler {
     /// The GTIDs of everything before the boundary, where those before the dump were known.
     pub fn executed(&self) -> Option<&GtidSet> {
         self.executed.as_ref()
+    }
+
+    /// Bounds the bytes of a row, and says what becomes of one that has more.
+    #[must_use]
+    pub fn bounding_rows(mut self, bytes: u64, oversize: Oversize) -> Self {
+        self.limit = RowLimit { bytes: usize::try_from(bytes).unwrap_or(usize::MAX), oversize };
+        self
     }
 
     /// Keeps prepared XA branches there; without it rows of XA transactions are a definite error.
@@ -287,6 +309,11 @@ impl Assembler {
     /// Inside a transaction.
     pub fn in_transaction(&self) -> bool {
         self.txn.is_some()
+    }
+
+    /// The table of the last row whose key alone was handed on.
+    pub fn oversize_table(&self) -> Option<&str> {
+        self.oversize_table.as_deref()
     }
 
     /// What was handed on so far.
@@ -379,9 +406,9 @@ impl Assembler {
         start: u64,
         sink: &mut S,
     ) -> Result<Progress, StreamError<S::Error>> {
-        if let Some((kind, version, compressed)) = row_event::layout(header.kind) {
+        if let Some((kind, version, encoding)) = row_event::layout(header.kind) {
             let parsed = row_event::parse(body, kind, version, self.wide_ids)?;
-            self.rows(&parsed, kind, compressed, sink)?;
+            self.rows(&parsed, kind, encoding, sink)?;
             return Ok(Progress::Event);
         }
         match header.kind {
@@ -411,13 +438,6 @@ impl Assembler {
                 )
                 .into());
             }
-            code::PARTIAL_UPDATE_ROWS if self.reading() => {
-                return Err(DecodeError::Unsupported(
-                    "partial JSON updates are not supported: SET GLOBAL binlog_row_value_options = ''"
-                        .to_owned(),
-                )
-                .into());
-            }
             code::STOP
             | code::INTVAR
             | code::RAND
@@ -427,7 +447,6 @@ impl Assembler {
             | code::PREVIOUS_GTIDS
             | code::TRANSACTION_CONTEXT
             | code::VIEW_CHANGE
-            | code::PARTIAL_UPDATE_ROWS
             | code::MARIA_ANNOTATE_ROWS
             | code::MARIA_BINLOG_CHECKPOINT
             | code::MARIA_GTID_LIST

@@ -1,8 +1,9 @@
 //! Table maps and rows.
 
 use super::{Assembler, Cached, Scratch, StreamError, Table};
-use crate::decode::rows::{self, RowsKind};
-use crate::decode::{Bytes, DecodeError, event, key, table_map};
+use crate::config::Oversize;
+use crate::decode::rows::{self, Encoding, RowImage, RowsKind};
+use crate::decode::{Bytes, DecodeError, event, key, partial, table_map};
 use crate::event::{Op, RowChange, TransactionSink};
 use std::sync::Arc;
 
@@ -51,15 +52,20 @@ impl Assembler {
                 name.database, name.table
             )));
         }
+        let schema = Arc::new(schema);
         let excluded = excluded.contains(&true).then_some(excluded);
-        Ok(Some(Arc::new(Table { schema: Arc::new(schema), excluded })))
+        let seen = match &excluded {
+            Some(excluded) => Arc::new(schema.without(excluded)),
+            None => Arc::clone(&schema),
+        };
+        Ok(Some(Arc::new(Table { schema, seen, excluded })))
     }
 
     pub(super) fn rows<S: TransactionSink>(
         &mut self,
         parsed: &rows::Rows<'_>,
         kind: RowsKind,
-        compressed: bool,
+        encoding: Encoding,
         sink: &mut S,
     ) -> Result<(), StreamError<S::Error>> {
         /// Ends a statement without rows.
@@ -78,11 +84,11 @@ impl Assembler {
             return Err(DecodeError::Invalid("column count of a rows event").into());
         }
         if self.txn.as_ref().is_some_and(|txn| txn.branch.is_some()) {
-            return self.branch_rows(parsed, kind, compressed, &table);
+            return self.branch_rows(parsed, kind, encoding, &table);
         }
         self.begin(sink)?;
         let mut scratch = std::mem::take(&mut self.scratch);
-        let done = self.each_row(parsed, kind, compressed, &table, &mut scratch, sink);
+        let done = self.each_row(parsed, kind, encoding, &table, &mut scratch, sink);
         self.scratch = scratch;
         done
     }
@@ -91,62 +97,87 @@ impl Assembler {
         &mut self,
         parsed: &rows::Rows<'_>,
         kind: RowsKind,
-        compressed: bool,
+        encoding: Encoding,
         table: &Table,
         scratch: &mut Scratch,
         sink: &mut S,
     ) -> Result<(), StreamError<S::Error>> {
         let schema = &table.schema;
-        let data = if compressed {
+        let data = if encoding == Encoding::Compressed {
             event::maria_inflate(parsed.data, &mut scratch.inflated)?;
             scratch.inflated.as_slice()
         } else {
             parsed.data
         };
         let mut input = Bytes::new(data, "row");
-        let image = |present: &[u8], input: &mut Bytes<'_>, out: &mut Vec<u8>, stripped: &mut Vec<u8>| {
-            let row = rows::take_row(schema, present, input)?;
+        let put = |image: RowImage<'_>, out: &mut Vec<u8>| {
             out.clear();
-            out.extend_from_slice(present);
-            out.extend_from_slice(row);
-            match &table.excluded {
-                Some(excluded) => rows::strip(schema, excluded, out, stripped),
-                None => Ok(()),
-            }
+            out.extend_from_slice(image.present);
+            out.extend_from_slice(image.row);
         };
+        let (op, has_before, has_after) = match kind {
+            RowsKind::Write => (Op::Insert, false, true),
+            RowsKind::Update => (Op::Update, true, true),
+            RowsKind::Delete => (Op::Delete, true, false),
+        };
+        let present_after = if has_before { parsed.present_after } else { parsed.present };
+        let merged = kind == RowsKind::Update
+            && !rows::is_whole(parsed.present_after, schema.columns.len())
+            && rows::touches(&schema.key, parsed.present_after);
         while !input.is_empty() {
             let remaining = input.rest().len();
-            let (op, has_before) = match kind {
-                RowsKind::Write => (Op::Insert, false),
-                RowsKind::Update => (Op::Update, true),
-                RowsKind::Delete => (Op::Delete, true),
-            };
-            scratch.before.clear();
-            scratch.after.clear();
-            scratch.stripped.clear();
-            scratch.stripped_after.clear();
+            let (mut before, mut after) = (NONE, NONE);
+            let mut steps = None;
             if has_before {
-                image(parsed.present, &mut input, &mut scratch.before, &mut scratch.stripped)?;
+                before = RowImage {
+                    present: parsed.present,
+                    row: rows::take_row(schema, parsed.present, &mut input)?,
+                };
             }
-            if kind != RowsKind::Delete {
-                let present = if has_before { parsed.present_after } else { parsed.present };
-                image(present, &mut input, &mut scratch.after, &mut scratch.stripped_after)?;
+            if has_after {
+                if encoding == Encoding::Partial {
+                    steps = partial::take_steps(schema, &mut input)?;
+                }
+                after = RowImage {
+                    present: present_after,
+                    row: rows::take_row(schema, present_after, &mut input)?,
+                };
             }
             if input.rest().len() == remaining {
                 return Err(DecodeError::Invalid("row without bytes").into());
             }
-            if has_before
-                && kind == RowsKind::Update
-                && !rows::is_whole(parsed.present_after, schema.columns.len())
-                && rows::touches(&schema.key, parsed.present_after)
-            {
-                // A changed key makes two changes of this one, and the new row must stand by itself.
-                rows::merge(schema, &scratch.before, &scratch.after, &mut scratch.merged)?;
-                std::mem::swap(&mut scratch.after, &mut scratch.merged);
+            scratch.before.clear();
+            scratch.after.clear();
+            let mut bytes = before.row.len() + after.row.len();
+            if let Some(steps) = steps.filter(|_| bytes <= self.limit.bytes) {
+                partial::restore(schema, steps, before, after, &mut scratch.after)?;
+                bytes = before.row.len() + scratch.after.len();
+            }
+            if bytes > self.limit.bytes {
+                let (old, new) = (&mut scratch.before, &mut scratch.after);
+                self.oversize(table, bytes, [(before, old), (after, new)])?;
+            } else {
+                if has_before {
+                    put(before, &mut scratch.before);
+                }
+                if has_after && steps.is_none() {
+                    put(after, &mut scratch.after);
+                }
+                if merged {
+                    // A changed key makes two changes of this one, and the new row must stand by itself.
+                    rows::merge(schema, &scratch.before, &scratch.after, &mut scratch.merged)?;
+                    std::mem::swap(&mut scratch.after, &mut scratch.merged);
+                }
                 if let Some(excluded) = &table.excluded {
-                    rows::strip(schema, excluded, &scratch.after, &mut scratch.stripped_after)?;
+                    for image in [&mut scratch.before, &mut scratch.after] {
+                        if !image.is_empty() {
+                            rows::strip(schema, excluded, image, &mut scratch.merged)?;
+                            std::mem::swap(image, &mut scratch.merged);
+                        }
+                    }
                 }
             }
+            let schema = &table.seen;
             let (before, after) = (scratch.before.as_slice(), scratch.after.as_slice());
             let key_hash_before =
                 if has_before { key::hash(schema, before, &[], &mut scratch.key)? } else { 0 };
@@ -154,11 +185,6 @@ impl Assembler {
                 key_hash_before
             } else {
                 key::hash(schema, after, before, &mut scratch.key)?
-            };
-            let (before, after) = if table.excluded.is_some() {
-                (scratch.stripped.as_slice(), scratch.stripped_after.as_slice())
-            } else {
-                (before, after)
             };
             let key_hash_before = if has_before { key_hash_before } else { key_hash };
             sink.row(RowChange { op, schema, key_hash_before, key_hash, before, after })
@@ -172,4 +198,31 @@ impl Assembler {
         }
         Ok(())
     }
+
+    /// A row with more bytes than the source allows: an error, or the images of its key alone.
+    #[cold]
+    fn oversize(
+        &mut self,
+        table: &Table,
+        bytes: usize,
+        images: [(RowImage<'_>, &mut Vec<u8>); 2],
+    ) -> Result<(), DecodeError> {
+        let schema = table.schema.as_ref();
+        let name = format!("{}.{}", schema.database, schema.table);
+        if self.limit.oversize == Oversize::Stop {
+            return Err(DecodeError::RowTooLarge { table: name, bytes, limit: self.limit.bytes });
+        }
+        let excluded = table.excluded.as_deref().unwrap_or_default();
+        for (image, out) in images {
+            if !image.row.is_empty() {
+                rows::leave_out(schema, excluded, image, bytes, out)?;
+            }
+        }
+        self.counts.oversize += 1;
+        self.oversize_table = Some(name);
+        Ok(())
+    }
 }
+
+/// No image.
+const NONE: RowImage<'static> = RowImage { present: &[], row: &[] };

@@ -1,8 +1,8 @@
 //! XA: rows wait beside the log from XA PREPARE to XA COMMIT, whose position they take.
 
-use super::{Assembler, Branch, Progress, StreamError, Table};
+use super::{Assembler, Branch, Counts, Progress, StreamError, Table};
 use crate::decode::branch::{self, Branches};
-use crate::decode::rows::{Rows, RowsKind};
+use crate::decode::rows::{Encoding, Rows, RowsKind};
 use crate::decode::{Bytes, DecodeError};
 use crate::event::{RowChange, TransactionSink, TxnEnd, TxnStart};
 use crate::position::Position;
@@ -29,7 +29,7 @@ impl Assembler {
         &mut self,
         parsed: &Rows<'_>,
         kind: RowsKind,
-        compressed: bool,
+        encoding: Encoding,
         table: &Table,
     ) -> Result<(), StreamError<E>> {
         let taken = self.txn.as_mut().and_then(|txn| txn.branch.take()).zip(self.branches.take());
@@ -37,9 +37,9 @@ impl Assembler {
         let mut keeper = Keeper { branch, branches, buffer: Vec::new() };
         let mut scratch = std::mem::take(&mut self.scratch);
         let counts = self.counts;
-        let done = self.each_row(parsed, kind, compressed, table, &mut scratch, &mut keeper);
+        let done = self.each_row(parsed, kind, encoding, table, &mut scratch, &mut keeper);
         // They count when they are committed.
-        self.counts = counts;
+        self.counts = Counts { oversize: self.counts.oversize, ..counts };
         self.scratch = scratch;
         self.branches = Some(keeper.branches);
         if let Some(txn) = &mut self.txn {

@@ -1,0 +1,147 @@
+//! Rows out of the ordinary: too large, in part, under tagged GTIDs.
+
+use crate::server::{Kind, Server};
+use crate::tail;
+use mysql_async::prelude::Queryable;
+use serde_json::{Value, json};
+
+fn parsed(lines: &[String]) -> Vec<Value> {
+    lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+async fn database(server: &Server, name: &str, table: &str) {
+    server
+        .run(&[
+            &format!("DROP DATABASE IF EXISTS {name}"),
+            &format!("CREATE DATABASE {name} CHARACTER SET utf8mb4"),
+            &format!("CREATE TABLE {name}.{table}"),
+        ])
+        .await;
+}
+
+/// A row over the bound stops the source, or comes as its key, marked; those around it come whole.
+pub(crate) async fn too_large_are_an_error_or_left_out(server: &Server) {
+    database(server, "large", "t (id INT PRIMARY KEY, v LONGTEXT, secret INT, n INT)").await;
+    let start = tail::end_of_binlog(server).await;
+    server
+        .run(&[
+            "INSERT INTO large.t VALUES (1, 'small', 0, 1)",
+            "INSERT INTO large.t VALUES (2, REPEAT('x', 200000), 0, 2), (3, 'small', 0, 3)",
+            "UPDATE large.t SET id = 20, n = 4 WHERE id = 2",
+            "DELETE FROM large.t WHERE id = 20",
+        ])
+        .await;
+    // More than one packet of the protocol.
+    server.run(&["INSERT INTO large.t VALUES (30, REPEAT('y', 40000000), 0, 5)"]).await;
+    let args = ["--tables", "large.*", "--from", &start, "--exclude-columns", "large.t.secret"];
+    let bound = |more: &[&str]| {
+        let args: Vec<&str> =
+            args.iter().chain(&["--max-row-bytes", "100000"]).chain(more).copied().collect();
+        tail::try_lines(&server.url(), &args)
+    };
+    let error = bound(&[]).unwrap_err();
+    assert!(error.contains("a row of large.t has 2000") && error.contains("oversize"), "{error}");
+    assert!(error.contains("binlog.0"), "names the place: {error}");
+    let messages = parsed(&bound(&["--oversize", "leave_out"]).unwrap());
+    let seen: Vec<Value> = messages
+        .iter()
+        .map(|m| json!([m["op"], m["before"], m["after"], m["absent"], m["oversize_bytes"].is_u64()]))
+        .collect();
+    let absent = |images: &[&str]| -> Value {
+        images
+            .iter()
+            .map(|image| ((*image).to_owned(), json!(["v", "n"])))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    };
+    assert_eq!(
+        seen,
+        [
+            json!(["insert", null, {"id": 1, "v": "small", "n": 1}, null, false]),
+            json!(["insert", null, {"id": 2}, absent(&["after"]), true]),
+            json!(["insert", null, {"id": 3, "v": "small", "n": 3}, null, false]),
+            json!(["delete", {"id": 2}, null, absent(&["before"]), true]),
+            json!(["insert", null, {"id": 20}, absent(&["after"]), true]),
+            json!(["delete", {"id": 20}, null, absent(&["before"]), true]),
+            json!(["insert", null, {"id": 30}, absent(&["after"]), true]),
+        ]
+    );
+    assert_eq!(messages[1]["key"], json!({"id": 2}));
+    // Whole again, once the bound is raised: two packets of the protocol.
+    let whole = parsed(
+        &tail::try_lines(&server.url(), &[&args[..], &["--max-row-bytes", "90000000"]].concat()).unwrap(),
+    );
+    assert_eq!(whole.last().unwrap()["after"]["v"].as_str().unwrap().len(), 40_000_000);
+}
+
+/// Steps of JSON documents need the old ones; a server that leaves them out is refused, with what mends it.
+pub(crate) async fn json_steps_without_documents_are_refused(server: &Server) {
+    database(server, "steps", "t (id INT PRIMARY KEY, a JSON, n INT, b JSON)").await;
+    let start = tail::end_of_binlog(server).await;
+    let mut conn = server.connect().await;
+    let must = async |conn: &mut mysql_async::Conn, sql: &str| conn.query_drop(sql).await.unwrap();
+    must(&mut conn, "SET SESSION binlog_row_value_options = 'PARTIAL_JSON'").await;
+    let document =
+        r#"{"a": [1, 2], "b": {"c": "x"}, "pad": "................................................"}"#;
+    must(&mut conn, &format!("INSERT INTO steps.t VALUES (1, '{document}', 1, '{document}')")).await;
+    must(
+        &mut conn,
+        "UPDATE steps.t SET b = JSON_REMOVE(JSON_SET(b, '$.b.c', 12.50, '$.\"new key\"', TRUE), '$.a[0]'), n = 2",
+    )
+    .await;
+    must(&mut conn, "UPDATE steps.t SET id = 5, a = JSON_SET(a, '$.a[2]', NULL)").await;
+    let lines = tail::lines(server, &start, "steps.*");
+    let messages = parsed(&lines);
+    let before: Value = serde_json::from_str(document).unwrap();
+    assert_eq!(messages[1]["before"]["b"], before);
+    let pad = &before["pad"];
+    assert_eq!(messages[1]["after"]["b"], json!({"a": [2], "b": {"c": 12.50}, "pad": pad, "new key": true}));
+    assert_eq!(messages[1]["after"]["a"], before);
+    assert_eq!(messages[3]["after"]["a"]["a"], json!([1, 2, null]));
+    assert_eq!(messages[3]["after"]["id"], 5);
+    let late = tail::end_of_binlog(server).await;
+    must(&mut conn, "SET SESSION binlog_row_image = 'MINIMAL'").await;
+    must(&mut conn, "UPDATE steps.t SET a = JSON_SET(a, '$.b.c', 'y')").await;
+    let error = tail::try_lines(&server.url(), &["--tables", "steps.*", "--from", &late]).unwrap_err();
+    assert!(error.contains("steps.t: column a was updated in part"), "{error}");
+    assert!(error.contains("SET GLOBAL binlog_row_image = 'FULL'"), "{error}");
+    conn.disconnect().await.unwrap();
+}
+
+/// A start by a GTID set with tags begins with exactly what is not in it.
+pub(crate) async fn tagged_gtids_are_a_start(server: &Server) {
+    assert_eq!(server.kind, Kind::MySql);
+    database(server, "tagged", "t (id INT PRIMARY KEY)").await;
+    let mut conn = server.connect().await;
+    let executed = "SELECT REPLACE(@@global.gtid_executed, '\n', '')";
+    conn.query_drop("SET gtid_next = 'AUTOMATIC:blue'").await.unwrap();
+    conn.query_drop("INSERT INTO tagged.t VALUES (1)").await.unwrap();
+    let set: String = conn.query_first(executed).await.unwrap().unwrap();
+    assert!(set.contains(":blue:1"), "{set}");
+    conn.query_drop("INSERT INTO tagged.t VALUES (2)").await.unwrap();
+    conn.query_drop("SET gtid_next = 'AUTOMATIC'").await.unwrap();
+    conn.query_drop("INSERT INTO tagged.t VALUES (3)").await.unwrap();
+    conn.disconnect().await.unwrap();
+    let messages = parsed(&tail::lines(server, &set, "tagged.*"));
+    let ids: Vec<&Value> = messages.iter().map(|m| &m["key"]["id"]).collect();
+    assert_eq!(ids, [&json!(2), &json!(3)]);
+    assert!(messages[0]["txn"]["id"].as_str().unwrap().ends_with(":blue:2"), "{}", messages[0]);
+}
+
+/// A user without the rights is refused with the statement that gives them.
+pub(crate) async fn missing_rights_are_named(server: &Server) {
+    server.run(&["CREATE USER IF NOT EXISTS poor@'%' IDENTIFIED BY 'poor'"]).await;
+    let url = format!("mysql://poor:poor@127.0.0.1:{}/", server.port);
+    let error = tail::try_lines(&url, &[]).unwrap_err();
+    assert!(error.contains("user poor may not list the binlogs"), "{error}");
+    let second = match server.kind {
+        Kind::MySql => "REPLICATION CLIENT",
+        Kind::MariaDb => "BINLOG MONITOR",
+    };
+    assert!(error.contains(&format!("GRANT REPLICATION SLAVE, {second} ON *.* TO 'poor'@'%'")), "{error}");
+    server.run(&[&format!("GRANT {second} ON *.* TO poor@'%'")]).await;
+    let error = tail::try_lines(&url, &[]).unwrap_err();
+    assert!(error.contains("user poor may not replicate: GRANT REPLICATION SLAVE"), "{error}");
+    server.run(&["GRANT REPLICATION SLAVE ON *.* TO poor@'%'"]).await;
+    assert_eq!(tail::try_lines(&url, &[]), Ok(Vec::new()));
+}
