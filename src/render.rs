@@ -111,6 +111,16 @@ impl Templates {
             .map_err(|error| explain(name, &error, own))
     }
 
+    /// Renders a text of the user's; `name` is for messages.
+    pub fn render_own(
+        &self,
+        name: &str,
+        text: &str,
+        values: minijinja::Value,
+    ) -> Result<String, RenderError> {
+        self.environment.render_named_str(name, text, values).map_err(|error| explain(name, &error, true))
+    }
+
     /// Renders a template of a configuration file from its typed value, as `config`.
     pub fn render_config(&self, name: &str, config: &impl serde::Serialize) -> Result<String, RenderError> {
         self.render(name, context! { config => minijinja::Value::from(minijinja::value::Serde(config)) })

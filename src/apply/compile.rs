@@ -1,5 +1,6 @@
 //! Steps to the lines of `execute.sh`.
 
+use super::archive::{Archive, Staged};
 use super::{ApplyError, Contents};
 use crate::host::Body;
 use crate::plan::{Action, Step};
@@ -43,6 +44,8 @@ pub(super) struct Script {
     pub(super) ends: Vec<Option<usize>>,
     pub(super) timeout: Duration,
     pub(super) bytes: u64,
+    /// Files of the run of steps that is being added.
+    archive: Archive,
 }
 
 impl Script {
@@ -87,8 +90,9 @@ impl Script {
         }
     }
 
-    /// Adds all steps of a host. Files are written aside first and put in place together, before the first step
-    /// that might read them.
+    /// Adds all steps of a host. Files that follow one another travel as one archive, are written aside first and put
+    /// in place together, before the first step that might read them: a program started for each would take most of
+    /// the time.
     pub(super) fn steps(
         &mut self,
         host: &str,
@@ -111,7 +115,10 @@ impl Script {
     }
 
     fn commit(&mut self, pending: &mut Vec<usize>) -> Result<(), ApplyError> {
-        self.line(&["commit"])?;
+        let archive = std::mem::take(&mut self.archive).pack()?;
+        self.line(&["commit", &archive.len().to_string()])?;
+        self.bytes += u64::try_from(archive.len()).unwrap_or(u64::MAX);
+        self.bodies.push(Body::Bytes(archive));
         // All of them end here; the last stands for them.
         if let Some(last) = pending.last() {
             self.end(*last);
@@ -164,9 +171,8 @@ impl Script {
                 if *known != sha256.hex {
                     return Err(ApplyError::Stale { host: host.to_owned(), path: path.clone() });
                 }
-                self.bodies.push(Body::Bytes(bytes.clone()));
-                self.bytes += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-                self.line(&["file", &bytes.len().to_string(), mode, owner, group, path])
+                self.archive.add(Staged { path, mode, owner, group, bytes: bytes.clone() })?;
+                self.line(&["file", mode, owner, group, path])
             }
             Action::FormatKafka(format) => self.line(&[
                 "kafka-format",

@@ -3,6 +3,7 @@
 //! [`Prepared`] is all that is known before a host is asked; [`observe`] asks all hosts at once;
 //! [`crate::plan::plan`] compares; [`execute`] acts. [`run`] does all of it.
 
+mod archive;
 mod certificates;
 mod compile;
 mod copies;

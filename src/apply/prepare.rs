@@ -9,7 +9,8 @@ use crate::plan::{Action, Facts, Observation, Observed, Plan, digest, host_facts
 use crate::render::{RenderError, Templates};
 use crate::secret::{Resolver, Secret, SecretError, random_bytes};
 use crate::service::{
-    ArtifactRef, HostState, Inputs, Secrets, ServiceError, artifact_names, desired, roles, secret_refs,
+    ArtifactRef, HostState, Inputs, Secrets, ServiceError, WantedArtifact, desired, roles, secret_refs,
+    wanted_artifacts,
 };
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -85,7 +86,7 @@ impl Prepared {
     /// is said before anything large is read.
     pub fn with_store(
         inventory: &Inventory,
-        store: impl FnOnce(&[String]) -> Result<Store, ArtifactError>,
+        store: impl FnOnce(&[WantedArtifact]) -> Result<Store, ArtifactError>,
     ) -> Result<Self, PrepareError> {
         let lock_path = path_for(&inventory.path);
         let lock = Lock::load(&lock_path, &inventory.cluster)?;
@@ -114,7 +115,7 @@ impl Prepared {
         let folder = inventory.path.parent().unwrap_or(Path::new(".")).join("templates");
         let overrides = overrides(&folder)?;
         let templates = Templates::new(&overrides)?;
-        let store = store(&artifact_names(inventory))?;
+        let store = store(&wanted_artifacts(inventory))?;
         let key = resolver.resolve("plan-key", &SecretRef::Generated("plan-key".to_owned()))?;
         let mut desired = desired(&Inputs {
             inventory,

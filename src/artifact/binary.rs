@@ -21,7 +21,7 @@ pub(super) fn find(folder: &Path, name: &str) -> Result<PathBuf, ArtifactError> 
 }
 
 /// Hash of a binary, remembered by size and time: hashing 100 MB each time would be the slowest part of a plan.
-fn hash(cache: &Path, path: &Path) -> Result<String, ArtifactError> {
+pub(super) fn hash(cache: &Path, path: &Path) -> Result<String, ArtifactError> {
     let metadata = path.metadata().map_err(io("cannot read", path))?;
     let stamp = format!(
         "{} {} {}.{} {}",

@@ -1,14 +1,17 @@
-//! What services run from: sets of jars from Maven repositories, pinned by checksum, and aesop's own binaries.
+//! What services run from: sets of jars from Maven repositories, pinned by checksum, aesop's own binaries, and files
+//! of the user's.
 //! The controller keeps them in a cache by content; hosts get what they lack over SSH and need no internet.
 
 mod binary;
 mod elf;
 mod maven;
+mod own;
 mod pinned;
 
 pub use pinned::{Jar, known_versions};
 
-use crate::service::{ArtifactIds, ArtifactRef, ServiceError};
+use crate::inventory::model::ExtraArtifact;
+use crate::service::{ArtifactIds, ArtifactRef, Origin, ServiceError, WantedArtifact};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -36,6 +39,36 @@ pub enum ArtifactError {
         /// The artifact.
         name: String,
         /// What to know.
+        detail: String,
+    },
+    /// A file beside the inventory is not the one that it says.
+    #[error("{} is another file than the inventory says: expected sha512 {expected}, got {got}", file.display())]
+    OwnChecksum {
+        /// The file.
+        file: PathBuf,
+        /// What the inventory says.
+        expected: String,
+        /// What it is.
+        got: String,
+    },
+    /// What an address serves is not what the inventory says.
+    #[error(
+        "{url} is another file than the inventory says: expected sha512 {expected}, got {got}; look at the address, or correct `sha512`"
+    )]
+    UrlChecksum {
+        /// The address.
+        url: String,
+        /// What the inventory says.
+        expected: String,
+        /// What came.
+        got: String,
+    },
+    /// A download failed.
+    #[error("cannot fetch {url}: {detail}; what came is kept, and the next run goes on from there")]
+    Download {
+        /// The address.
+        url: String,
+        /// Why.
         detail: String,
     },
     /// A file of ours.
@@ -98,41 +131,53 @@ pub struct Store {
     cache: PathBuf,
     binaries: PathBuf,
     ids: ArtifactIds,
+    own: BTreeMap<String, ExtraArtifact>,
 }
 
 impl Store {
-    /// Finds out what `names` are by content. Reads the binaries beside this program; downloads nothing yet.
-    pub fn open(names: &[String]) -> Result<Self, ArtifactError> {
+    /// Finds out what `wanted` are by content. Reads the binaries beside this program; downloads nothing yet.
+    pub fn open(wanted: &[WantedArtifact]) -> Result<Self, ArtifactError> {
         let program = std::env::current_exe().map_err(io("cannot find", Path::new("this program")))?;
         let binaries = program.parent().unwrap_or(Path::new(".")).to_owned();
-        Self::open_in(cache_folder()?, binaries, names)
+        Self::open_in(cache_folder()?, binaries, wanted)
     }
 
     /// As [`Store::open`], with the places given.
-    pub fn open_in(cache: PathBuf, binaries: PathBuf, names: &[String]) -> Result<Self, ArtifactError> {
+    pub fn open_in(
+        cache: PathBuf,
+        binaries: PathBuf,
+        wanted: &[WantedArtifact],
+    ) -> Result<Self, ArtifactError> {
         let mut ids = BTreeMap::new();
-        for name in names {
-            let id = match pinned::set(name)? {
-                Some(jars) => pinned::id(name, &jars),
-                None => binary::id(&cache, &binaries, name)?,
+        for WantedArtifact { name, origin } in wanted {
+            let id = match (origin, name) {
+                (Origin::Own(artifact), _) => own::id(&cache, artifact)?,
+                (Origin::Known, name) => match pinned::set(name)? {
+                    Some(jars) => pinned::id(name, &jars),
+                    None => binary::id(&cache, &binaries, name)?,
+                },
             };
             ids.insert(name.clone(), ArtifactRef { name: name.clone(), id });
         }
-        Ok(Self { cache, binaries, ids: ArtifactIds(ids) })
+        Ok(Self { cache, binaries, ids: ArtifactIds(ids), own: own_files(wanted) })
     }
 
     /// Only for looking at plans: binaries are called by their names instead of by their content, so that
     /// nothing need be built or read.
-    pub fn unhashed(names: &[String]) -> Result<Self, ArtifactError> {
+    pub fn unhashed(wanted: &[WantedArtifact]) -> Result<Self, ArtifactError> {
         let mut ids = BTreeMap::new();
-        for name in names {
-            let id = match pinned::set(name)? {
-                Some(jars) => pinned::id(name, &jars),
-                None => name.clone(),
+        for WantedArtifact { name, origin } in wanted {
+            let id = match origin {
+                Origin::Own(artifact) => artifact.name.clone(),
+                Origin::Known => match pinned::set(name)? {
+                    Some(jars) => pinned::id(name, &jars),
+                    None => name.clone(),
+                },
             };
             ids.insert(name.clone(), ArtifactRef { name: name.clone(), id });
         }
-        Ok(Self { cache: PathBuf::new(), binaries: PathBuf::new(), ids: ArtifactIds(ids) })
+        let own = own_files(wanted);
+        Ok(Self { cache: PathBuf::new(), binaries: PathBuf::new(), ids: ArtifactIds(ids), own })
     }
 
     /// The newest C library that any of our binaries asks for; none where they were not looked at.
@@ -153,6 +198,14 @@ impl Store {
     /// Gets an artifact's files into the cache, checked. Blocks: call it from a blocking thread.
     pub fn fetch(&self, artifact: &ArtifactRef) -> Result<Vec<Piece>, ArtifactError> {
         let gone = || ArtifactError::Gone { name: artifact.name.clone(), id: artifact.id.clone() };
+        if artifact.name.starts_with("extra/") {
+            let own = self.own.get(&artifact.name).ok_or_else(gone)?;
+            return if own::id(&self.cache, own)? == artifact.id {
+                own::fetch(&self.cache, own)
+            } else {
+                Err(gone())
+            };
+        }
         match pinned::set(&artifact.name)? {
             Some(jars) if pinned::id(&artifact.name, &jars) == artifact.id => {
                 maven::fetch(&self.cache, &artifact.name, &jars)
@@ -162,6 +215,14 @@ impl Store {
             None => Ok(vec![binary::piece(&self.cache, &self.binaries, &artifact.name)?]),
         }
     }
+}
+
+fn own_files(wanted: &[WantedArtifact]) -> BTreeMap<String, ExtraArtifact> {
+    let own = wanted.iter().filter_map(|wanted| match &wanted.origin {
+        Origin::Own(artifact) => Some((wanted.name.clone(), artifact.clone())),
+        Origin::Known => None,
+    });
+    own.collect()
 }
 
 /// `${AESOP_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/aesop}/artifacts`.

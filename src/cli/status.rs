@@ -4,7 +4,7 @@ use super::deployment::gather;
 use super::{Context, Exit};
 use crate::host::{Call, Command};
 use crate::plan::{HostFacts, Observation};
-use crate::service::{Part, Role, paths};
+use crate::service::{Gate, Part, Role, paths};
 use futures_util::StreamExt;
 use serde::Serialize;
 use std::time::Duration;
@@ -47,7 +47,9 @@ pub(super) async fn run(_: Args, cx: &Context) -> anyhow::Result<Exit> {
                 .map(Vec::len)
                 .sum();
             let row = row(host, part, observation, steps);
-            if let (true, Some(gate)) = (row.state.starts_with("active"), &part.gate) {
+            if let (true, Some(gate)) = (row.state.starts_with("active"), &part.gate)
+                && gate.test.first().is_none_or(|test| test != Gate::UNITS)
+            {
                 tests.push((rows.len(), host.clone(), gate.test.clone()));
             }
             rows.push(row);

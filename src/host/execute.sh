@@ -4,18 +4,73 @@ set -uf
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
 exec 3<&0 </dev/null
 umask 022
-n=0 written= former=
+n=0 written= meant= former=
 state=/var/lib/aesop/state
 lock=$state/lock
 artifacts=/opt/aesop/artifacts
 fail() {
-  for path in $written; do rm -f "$path.aesop-new"; done
+  for path in $written; do rm -rf "${path%/*}/.aesop-new"; done
   printf 'failed|%s|%s\n' "$n" "$(printf '%s' "$*" | tail -c 6000 | base64 -w0)"
   exit 1
 }
 run() { out=$("$@" 2>&1) || fail "$1: $(printf '%s' "$out" | tail -n 5)"; }
 replace() { # path: writes stdin there, whole or not at all
   cat >"$1.aesop-new" && sync "$1.aesop-new" && mv -f "$1.aesop-new" "$1" || fail "cannot write $1"
+}
+put_in_place() { # size: whole or not at all, and what was there stays for `putback`
+  folders= new= aside=
+  for path in $written; do
+    case " $folders " in *" ${path%/*} "*) ;; *) folders="$folders ${path%/*}" aside="$aside ${path%/*}/.aesop-new" ;; esac
+    new="$new ${path%/*}/.aesop-new/${path##*/}"
+  done
+  run rm -rf $aside
+  out=$(head -c "$1" <&3 | tar -xpmf - -C / 2>&1) || fail "cannot write files: $(printf '%s\n' "$out" | head -n 3)
+$(df -Pk $folders 2>/dev/null | sort -u | tail -n +2)"
+  if [ "$(stat -c %a:%U:%G $new 2>&1)
+" != "$meant" ]; then
+    # An owner that is not there: chown says so.
+    for path in $new; do
+      IFS=: read -r _ owner <<END
+$meant
+END
+      run chown "$owner" "$path"
+      meant=${meant#*
+}
+    done
+    fail "modes or owners are not as they should be: $(stat -c '%n %a:%U:%G' $new 2>&1)"
+  fi
+  run sync $new
+  [ -n "$former" ] || rm -rf $state/former
+  former=
+  for path in $written; do [ -f "$path" ] && former="$former $path"; done
+  if [ -n "$former" ]; then
+    # From /: some versions of cp look for the parents of absolute paths in the current folder.
+    out=$(umask 077 && mkdir -p $state/former && cd / && cp -p --parents $former $state/former 2>&1) || fail "keep former files: $out"
+  fi
+  former=yes
+  for folder in $folders; do
+    moved=
+    for path in $written; do
+      [ "${path%/*}" != "$folder" ] || moved="$moved $folder/.aesop-new/${path##*/}"
+    done
+    run mv -f -t "$folder/" $moved
+  done
+  rmdir $aside
+  written= meant=
+}
+await_units() { # seconds units: systemd is done with them, and all are active
+  limit=$1
+  shift
+  out=$(timeout "$limit" systemctl start "$@" 2>&1)
+  case $? in
+    124) fail "not active within $limit s: $(systemctl is-active "$@" | tr '\n' ' ')" ;;
+  esac
+  systemctl is-active "$@" | grep -qvx active || return
+  for unit; do
+    found=$(systemctl is-active "$unit")
+    [ "$found" = active ] || fail "$unit does not stay up: it is $found
+$(last_log "$unit")"
+  done
 }
 restarts() { systemctl show -p NRestarts --value "$1"; }
 last_log() { journalctl -u "$1" -n 20 --no-pager -o cat 2>/dev/null; }
@@ -99,9 +154,7 @@ while IFS='|' read -r op a b c d e f; do
       } ;;
     user) run useradd --system --user-group --no-create-home --home-dir "$b" --shell /usr/sbin/nologin "$a" ;;
     directory)
-      run mkdir -p "$d"
-      run chown "$b:$c" "$d"
-      run chmod "$a" "$d" ;;
+      run install -d -m "$a" -o "$b" -g "$c" "$d" ;;
     link)
       run ln -s -n -f "$b" "$a.aesop-new"
       run mv -T -f "$a.aesop-new" "$a" ;;
@@ -118,24 +171,11 @@ while IFS='|' read -r op a b c d e f; do
       sync -f "$artifacts/$a.new"
       rm -rf "${artifacts:?}/$a"
       run mv -T "$artifacts/$a.new" "$artifacts/$a" ;;
-    file) # size mode owner group path
-      ( umask 077 && head -c "$a" <&3 >"$e.aesop-new" ) || fail "cannot write $e: $(df -Pk "${e%/*}" | tail -n 1)"
-      written="$written $e"
-      run chown "$c:$d" "$e.aesop-new"
-      run chmod "$b" "$e.aesop-new"
-      run sync "$e.aesop-new" ;;
-    commit)
-      # What is there now, for `putback`.
-      [ -n "$former" ] || rm -rf $state/former
-      former=
-      for path in $written; do [ -f "$path" ] && former="$former $path"; done
-      if [ -n "$former" ]; then
-        # From /: some versions of cp look for the parents of absolute paths in the current folder.
-        out=$(umask 077 && mkdir -p $state/former && cd / && cp -p --parents $former $state/former 2>&1) || fail "keep former files: $out"
-      fi
-      former=yes
-      for path in $written; do run mv -f "$path.aesop-new" "$path"; done
-      written= ;;
+    file) # mode owner group path: one of the files of the next "commit"
+      written="$written $d" meant="$meant$a:$b:$c
+" ;;
+    commit) # size of an archive: files in folders .aesop-new beside their places
+      put_in_place "$a" ;;
     sysctl) # a container may not set them: its host does
       out=$(sysctl -q -p "$a" 2>&1) || printf 'note|%s|%s\n' "$n" "$(printf '%s' "$out" | base64 -w0)" ;;
     daemon-reload) run systemctl daemon-reload ;;
@@ -168,6 +208,7 @@ while IFS='|' read -r op a b c d e f; do
       fi
       rm -f $err ;;
     gate) # unit timeout test…
+      case $c in "units "*) await_units "$b" ${c#units }; printf 'done|%s\n' "$n"; n=$((n + 1)); continue ;; esac
       end=$(($(date +%s) + b)) first=$(restarts "$a")
       until out=$(/opt/aesop/bin/aesop ready --timeout 3 $c 2>&1); do
         now=$(systemctl show -p ActiveState --value "$a")

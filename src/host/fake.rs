@@ -288,7 +288,12 @@ impl State {
         let field = |index: usize| fields.get(index).cloned().unwrap_or_default();
         let (op, a, b) = (field(0), field(1), field(2));
         if !SILENT.contains(&op.as_str()) {
-            self.log.push(format!("{op} {}", if op == "file" { field(5) } else { a.clone() }));
+            let object = match op.as_str() {
+                "file" => field(4),
+                "commit" => String::new(),
+                _ => a.clone(),
+            };
+            self.log.push(format!("{op} {object}"));
         }
         match op.as_str() {
             "lock" => {
@@ -351,14 +356,12 @@ impl State {
             "part" => drop(bodies.next()),
             "artifact-end" => drop(self.artifacts.insert(a)),
             "file" => {
-                let Some(Body::Bytes(bytes)) = bodies.next() else { return Err("no bytes".to_owned()) };
-                if bytes.len().to_string() != a {
-                    return Err(format!("{} bytes instead of {a}", bytes.len()));
-                }
-                staged.push((field(5), (bytes.to_vec(), b, field(3), field(4))));
+                staged.push((field(4), (Vec::new(), a, b, field(3))));
             }
             "commit" => {
-                for (path, file) in staged.drain(..) {
+                let mut contents = unpack(bodies.next(), &a)?;
+                for (path, mut file) in staged.drain(..) {
+                    file.0 = contents.remove(&path).ok_or_else(|| format!("{path} is not in the archive"))?;
                     let former = self.files.insert(path.clone(), file);
                     self.former.insert(path, former);
                 }
@@ -389,6 +392,26 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// The files of an archive by their paths in the end.
+fn unpack(body: Option<&Body>, size: &str) -> Result<BTreeMap<String, Vec<u8>>, String> {
+    let Some(Body::Bytes(bytes)) = body else { return Err("no bytes".to_owned()) };
+    if bytes.len().to_string() != size {
+        return Err(format!("{} bytes instead of {size}", bytes.len()));
+    }
+    let mut files = BTreeMap::new();
+    let mut archive = tar::Archive::new(bytes.as_ref());
+    for entry in archive.entries().map_err(|error| error.to_string())? {
+        let mut entry = entry.map_err(|error| error.to_string())?;
+        let path = entry.path().map_err(|error| error.to_string())?.display().to_string();
+        let mut content = Vec::new();
+        std::io::Read::read_to_end(&mut entry, &mut content).map_err(|error| error.to_string())?;
+        if let Some((folder, name)) = format!("/{path}").split_once("/.aesop-new/") {
+            files.insert(format!("{folder}/{name}"), content);
+        }
+    }
+    Ok(files)
 }
 
 fn text(body: Option<&Body>) -> Result<String, String> {

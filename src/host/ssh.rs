@@ -118,6 +118,7 @@ impl SshHost {
         if let Some(jump) = &host.ssh.jump {
             builder.jump_hosts([jump]);
         }
+        tracing::debug!(host = host.name, "round trip");
         let session = builder.connect(&host.address).await.map_err(|error| {
             if let openssh::Error::Connect(cause) = &error {
                 classify(host, &cause.to_string())
@@ -174,6 +175,7 @@ impl SshHost {
     }
 
     async fn run(&self, call: Call, on_line: OnLine<'_>) -> Result<Output, HostError> {
+        tracing::debug!(host = self.name, "round trip");
         let _channel = self.channels.acquire().await.map_err(|_closed| self.lost())?;
         let session = self.session.lock().await.clone().ok_or_else(|| self.lost())?;
         let argv = self.argv(&call.command);

@@ -7,6 +7,7 @@
 mod de;
 mod defaults;
 mod error;
+mod extra;
 mod fault;
 mod locate;
 pub mod model;

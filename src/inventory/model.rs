@@ -1,6 +1,8 @@
 //! The validated inventory: what the rest of the program sees. Every default is filled in, every reference
 //! resolved; the raw shapes of the YAML file live in `raw.rs`.
 
+pub use super::extra::{Extra, ExtraArtifact, ExtraDirectory, ExtraFile, ExtraOrigin, ExtraUnit};
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,6 +33,8 @@ pub struct Inventory {
     pub java: Java,
     /// Port of the agent on every host.
     pub agent_port: u16,
+    /// What the user wants on hosts besides, by name.
+    pub extras: BTreeMap<String, Extra>,
 }
 
 /// A host.

@@ -4,6 +4,10 @@
 //! No `flatten`, `untagged` or `tag`: serde loses the place of an error in them. What may take several shapes has
 //! a visitor of its own (`value.rs`).
 
+mod extra;
+
+pub(super) use extra::{Extra, ExtraArtifact, ExtraDirectory, ExtraFile};
+
 use super::defaults as d;
 use super::value::{Bytes, Entry, Later, Scalar, SecretSource, Span, Word};
 use schemars::JsonSchema;
@@ -40,6 +44,10 @@ pub(super) struct Raw {
     pub(super) consumers: BTreeMap<String, Consumers>,
     /// Monitoring, alerts and the lag mail.
     pub(super) monitor: Option<Monitor>,
+    /// Files, units, users and artifacts of your own, by a name of your choice; planned, applied and removed as
+    /// everything else.
+    #[serde(default)]
+    pub(super) extras: BTreeMap<String, Extra>,
 }
 
 /// How `aesop` reaches a host.

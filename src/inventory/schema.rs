@@ -34,7 +34,7 @@ must never change in `<name>.lock`; commit the latter and not the former.
 ";
 
 /// The order of the top level; what is not named follows.
-const ORDER: [&str; 11] = [
+const ORDER: [&str; 12] = [
     "cluster",
     "ssh",
     "hosts",
@@ -46,6 +46,7 @@ const ORDER: [&str; 11] = [
     "relays",
     "consumers",
     "monitor",
+    "extras",
 ];
 
 /// One table for an object, then one for each object in it.

@@ -75,6 +75,12 @@ fn roles(inventory: &Inventory) -> Vec<(String, Vec<String>)> {
     if let Some(role) = &inventory.monitor {
         roles.push(("monitor".to_owned(), role.hosts.clone()));
     }
+    if !inventory.extras.is_empty() {
+        roles.push(("extras".to_owned(), inventory.extras.values().flat_map(|e| e.hosts.clone()).collect()));
+    }
+    for (name, extra) in &inventory.extras {
+        roles.push((format!("extras/{name}"), extra.hosts.clone()));
+    }
     roles
 }
 

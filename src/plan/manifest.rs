@@ -98,12 +98,14 @@ impl Manifest {
                 add(Kind::Link, &link.path, link.target.clone());
             }
             for directory in &part.directories {
-                let ours = [paths::ETC, paths::OPT].iter().any(|root| {
-                    directory
-                        .path
-                        .strip_prefix(root)
-                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-                });
+                // A directory of an extra may be one that others use too: it goes when it is empty.
+                let ours = part.role == Role::Extra
+                    || [paths::ETC, paths::OPT].iter().any(|root| {
+                        directory
+                            .path
+                            .strip_prefix(root)
+                            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                    });
                 let mode = format!("{:o}", directory.mode);
                 let value = directory_value(&mode, &directory.owner, &directory.group);
                 add(if ours { Kind::Directory } else { Kind::Data }, &directory.path, value);

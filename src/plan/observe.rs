@@ -2,7 +2,7 @@
 
 use super::machine::Machine;
 use super::manifest::Manifest;
-use crate::service::{HostState, Init, paths};
+use crate::service::{HostState, Init, Role, paths};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -141,7 +141,8 @@ pub fn questions(desired: &HostState) -> String {
         for port in &part.ports {
             ask(format_args!("port|{port}"));
         }
-        for directory in part.directories.iter().filter(|directory| !PLACES.contains(&&*directory.path)) {
+        let data = part.directories.iter().filter(|_| part.role != Role::Extra);
+        for directory in data.filter(|directory| !PLACES.contains(&&*directory.path)) {
             ask(format_args!("disk|{}", directory.path));
         }
         for directory in &part.directories {

@@ -103,7 +103,7 @@ fn unavailable(stage: &Stage) -> Option<String> {
     const QUORUM: usize = 3;
     let alone = stage.members.len() < 2;
     let words = match stage.role {
-        Role::Base => return None,
+        Role::Base | Role::Extra => return None,
         Role::ZooKeeper if stage.members.len() >= QUORUM => return None,
         Role::ZooKeeper => "ZooKeeper: consumers stop, and go on from their checkpoints once it is back",
         Role::Kafka if alone => "Kafka: rows wait in the logs of the relays",

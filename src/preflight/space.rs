@@ -56,7 +56,7 @@ fn need(subject: &Subject<'_>, role: Role) -> u64 {
         member.and_then(|member| member.heap).map_or(least, |bytes| bytes / MIB) + JVM_BESIDE_MIB
     };
     match role {
-        Role::Base => 0,
+        Role::Base | Role::Extra => 0,
         Role::ZooKeeper => heap(inventory.zookeeper.as_ref().map(|role| &role.members), ZOOKEEPER_HEAP_MIB),
         Role::Kafka => heap(inventory.kafka.as_ref().map(|role| &role.members), KAFKA_HEAP_MIB),
         Role::Relay | Role::Consumer => PROGRAM_MIB,

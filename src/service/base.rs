@@ -35,6 +35,10 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
         let content = inputs.templates.render("base/sysctl.conf.j2", values)?;
         part.files.push(File::new("/etc/sysctl.d/90-aesop.conf", content));
     }
+    if parts.iter().all(|part| part.role == Role::Extra) {
+        parts.push(part);
+        return Ok(());
+    }
     let aesop = inputs.artifact("aesop", host)?;
     part.links.push(Link { path: paths::AESOP.to_owned(), target: format!("{}/aesop", aesop.directory()) });
     part.artifacts.push(aesop);

@@ -1,7 +1,7 @@
 //! What the desired state is made from.
 
-use super::{ArtifactRef, ServiceError, roles};
-use crate::inventory::model::{Inventory, SecretRef};
+use super::{ArtifactRef, Role, ServiceError, extra, roles};
+use crate::inventory::model::{ExtraArtifact, Inventory, SecretRef};
 use crate::lock::Lock;
 use crate::render::Templates;
 use crate::secret::Secret;
@@ -18,7 +18,7 @@ pub struct Inputs<'a> {
     pub secrets: &'a Secrets,
     /// Certificates of the agents.
     pub certificates: &'a Certificates,
-    /// Ids of [`artifact_names`].
+    /// Ids of [`wanted_artifacts`].
     pub artifacts: &'a ArtifactIds,
     /// Templates.
     pub templates: &'a Templates,
@@ -102,13 +102,36 @@ pub fn secret_refs(inventory: &Inventory) -> BTreeMap<String, SecretRef> {
     } else {
         refs.insert("monitor.agent_token".to_owned(), SecretRef::Generated("agent-token".to_owned()));
     }
+    for (name, extra) in &inventory.extras {
+        let secrets = extra.secrets.iter();
+        refs.extend(secrets.map(|(key, secret)| (extra::secret_key(name, key), secret.clone())));
+    }
     refs
 }
 
-/// The artifacts that an inventory needs, by name.
-pub fn artifact_names(inventory: &Inventory) -> Vec<String> {
+/// An artifact that an inventory needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedArtifact {
+    /// `kafka-4.2.0`, `aesop`, `extra/exporter/opt/exporter/exporter`.
+    pub name: String,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Where an artifact comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// aesop knows it by its name.
+    Known,
+    /// One file of the user's.
+    Own(ExtraArtifact),
+}
+
+/// The artifacts that an inventory needs.
+pub fn wanted_artifacts(inventory: &Inventory) -> Vec<WantedArtifact> {
     let mut names = Vec::new();
-    if !roles(inventory).is_empty() {
+    let own = format!("{}/", Role::Extra);
+    if roles(inventory).values().flatten().any(|role| !role.starts_with(&own)) {
         names.push("aesop".to_owned());
     }
     if let Some(role) = &inventory.zookeeper {
@@ -126,5 +149,12 @@ pub fn artifact_names(inventory: &Inventory) -> Vec<String> {
     if !inventory.consumers.is_empty() {
         names.push("aesop-consumer".to_owned());
     }
-    names
+    let known = names.into_iter().map(|name| WantedArtifact { name, origin: Origin::Known });
+    let extras = inventory.extras.iter().flat_map(|(extra, given)| {
+        given.artifacts.iter().map(move |artifact| WantedArtifact {
+            name: extra::artifact_name(extra, &artifact.path),
+            origin: Origin::Own(artifact.clone()),
+        })
+    });
+    known.chain(extras).collect()
 }

@@ -3,6 +3,7 @@
 
 mod base;
 mod dynamic;
+mod extra;
 mod inputs;
 mod jvm;
 mod kafka;
@@ -14,7 +15,9 @@ mod state;
 mod zookeeper;
 
 pub use dynamic::dynamic_setting;
-pub use inputs::{ArtifactIds, Certificates, Inputs, Secrets, artifact_names, secret_refs};
+pub use inputs::{
+    ArtifactIds, Certificates, Inputs, Origin, Secrets, WantedArtifact, secret_refs, wanted_artifacts,
+};
 pub use state::{
     ArtifactRef, Directory, File, Gate, HostState, Init, KafkaFormat, Link, MemberChange, Package, Part,
     Role, Turn, Unit, User, hex, sha256,
@@ -75,11 +78,16 @@ pub fn desired(inputs: &Inputs<'_>) -> Result<BTreeMap<String, HostState>, Servi
         program::relay(inputs, name, &mut parts)?;
         program::consumers(inputs, name, &mut parts)?;
         monitor::monitor(inputs, name, &mut parts)?;
+        extra::parts(inputs, name, &mut parts)?;
         if parts.is_empty() {
             // Declared, without a role.
             continue;
         }
-        monitor::agent(inputs, name, &mut parts)?;
+        // Nobody asks the agent of a host that has nothing of aesop's, where there is no monitor.
+        let only_extras = parts.iter().all(|part| part.role == Role::Extra);
+        if !only_extras || inputs.inventory.monitor.is_some() {
+            monitor::agent(inputs, name, &mut parts)?;
+        }
         base::part(inputs, name, &mut parts)?;
         parts.sort_by_key(|part| part.role);
         for part in &mut parts {
@@ -91,7 +99,8 @@ pub fn desired(inputs: &Inputs<'_>) -> Result<BTreeMap<String, HostState>, Servi
     Ok(hosts)
 }
 
-/// Roles of each host in words: `zookeeper`, `kafka`, `relay`, `consumer/<group>`, `monitor`.
+/// Roles of each host in words: `zookeeper`, `kafka`, `relay`, `consumer/<group>`, `monitor`,
+/// `extra/<name>`.
 pub fn roles(inventory: &Inventory) -> BTreeMap<String, Vec<String>> {
     let mut roles: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut add = |host: &str, role: String| roles.entry(host.to_owned()).or_default().push(role);
@@ -111,6 +120,11 @@ pub fn roles(inventory: &Inventory) -> BTreeMap<String, Vec<String>> {
     }
     for host in inventory.monitor.iter().flat_map(|role| &role.hosts) {
         add(host, "monitor".to_owned());
+    }
+    for (name, extra) in &inventory.extras {
+        for host in &extra.hosts {
+            add(host, extra::service(name));
+        }
     }
     roles
 }

@@ -76,7 +76,7 @@ pub(super) fn agent(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> R
                     .filter(|group| other.service == format!("consumer/{}", group.name))
                     .map(|group| (&other.service, group.http_port)),
             ),
-            Role::Base | Role::Agent | Role::Monitor => {}
+            Role::Base | Role::Agent | Role::Monitor | Role::Extra => {}
         }
     }
     let endpoints = endpoints
@@ -93,6 +93,7 @@ pub(super) fn agent(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> R
     data.extend(
         parts
             .iter()
+            .filter(|part| part.role != Role::Extra)
             .flat_map(|part| part.directories.iter().filter(owned))
             .filter(|directory| !directory.path.starts_with(paths::LOG) && !directory.path.ends_with("/conf"))
             .map(|directory| PathBuf::from(&directory.path)),

@@ -6,7 +6,7 @@ use crate::inventory::model::Inventory;
 /// Ports of one part of a host, as the inventory says.
 pub(super) fn of(inventory: &Inventory, part: &Part) -> Vec<u16> {
     match part.role {
-        Role::Base => Vec::new(),
+        Role::Base | Role::Extra => Vec::new(),
         Role::ZooKeeper => inventory.zookeeper.as_ref().map_or_else(Vec::new, |role| {
             vec![role.client_port, role.peer_port, role.election_port, role.jolokia_port]
         }),

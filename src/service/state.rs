@@ -24,6 +24,8 @@ pub enum Role {
     Agent,
     /// The monitor and the lag report.
     Monitor,
+    /// Files and units of the user's own.
+    Extra,
 }
 
 impl Role {
@@ -46,7 +48,7 @@ impl Role {
     /// Roles without which this one cannot become ready.
     pub fn needs(self) -> &'static [Self] {
         match self {
-            Self::Base | Self::ZooKeeper | Self::Kafka | Self::Agent | Self::Monitor => &[],
+            Self::Base | Self::ZooKeeper | Self::Kafka | Self::Agent | Self::Monitor | Self::Extra => &[],
             Self::Relay => &[Self::ZooKeeper],
             Self::Consumer => &[Self::ZooKeeper, Self::Kafka],
         }
@@ -62,6 +64,7 @@ impl Role {
             Self::Consumer => "consumer",
             Self::Agent => "agent",
             Self::Monitor => "monitor",
+            Self::Extra => "extra",
         }
     }
 }
@@ -78,6 +81,7 @@ impl std::str::FromStr for Role {
             Self::Consumer,
             Self::Agent,
             Self::Monitor,
+            Self::Extra,
         ];
         all.into_iter().find(|role| role.word() == word).ok_or(())
     }
@@ -373,6 +377,12 @@ pub struct Gate {
     pub words: String,
     /// How long it may take.
     pub timeout_secs: u64,
+}
+
+impl Gate {
+    /// The test of units that systemd alone knows about: all of them are active. The others are arguments of
+    /// `aesop ready`.
+    pub const UNITS: &str = "units";
 }
 
 impl HostState {

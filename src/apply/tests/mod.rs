@@ -47,7 +47,8 @@ fn prepared(folder: &Path, inventory: &Inventory) -> Prepared {
     for name in ["aesop", "aesop-relay", "aesop-consumer"] {
         std::fs::write(binaries.join(name), name).unwrap();
     }
-    let store = |names: &[String]| Store::open_in(folder.join("cache"), binaries, names);
+    let store =
+        |names: &[crate::service::WantedArtifact]| Store::open_in(folder.join("cache"), binaries, names);
     Prepared::with_store(inventory, store).unwrap()
 }
 

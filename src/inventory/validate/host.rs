@@ -30,8 +30,8 @@ impl Hosts {
         self.by_name.is_empty()
     }
 
-    pub(super) fn into_hosts(self) -> BTreeMap<String, Host> {
-        self.by_name
+    pub(super) fn by_name(&self) -> &BTreeMap<String, Host> {
+        &self.by_name
     }
 
     pub(super) fn claim_port(&mut self, host: &str, port: u16, service: &str, at: &At) {

@@ -1,5 +1,6 @@
 //! From what is written to what it means: fills in defaults, resolves references and reports whatever cannot be.
 
+mod extra;
 mod flow;
 mod host;
 mod role;
@@ -28,14 +29,15 @@ pub(super) fn validate(raw: &Raw, path: &Path, read: Read<'_>, faults: &mut Faul
     let relays = check.relays(&sources);
     let consumers = check.consumers(&sources, relays.as_ref());
     let monitor = check.monitor();
+    check.extra_hosts();
     check.needs(zookeeper.is_some());
     let agent_port = check.agent();
     let java = check.java();
     check.ports_and_directories();
-    Inventory {
+    let mut inventory = Inventory {
         path: path.to_owned(),
         cluster: raw.cluster.clone(),
-        hosts: check.hosts.into_hosts(),
+        hosts: check.hosts.by_name().clone(),
         zookeeper,
         kafka,
         sources,
@@ -44,7 +46,10 @@ pub(super) fn validate(raw: &Raw, path: &Path, read: Read<'_>, faults: &mut Faul
         monitor,
         java,
         agent_port,
-    }
+        extras: BTreeMap::new(),
+    };
+    inventory.extras = check.extras(&inventory);
+    inventory
 }
 
 /// What all parts of the validation share.
