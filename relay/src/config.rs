@@ -81,7 +81,7 @@ pub struct Source {
     /// Columns left out of every row: `database.table.column`, globs allowed.
     #[serde(default)]
     pub exclude_columns: Vec<String>,
-    /// Where an empty log begins when no group has a checkpoint yet: `earliest`, `latest`, an SCN or a GTID set.
+    /// Where an empty log begins when no group has a checkpoint yet: `earliest`, `latest`, a time, an SCN or a GTID set.
     #[serde(default = "default_start")]
     pub start: String,
     /// The most bytes of one row, its old and its new image together.
@@ -197,7 +197,7 @@ pub struct ConsumerConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConsumedSource {
-    /// Where a group that never ran begins: `earliest`, `latest`, an SCN or a GTID set.
+    /// Where a group that never ran begins: `earliest`, `latest`, a time, an SCN or a GTID set.
     #[serde(default = "default_start")]
     pub start: String,
 }

@@ -63,6 +63,14 @@ impl GtidSet {
         number > 0
     }
 
+    /// Whether a GTID is in it.
+    pub fn contains(&self, gtid: &str) -> bool {
+        let Some((source, number)) = gtid.rsplit_once(':') else { return false };
+        let Ok(number) = number.parse::<u64>() else { return false };
+        let intervals = self.sets.get(source).map_or(&[][..], Vec::as_slice);
+        intervals.iter().any(|(first, last)| (*first..=*last).contains(&number))
+    }
+
     /// What of this set is not in `other`.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Self {

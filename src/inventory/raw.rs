@@ -235,7 +235,7 @@ pub(super) struct Source {
     pub(super) tables: Vec<String>,
     /// Which columns.
     pub(super) columns: Option<Columns>,
-    /// Where a new consumer group begins, once: `earliest`, `latest`, an SCN or a GTID set. `snapshot` is not supported yet.
+    /// Where a new consumer group begins, once: `earliest`, `latest`, a time like `2026-11-22T15:00:00Z`, an SCN or a GTID set. `snapshot` is not supported yet.
     #[schemars(extend("default" = d::START))]
     pub(super) start: Option<Word>,
     /// The most bytes of one row, its old and its new image together; 64 KiB to 256 MiB. A relay takes about five times

@@ -4,7 +4,7 @@ use super::lane::From;
 use super::shared::Shared;
 use super::writer::Feed;
 use crate::client::{self, ClientError, StreamEvent, Subscription};
-use crate::position::Scn;
+use crate::mysql::Start;
 use crate::sink::Failure;
 use crate::wire::PartitionSet;
 use crate::wire::frame::{StartFrom, Welcome};
@@ -254,16 +254,16 @@ impl StreamTask {
         match from {
             Some(From::Point(point)) => Ok(StartFrom::Position { position: point.position, rows: point.row }),
             None => Ok(StartFrom::Earliest),
-            Some(From::Start(start)) => match start.as_str() {
-                "earliest" => Ok(StartFrom::Earliest),
-                "latest" => Ok(StartFrom::Latest),
-                text => match text.parse() {
-                    Ok(scn) => {
-                        let epoch = self.relays.epoch(&self.name).await.map_err(Failure::transient)?;
-                        Ok(StartFrom::Position { position: Scn(scn).position(epoch), rows: 0 })
-                    }
-                    Err(_) => Ok(StartFrom::Gtid(text.to_owned())),
-                },
+            Some(From::Start(start)) => match start.parse() {
+                Ok(Start::Earliest) => Ok(StartFrom::Earliest),
+                Ok(Start::Latest) => Ok(StartFrom::Latest),
+                Ok(Start::Time(time_us)) => Ok(StartFrom::Time(time_us)),
+                Ok(Start::Scn(scn)) => {
+                    let epoch = self.relays.epoch(&self.name).await.map_err(Failure::transient)?;
+                    Ok(StartFrom::Position { position: scn.position(epoch), rows: 0 })
+                }
+                // A text is never one of the last two.
+                Ok(Start::Gtid(_) | Start::At(_) | Start::After(_)) | Err(_) => Ok(StartFrom::Gtid(start)),
             },
         }
     }

@@ -143,7 +143,7 @@ impl Relays for Fake {
                 .find(|i| position(*i) >= from)
                 .map(|i| if position(i) == from && rows > 0 { i + 1 } else { i })
                 .unwrap(),
-            StartFrom::Earliest | StartFrom::Latest | StartFrom::Gtid(_) => 0,
+            StartFrom::Earliest | StartFrom::Latest | StartFrom::Gtid(_) | StartFrom::Time(_) => 0,
         };
         let stream = FakeStream {
             welcome: Welcome {

@@ -8,6 +8,7 @@
 //! segment is full and on disk; `DIR/lock`.
 
 mod error;
+mod find;
 mod index;
 mod reader;
 mod recover;
@@ -20,6 +21,7 @@ mod writer;
 mod tests;
 
 pub use error::{LogError, ReadError};
+pub use find::Found;
 pub use reader::Reader;
 pub use scan::{Scan, Scanned};
 pub use state::{LogState, Mark, Place};
@@ -186,10 +188,17 @@ impl Log {
         }
         let mut reader = self.reader(StartFrom::Position { position, rows: 0 });
         while let Some(block) = reader.try_next(&state).await? {
-            let found = block.gtids().map_err(|error| reader.damaged(error))?;
-            gtids.extend(found.into_iter().filter(|(at, _)| *at >= position).map(|(_, gtid)| gtid));
+            let found = block.transactions().map_err(|error| reader.damaged(error))?;
+            let found = found.into_iter().filter(|(at, ..)| *at >= position);
+            gtids.extend(found.filter_map(|(_, gtid, _)| gtid.map(str::to_owned)));
         }
         Ok(gtids)
+    }
+
+    /// Whether this is where the log once began: nothing has been dropped since.
+    pub fn is_first(&self, lowest: &Mark) -> bool {
+        let segments = self.segments();
+        segments.first_key_value().is_some_and(|(seq, first)| *seq == 1 && first.begin() == lowest)
     }
 
     /// A schema's definition, if the log has it.

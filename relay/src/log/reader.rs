@@ -29,6 +29,7 @@ struct At {
     offset: u64,
     /// Everything of the log before this was handed out.
     mark: Mark,
+    inside: bool,
 }
 
 impl Reader {
@@ -58,6 +59,16 @@ impl Reader {
         let state = self.state.borrow();
         let place = Place { segment: at.segment.seq(), offset: at.offset };
         if state.tail == Some(place) { state.covered.clone() } else { Some(at.mark.clone()) }
+    }
+
+    /// Inside a transaction: the block that was given out last does not end it.
+    pub fn is_inside(&self) -> bool {
+        self.at.as_ref().is_some_and(|at| at.inside)
+    }
+
+    /// The segment being read; none before the first block.
+    pub fn segment(&self) -> Option<u64> {
+        self.at.as_ref().map(|at| at.segment.seq())
     }
 
     /// Whether the next block can be had without reading from disk or waiting.
@@ -99,7 +110,7 @@ impl Reader {
                 let (wanted, lowest) = (at.mark.position, lowest.clone());
                 return Err(ReadError::BelowLowest { wanted, lowest });
             };
-            *at = At { offset: segment.first_block(), mark: segment.begin().clone(), segment };
+            *at = At { offset: segment.first_block(), mark: segment.begin().clone(), segment, inside: false };
         }
     }
 
@@ -110,6 +121,7 @@ impl Reader {
             segment: Arc::clone(segment),
             offset,
             mark: segment.begin().clone(),
+            inside: false,
         };
         let end = || {
             let segment = segments.get(&tail.segment).ok_or_else(|| below(covered.position))?;
@@ -127,9 +139,9 @@ impl Reader {
                 let segment = segment_of(segments.values(), *position).ok_or_else(|| below(*position))?;
                 Ok(at(segment, segment.seek(*position)))
             }
-            StartFrom::Gtid(set) => Err(ReadError::Unsupported(format!(
-                "a relay's log cannot be searched for the GTID set {set:?}; start at earliest, latest or an SCN"
-            ))),
+            StartFrom::Gtid(_) | StartFrom::Time(_) => Err(ReadError::Unsupported(
+                "a log is searched for a time or a GTID set before it is read".to_owned(),
+            )),
         }
     }
 }
@@ -150,6 +162,7 @@ async fn read(log: &Log, at: &mut At, tail: u64) -> Result<Sealed, ReadError> {
     };
     at.offset += u64::try_from(block.bytes().len()).unwrap_or(u64::MAX);
     let header = block.header();
+    at.inside = header.ends_inside;
     at.mark = Mark {
         position: header.end,
         file_name: block.file_name().map_err(|error| damaged(place, error))?.into(),

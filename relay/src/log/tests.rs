@@ -131,6 +131,8 @@ enum Damage {
     Cut,
     Zero,
     Flip,
+    /// A piece that was never written, with what came behind it in place: disks write in any order.
+    Hole,
 }
 
 fn lengths() -> impl Strategy<Value = Vec<usize>> {
@@ -142,7 +144,7 @@ fn lengths() -> impl Strategy<Value = Vec<usize>> {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let damage = prop_oneof![Just(Damage::Cut), Just(Damage::Zero), Just(Damage::Flip)];
+    let damage = prop_oneof![Just(Damage::Cut), Just(Damage::Zero), Just(Damage::Flip), Just(Damage::Hole)];
     let step = prop_oneof![
         8 => lengths().prop_map(Step::Commit),
         2 => lengths().prop_map(Step::Abort),
@@ -169,6 +171,10 @@ fn damage_tail(dir: &Path, damage: Damage, at: prop::sample::Index) {
         Damage::Cut => bytes.truncate(at),
         Damage::Zero => bytes[at..].fill(0),
         Damage::Flip => bytes[at] ^= 0x10,
+        Damage::Hole => {
+            let end = bytes.len().min(at + 512);
+            bytes[at..end].fill(0);
+        }
     }
     std::fs::write(&path, bytes).unwrap();
 }
@@ -362,4 +368,61 @@ fn an_unfinished_transaction_is_never_seen_and_leaves_with_the_error() {
         std::fs::metadata(path).unwrap().len()
     });
     assert!(matches!(log.resume(), Some(Start::After(last)) if last.position == txns[1].start));
+}
+
+#[tokio::test]
+async fn a_time_or_a_gtid_set_is_found_where_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, mut writer) =
+        Log::open(Options { segment_bytes: 2000, block_bytes: 600, ..options(dir.path()) }).unwrap();
+    let schema = Arc::new(TableSchema::new("d".into(), "t".into(), Vec::new(), Vec::new()));
+    // Each a second; a large one, too; several segments.
+    for number in 1..=60u64 {
+        let position = Position::new(1, 3, number * 100);
+        let start = TxnStart {
+            position,
+            file_name: "b.000003".into(),
+            gtid: Some(format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:{}", number + 40)),
+            server_id: 1,
+            commit_time_us: i64::try_from(number).unwrap() * 1_000_000,
+        };
+        writer.begin(start).unwrap();
+        for _ in 0..if number == 30 { 40 } else { 2 } {
+            let image = [1, 0, 7, 0, 0, 0];
+            let row = RowChange {
+                op: Op::Insert,
+                schema: &schema,
+                key_hash_before: 1,
+                key_hash: 1,
+                before: &[],
+                after: &image,
+            };
+            writer.row(row).unwrap();
+        }
+        writer.commit(TxnEnd { end_offset: number * 100 + 50 }).unwrap();
+        writer.flush().unwrap();
+    }
+    assert!(log.segments().len() > 2, "several segments");
+    let at = |number: u64| Found::At(Position::new(1, 3, number * 100));
+    for number in 2..=60 {
+        let time = i64::try_from(number).unwrap() * 1_000_000;
+        assert_eq!(log.find_time(time).await.unwrap(), at(number));
+        assert_eq!(log.find_time(time - 999_999).await.unwrap(), at(number));
+        let set = format!("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-{}", number + 39);
+        assert_eq!(log.find_gtids(&set).await.unwrap(), at(number));
+    }
+    let end = Found::At(Position::new(1, 3, 6050));
+    assert_eq!(log.find_time(61_000_000).await.unwrap(), end);
+    assert_eq!(log.find_gtids("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-100").await.unwrap(), end);
+    // Before the log's beginning; with a hole, in which something older may be; of another server; of MariaDB.
+    assert_eq!(log.find_time(500_000).await.unwrap(), Found::Older);
+    for set in [
+        "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-39",
+        "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:7-50",
+        "4e11fa47-71ca-11e1-9e33-c80aa9429562:1-50",
+        "0-1-5",
+        "x",
+    ] {
+        assert_eq!(log.find_gtids(set).await.unwrap(), Found::Older, "{set}");
+    }
 }

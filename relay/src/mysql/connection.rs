@@ -270,7 +270,8 @@ impl Connection {
         }
     }
 
-    async fn answer(&mut self) -> Result<BytesMut, Error> {
+    /// Waits for the answer to a query.
+    pub(super) async fn answer(&mut self) -> Result<BytesMut, Error> {
         match tokio::time::timeout(QUERY_TIMEOUT, self.packet()).await {
             Ok(packet) => packet,
             Err(_) => Err(Error::Transient(format!("{}: no answer within 60 s", self.address))),

@@ -15,6 +15,8 @@ pub enum Start {
     At(Position),
     /// As the display number of a position; the epoch is the one given to `run`.
     Scn(Scn),
+    /// The first transaction committed at this time or later, microseconds since 1970 UTC.
+    Time(i64),
     /// What is not in this GTID set.
     Gtid(String),
     /// Behind a transaction that was read before; that it is still the same one is checked.
@@ -23,7 +25,7 @@ pub enum Start {
 
 /// A start that is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no start: give earliest, latest, an SCN or a GTID set")]
+#[error("{0:?} is no start: give earliest, latest, a time like 2026-11-22T15:00:00Z, an SCN or a GTID set")]
 pub struct StartError(String);
 
 impl FromStr for Start {
@@ -38,6 +40,9 @@ impl FromStr for Start {
         }
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             return text.parse().map(|n| Self::Scn(Scn(n))).map_err(|_| StartError(text.to_owned()));
+        }
+        if let Ok(time) = text.parse::<jiff::Timestamp>() {
+            return Ok(Self::Time(time.as_microsecond()));
         }
         let shape =
             |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b':' | b',' | b'_' | b' ' | b'\n');
@@ -57,12 +62,13 @@ mod tests {
         assert_eq!("earliest".parse(), Ok(Start::Earliest));
         assert_eq!("latest".parse(), Ok(Start::Latest));
         assert_eq!("12903018062".parse(), Ok(Start::Scn(Scn(12_903_018_062))));
+        assert_eq!("1970-01-01T01:00:02.5+01:00".parse(), Ok(Start::Time(2_500_000)));
         assert_eq!("0-1-42".parse(), Ok(Start::Gtid("0-1-42".to_owned())));
         let set = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:7";
         assert_eq!(set.parse(), Ok(Start::Gtid(set.to_owned())));
         assert_eq!(
             "newest".parse::<Start>().unwrap_err().to_string(),
-            "\"newest\" is no start: give earliest, latest, an SCN or a GTID set"
+            "\"newest\" is no start: give earliest, latest, a time like 2026-11-22T15:00:00Z, an SCN or a GTID set"
         );
         assert!("99999999999999999999999".parse::<Start>().is_err());
         assert!("".parse::<Start>().is_err());

@@ -7,6 +7,7 @@ mod beans;
 mod epoch;
 mod executed;
 mod kept;
+mod lookback;
 mod register;
 mod source;
 #[cfg(test)]
@@ -14,9 +15,10 @@ mod tests;
 
 use crate::config::{MAX_ROW_BYTES_RANGE, RelayConfig};
 use crate::log::{Log, LogError, Options};
-use crate::serve::{self, Hub, ListenError, Served};
+use crate::serve::{self, Hub, ListenError, LookBack, Served};
 use crate::telemetry::{self, Health, HttpError, Registry};
 use crate::zk::{self, Zk};
+use lookback::LookBacks;
 use source::{Obstacle, Source};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -113,10 +115,18 @@ pub async fn run(config: RelayConfig, shutdown: CancellationToken) -> Result<(),
     let (served, writers) = open_logs(&config)?;
     let hub = Arc::new(Hub::new(&config.cluster, served, registry.clone()));
     let (mut sources, mut beans) = (Vec::new(), Vec::new());
-    for (name, writer) in writers {
+    for (name, writer, look_back) in writers {
         let Some(settings) = config.sources.get(&name) else { continue };
         let id = config.id.clone();
-        let source = Source::new(name, id, settings.clone(), &config.data_dir, Arc::clone(&hub), zk.clone());
+        let source = Source::new(
+            name,
+            id,
+            settings.clone(),
+            &config.data_dir,
+            Arc::clone(&hub),
+            look_back,
+            zk.clone(),
+        );
         let source = Arc::new(source);
         // Kept to the end: a source that has stopped must still say why.
         beans.push(beans::register(&registry, &source));
@@ -147,16 +157,18 @@ pub async fn run(config: RelayConfig, shutdown: CancellationToken) -> Result<(),
     Ok(())
 }
 
-type Logs = (BTreeMap<String, Served>, Vec<(String, crate::log::Writer)>);
+type Logs = (BTreeMap<String, Served>, Vec<(String, crate::log::Writer, Arc<LookBacks>)>);
 
 fn open_logs(config: &RelayConfig) -> Result<Logs, RunError> {
     let mut served = BTreeMap::new();
     let mut writers = Vec::new();
-    for name in config.sources.keys() {
+    for (name, settings) in &config.sources {
         let dir = config.data_dir.join(name).join("log");
         let (log, writer) = Log::open(Options::new(dir, config.retention.bytes, config.retention.age_secs))?;
-        served.insert(name.clone(), Served::new(log));
-        writers.push((name.clone(), writer));
+        let look_back = Arc::new(LookBacks::new(name, settings.clone(), &config.data_dir.join(name)));
+        let reading_again: Arc<dyn LookBack> = Arc::<LookBacks>::clone(&look_back);
+        served.insert(name.clone(), Served::new(log).looking_back(reading_again));
+        writers.push((name.clone(), writer, look_back));
     }
     Ok((served, writers))
 }

@@ -2,6 +2,7 @@
 
 use super::epoch::{self, Asking, Epoch};
 use super::executed::{self, Keeping, Kept};
+use super::lookback::LookBacks;
 use crate::config;
 use crate::gtid::GtidSet;
 use crate::log::{Log, LogError, Writer};
@@ -33,6 +34,7 @@ pub(super) struct Source {
     pub(super) status: StatusCell,
     pub(super) log: Log,
     pub(super) hub: Arc<Hub>,
+    look_back: Arc<LookBacks>,
     /// The relay's name.
     relay: String,
     config: config::Source,
@@ -94,6 +96,7 @@ impl Source {
         config: config::Source,
         data_dir: &Path,
         hub: Arc<Hub>,
+        look_back: Arc<LookBacks>,
         zk: Option<Zk>,
     ) -> Self {
         let dir = data_dir.join(&name);
@@ -101,7 +104,7 @@ impl Source {
         // The hub is made of the same names.
         let log = log.unwrap_or_else(|| unreachable!("source {name} is served"));
         let (status, connected_once) = (StatusCell::default(), AtomicBool::new(false));
-        Self { name, status, log, hub, relay, config, dir, zk, connected_once }
+        Self { name, status, log, hub, look_back, relay, config, dir, zk, connected_once }
     }
 
     /// Why the source does not count as read, if it does not.
@@ -143,6 +146,7 @@ impl Source {
                 file_base: epoch.node.file_base.clone(),
             });
         }
+        self.look_back.settled(epoch.number, &epoch.node.server_uuid);
         let start = match (self.log.resume(), self.log.state().covered) {
             (Some(_), Some(covered)) if covered.position.epoch < epoch.number => {
                 self.cross(writer, &epoch, ours.as_ref())?
@@ -158,8 +162,10 @@ impl Source {
             epoch: epoch.number,
             start,
             expected_server: Some(epoch.node.server_uuid),
+            counts_gtids: true,
             executed: known.filter(|known| known.position.epoch == epoch.number),
             branches: self.dir.join("xa"),
+            pace: None,
             until_caught_up: false,
         };
         let mut sink = Keeping { writer, dir: &self.dir };

@@ -32,7 +32,7 @@ fn configuration_errors_name_file_key_and_remedy() {
     check(
         &GOOD.replace("earliest", "newest"),
         &expect![[
-            r#"relay.yml: sources.shop.start: "newest" is no start: give earliest, latest, an SCN or a GTID set"#
+            r#"relay.yml: sources.shop.start: "newest" is no start: give earliest, latest, a time like 2026-11-22T15:00:00Z, an SCN or a GTID set"#
         ]],
     );
     check(

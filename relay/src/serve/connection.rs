@@ -1,8 +1,9 @@
 //! One connection from hello to its end.
 
 use super::hub::{Hub, Seat, Served};
+use super::reading::Reading;
 use super::write_within;
-use crate::log::{ReadError, Reader};
+use crate::log::ReadError;
 use crate::schema::SchemaId;
 use crate::telemetry::{Bean, Counter, Gauge, ObjectName};
 use crate::wire::block::{Filter, Filtered};
@@ -37,7 +38,7 @@ const MAX_NAME_BYTES: usize = 256;
 
 /// Why a stream ends.
 #[derive(Debug, thiserror::Error)]
-enum End {
+pub(super) enum End {
     /// The client went away or is stuck.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -192,9 +193,8 @@ impl Numbers {
 struct Streaming<'a> {
     served: &'a Served,
     output: &'a mut OwnedWriteHalf,
-    reader: Reader,
+    reader: Reading<'a>,
     filter: Filter,
-    from: StartFrom,
     /// What the client may still be sent; one block may go beyond it.
     credit: i64,
     /// Schemas the client has.
@@ -208,14 +208,13 @@ impl<'a> Streaming<'a> {
     fn new(served: &'a Served, hub: &Hub, hello: &Hello, output: &'a mut OwnedWriteHalf) -> Self {
         let from = match &hello.from {
             StartFrom::Position { position, rows } => Some((*position, *rows)),
-            StartFrom::Earliest | StartFrom::Latest | StartFrom::Gtid(_) => None,
+            StartFrom::Earliest | StartFrom::Latest | StartFrom::Gtid(_) | StartFrom::Time(_) => None,
         };
         let mut streaming = Self {
             served,
             output,
-            reader: served.log.reader(hello.from.clone()),
+            reader: Reading::new(served, hello.from.clone()),
             filter: Filter::new(hello.partitions.clone(), from),
-            from: hello.from.clone(),
             credit: 0,
             defined: HashSet::new(),
             gathered: Vec::new(),
@@ -253,7 +252,15 @@ impl<'a> Streaming<'a> {
         self.numbers.credit.set(self.credit);
     }
 
+    /// The place where the stream begins may be found late, or be another than the block's.
+    fn begin(&mut self) {
+        if let Some(position) = self.reader.begins() {
+            self.filter.begin_at(position);
+        }
+    }
+
     async fn block(&mut self, block: &Sealed) -> Result<(), End> {
+        self.begin();
         let repacked;
         let block = match self.filter.apply(block)? {
             Filtered::Whole => block,
@@ -299,16 +306,15 @@ impl<'a> Streaming<'a> {
             if !self.defined.insert(id) || definition.is_some() {
                 continue;
             }
-            let definition = self.served.log.schema(id).ok_or(BlockError::UnknownSchema(id.0))?;
+            let definition = self.reader.schema(id).ok_or(BlockError::UnknownSchema(id.0))?;
             Frame::Schema(id, definition).encode(&mut self.gathered);
         }
         Ok(())
     }
 
     async fn covered(&mut self) -> Result<(), End> {
-        let behind =
-            |position| matches!(self.from, StartFrom::Position { position: from, .. } if position < from);
-        let mark = self.reader.covered().filter(|mark| !behind(mark.position));
+        self.begin();
+        let mark = self.reader.covered().filter(|mark| !self.filter.is_before(mark.position));
         let frame = match mark {
             Some(mark) => {
                 let head =

@@ -1,10 +1,11 @@
 //! What a relay serves, and to whom.
 
+use super::lookback::LookBack;
 use crate::log::Log;
 use crate::telemetry::Registry;
 use crate::wire::frame::Hello;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 /// Which server a source is, and its epoch.
@@ -23,13 +24,25 @@ pub struct Identity {
 pub struct Served {
     /// Its event log.
     pub log: Log,
+    look_back: Option<Arc<dyn LookBack>>,
     identity: Mutex<Identity>,
 }
 
 impl Served {
     /// A source with this log.
     pub fn new(log: Log) -> Self {
-        Self { log, identity: Mutex::default() }
+        Self { log, look_back: None, identity: Mutex::default() }
+    }
+
+    /// Reads again what the log no longer has.
+    #[must_use]
+    pub fn looking_back(mut self, look_back: Arc<dyn LookBack>) -> Self {
+        self.look_back = Some(look_back);
+        self
+    }
+
+    pub(super) fn look_back(&self) -> Option<&dyn LookBack> {
+        self.look_back.as_deref()
     }
 
     /// Which server it is.

@@ -4,10 +4,13 @@
 
 mod connection;
 mod hub;
+mod lookback;
+mod reading;
 #[cfg(test)]
 mod tests;
 
 pub use hub::{Hub, Identity, Served};
+pub use lookback::{LookBack, Opened, Refused, Seat};
 
 use crate::wire::frame::{ErrorCode, ErrorFrame, Frame};
 use std::sync::Arc;

@@ -39,7 +39,7 @@ pub struct Args {
     /// What becomes of a row that has more: stop there, or `leave_out` all but its key.
     #[arg(long, value_enum, default_value_t)]
     pub oversize: config::Oversize,
-    /// Where to begin: earliest, latest, an SCN or a GTID set. Default: the checkpoint if there is one, else latest.
+    /// Where to begin: earliest, latest, a time like 2026-11-22T15:00:00Z, an SCN or a GTID set. Default: the checkpoint if there is one, else latest.
     #[arg(long)]
     pub from: Option<String>,
     /// End when everything that was committed at the start is shown.
@@ -89,8 +89,10 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         epoch: 1,
         expected_server: if args.from.is_none() { checkpoint.map(|c| c.server_uuid) } else { None },
         start,
+        counts_gtids: false,
         executed: None,
         branches: branches.clone(),
+        pace: None,
         until_caught_up: args.until_caught_up,
     };
     let status = Arc::new(StatusCell::default());

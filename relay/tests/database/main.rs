@@ -13,6 +13,7 @@
 mod charsets;
 mod fold;
 mod login;
+mod lookback;
 mod oracle;
 mod random;
 mod rows;
@@ -41,6 +42,8 @@ const TESTS: &[(&str, Test)] = &[
     ("rows::tagged_gtids", |s| s.block_on(rows::tagged_gtids_are_a_start(&s.mysql))),
     ("rows::rights_mysql", |s| s.block_on(rows::missing_rights_are_named(&s.mysql))),
     ("rows::rights_mariadb", |s| s.block_on(rows::missing_rights_are_named(&s.mariadb))),
+    ("lookback::mysql", |s| s.block_on(lookback::what_is_older_than_the_log_is_read_again(&s.mysql))),
+    ("lookback::mariadb", |s| s.block_on(lookback::what_is_older_than_the_log_is_read_again(&s.mariadb))),
     ("oracle::mysql", |s| s.block_on(oracle::run(&s.mysql, "full", false, oracle::seed()))),
     ("oracle::mysql_partial_images", |s| s.block_on(oracle::run(&s.mysql, "part", true, oracle::seed()))),
     ("oracle::mariadb", |s| s.block_on(oracle::run(&s.mariadb, "full", false, oracle::seed()))),

@@ -113,6 +113,7 @@ impl Check<'_, '_> {
 
     fn start(&mut self, at: &At, start: &str) {
         let scn = || !start.is_empty() && start.parse::<u64>().is_ok();
+        let time = || matches!(start.parse(), Ok(relay::mysql::Start::Time(_)));
         let gtids = || {
             start.contains(['-', ':'])
                 && start.chars().all(|c| c.is_ascii_alphanumeric() || "-:,_ \n".contains(c))
@@ -120,8 +121,9 @@ impl Check<'_, '_> {
         };
         if start == "snapshot" {
             self.not_yet(at, "`start: snapshot`", "use `earliest` or `latest`");
-        } else if start != "earliest" && start != "latest" && !scn() && !gtids() {
-            let help = "it is `earliest`, `latest`, an SCN or a GTID set".to_owned();
+        } else if start != "earliest" && start != "latest" && !scn() && !time() && !gtids() {
+            let help = "it is `earliest`, `latest`, a time like `2026-11-22T15:00:00Z`, an SCN or a GTID set"
+                .to_owned();
             self.faults.add(at, format!("`start` cannot be `{start}`"), help);
         }
     }

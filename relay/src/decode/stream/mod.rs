@@ -152,6 +152,8 @@ pub struct Assembler {
     epoch: u32,
     /// Transactions that start before are passed over.
     from: Position,
+    /// Transactions committed before are passed over, up to the first that was not; microseconds since 1970 UTC.
+    since: Option<i64>,
     /// The transaction that must stand at `from`.
     resume: Option<LastTransaction>,
     file: Arc<str>,
@@ -203,6 +205,7 @@ impl Assembler {
             flavor,
             epoch,
             from: Position::default(),
+            since: None,
             resume: None,
             file: Arc::from(""),
             file_number: 0,
@@ -259,6 +262,23 @@ impl Assembler {
         self
     }
 
+    /// Passes over transactions up to the first that was committed at this time or later, microseconds since 1970 UTC.
+    #[must_use]
+    pub fn starting_since(mut self, time_us: i64) -> Self {
+        self.since = Some(time_us);
+        self
+    }
+
+    /// The time that is waited for, while no transaction was committed at it or later.
+    pub fn awaited(&self) -> Option<i64> {
+        self.since
+    }
+
+    /// The time has come: the next transaction is wanted, whatever it says.
+    pub fn stop_awaiting(&mut self) {
+        self.since = None;
+    }
+
     /// Passes over everything up to this transaction, and over itself, and checks that it is there.
     #[must_use]
     pub fn resuming_after(mut self, last: LastTransaction) -> Self {
@@ -303,7 +323,7 @@ impl Assembler {
 
     /// Reading at or behind the start: not on the way to it through what was handed on before.
     pub fn has_arrived(&self) -> bool {
-        self.resume.is_none() && self.file_number > 0 && self.boundary >= self.from
+        self.resume.is_none() && self.since.is_none() && self.file_number > 0 && self.boundary >= self.from
     }
 
     /// Inside a transaction.

@@ -18,6 +18,16 @@ impl Assembler {
         let position = Position::new(self.epoch, self.file_number, start);
         let commit_time_us = gtid.commit_time_us.unwrap_or(i64::from(header.timestamp) * 1_000_000);
         let mut skip = position < self.from;
+        if let Some(since) = self.since {
+            // Whole seconds stand for all of their parts.
+            let latest =
+                if gtid.commit_time_us.is_some() { commit_time_us } else { commit_time_us + 999_999 };
+            if latest < since {
+                skip = true;
+            } else {
+                self.since = None;
+            }
+        }
         if !skip && let Some(last) = self.resume.take() {
             let found = gtid.gtid.clone();
             if position != last.position || found != last.gtid {

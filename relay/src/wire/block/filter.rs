@@ -48,6 +48,18 @@ impl Filter {
         Self { partitions, from, open: None }
     }
 
+    /// Transactions before this are not wanted in the blocks to come; said between transactions.
+    pub fn begin_at(&mut self, position: Position) {
+        if self.from.is_none_or(|(from, _)| from < position) {
+            self.from = Some((position, 0));
+        }
+    }
+
+    /// Whether a place lies before where the stream begins, which it has not passed yet.
+    pub fn is_before(&self, position: Position) -> bool {
+        self.from.is_some_and(|(from, _)| position < from)
+    }
+
     /// Takes the stream's part out of the next block.
     pub fn apply(&mut self, block: &Sealed) -> Result<Filtered, BlockError> {
         if self.from.is_none() && self.partitions.is_all() {

@@ -271,15 +271,17 @@ impl Sealed {
         Ok(last.map(|txn| (at(txn.offset), txn.gtid.map(str::to_owned), txn.commit_time_us)))
     }
 
-    /// Starts and GTIDs of the transactions that begin in the block and have one.
-    pub fn gtids(&self) -> Result<Vec<(Position, String)>, BlockError> {
+    /// Start, GTID and commit time of each transaction that begins in the block.
+    pub fn transactions(&self) -> Result<Vec<Begun<'_>>, BlockError> {
         let mut found = Vec::new();
         let mut entries = self.entries()?;
         while let Some(entry) = entries.next()? {
-            if let Entry::Txn(txn) = entry
-                && let Some(gtid) = txn.gtid
-            {
-                found.push((Position { offset: txn.offset, ..self.header.first }, gtid.to_owned()));
+            if let Entry::Txn(txn) = entry {
+                found.push((
+                    Position { offset: txn.offset, ..self.header.first },
+                    txn.gtid,
+                    txn.commit_time_us,
+                ));
             }
         }
         Ok(found)
@@ -301,6 +303,9 @@ impl Sealed {
         Ok(Input::new(bytes))
     }
 }
+
+/// A transaction's start, GTID and commit time.
+pub type Begun<'a> = (Position, Option<&'a str>, i64);
 
 /// One transaction's entry in an index.
 #[derive(Clone, Copy, Debug)]

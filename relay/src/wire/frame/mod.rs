@@ -34,6 +34,8 @@ pub enum StartFrom {
     Latest,
     /// With the first transaction that is not in this GTID set.
     Gtid(String),
+    /// With the first transaction committed at this time or later, microseconds since 1970 UTC.
+    Time(i64),
 }
 
 /// Opens a stream.
@@ -358,6 +360,10 @@ fn put_hello(hello: &Hello, out: &mut Vec<u8>) {
             out.put_u8(4);
             out.put_text(set);
         }
+        StartFrom::Time(time_us) => {
+            out.put_u8(5);
+            out.put_i64(*time_us);
+        }
     }
     out.put_u64(hello.credit_bytes);
     out.put_u32(hello.partitions.count());
@@ -379,6 +385,7 @@ fn hello(input: &mut Input<'_>) -> Result<Hello, Malformed> {
         2 => StartFrom::Earliest,
         3 => StartFrom::Latest,
         4 => StartFrom::Gtid(input.text("hello gtid set")?.to_owned()),
+        5 => StartFrom::Time(input.i64("hello time")?),
         _ => return Err(Malformed { what: "hello start" }),
     };
     let credit_bytes = input.u64("hello credit")?;

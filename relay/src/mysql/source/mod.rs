@@ -1,21 +1,20 @@
 //! The loop that reads one source for ever.
 
-use super::admin::BinaryLogs;
-use super::branches::Folder;
+mod plan;
+
 use super::connection::{Connection, Password, address};
 use super::preflight::now_us;
 use super::{
-    Definite, Error, Examined, Finding, Flavor, ServerIdentity, Start, State, StatusCell, admin, packet,
-    preflight,
+    Definite, Error, Examined, Finding, Flavor, ServerIdentity, Start, State, StatusCell, packet, preflight,
 };
 use crate::config;
-use crate::decode::filter::{ColumnFilter, TableFilter};
 use crate::decode::stream::{Assembler, Counts, Progress, StreamError, file_number};
 use crate::event::{Executed, TransactionSink};
 use crate::gtid::GtidSet;
 use crate::position::Position;
 use futures_util::FutureExt as _;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Heartbeats while a server has nothing to say: what idle progress and the dead-link test rest on.
@@ -28,8 +27,6 @@ const COVERED_EVERY: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest pause: a database that is back is read again soon.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// First event of a binlog file.
-const FILE_START: u64 = 4;
 /// Error of a dump whose binlog is gone, too short, or not readable.
 const DUMP_FAILED: u16 = 1236;
 
@@ -48,9 +45,13 @@ pub struct Job {
     pub start: Start,
     /// `server_uuid` that must answer ([`super::ServerIdentity::server_uuid`]); none takes whoever does.
     pub expected_server: Option<String>,
+    /// Counts what is read in GTIDs.
+    pub counts_gtids: bool,
     /// What was read before, in GTIDs; if it is not known, or older than the start, it is found out by reading the
     /// start's file from its beginning.
     pub executed: Option<Executed>,
+    /// Whether reading may go on, asked between transactions: whoever takes them may be slow. None always may.
+    pub pace: Option<watch::Receiver<bool>>,
     /// Where prepared XA branches wait for their end; made when it is needed.
     pub branches: std::path::PathBuf,
     /// End when everything committed by the time of connecting is handed on.
@@ -86,6 +87,7 @@ pub async fn run<S: TransactionSink>(
         backoff: BACKOFF_MIN,
         reported: Counts::default(),
         warned: Vec::new(),
+        pace: job.pace.clone(),
         expected_server: job.expected_server.clone(),
         executed: job.executed.as_ref().and_then(|known| Some((known.position, known.gtids.parse().ok()?))),
     };
@@ -110,17 +112,10 @@ struct Reader<'a> {
     reported: Counts,
     /// By the last preflight.
     warned: Vec<Finding>,
+    pace: Option<watch::Receiver<bool>>,
     expected_server: Option<String>,
     /// All GTIDs before a point that is at or before the start.
     executed: Option<(Position, GtidSet)>,
-}
-
-/// Where a dump begins.
-struct Dump {
-    command: Vec<u8>,
-    /// For messages.
-    wanted: String,
-    assembler: Assembler,
 }
 
 impl Reader<'_> {
@@ -165,7 +160,7 @@ impl Reader<'_> {
         sink.flush().map_err(|e| Error::Sink(Box::new(e)))?;
         self.report(&assembler);
         self.reported = Counts::default();
-        if let Some(last) = assembler.last() {
+        if let Some(last) = assembler.last().filter(|_| assembler.awaited().is_none()) {
             self.start = Start::After(last);
         }
         if let Some(executed) = assembler.executed().filter(|_| assembler.boundary().0.file > 0) {
@@ -210,8 +205,9 @@ impl Reader<'_> {
             preflight::examine(&mut connection, config, &[config.server_id]).await?;
         self.warn(warnings);
         self.check_server(&server)?;
-        self.find_executed(&mut connection, &server, &logs).await?;
-        let dump = self.plan(&server, &logs)?;
+        let since = self.find_file(&password, &logs).await?;
+        self.find_executed(&mut connection, &server, &logs, since.as_deref()).await?;
+        let dump = self.plan(&server, &logs, since.as_deref())?;
         self.announce_executed(&dump.assembler, sink)?;
         self.prepare(&mut connection, &server).await?;
         connection.command(&dump.command).await?;
@@ -248,135 +244,6 @@ impl Reader<'_> {
                 Ok(())
             }
         }
-    }
-
-    /// Sees to it that the GTIDs before the start, or before some point on the way to it, are known.
-    async fn find_executed(
-        &mut self,
-        connection: &mut Connection,
-        server: &ServerIdentity,
-        logs: &BinaryLogs,
-    ) -> Result<(), Error> {
-        if server.flavor == Flavor::MariaDb || server.gtids.is_empty() && logs.current_gtids.is_empty() {
-            self.executed = None;
-            return Ok(());
-        }
-        let epoch = self.job.epoch;
-        let start = match &self.start {
-            Start::Gtid(_) => return Ok(()),
-            Start::Latest => {
-                let file = file_number(&logs.current_file).unwrap_or(0);
-                let position = Position::new(epoch, file, logs.current_offset);
-                self.executed = logs.current_gtids.parse().ok().map(|set| (position, set));
-                return Ok(());
-            }
-            Start::Earliest => logs
-                .files
-                .first()
-                .and_then(|file| file_number(&file.name))
-                .map(|file| Position::new(epoch, file, FILE_START)),
-            Start::At(position) => Some(*position),
-            Start::Scn(scn) => Some(scn.position(epoch)),
-            Start::After(last) => Some(last.position),
-        };
-        let Some(start) = start else { return Ok(()) };
-        let named = |number| logs.files.iter().find(|file| file_number(&file.name) == Some(number));
-        let usable = |known: &(Position, GtidSet)| {
-            known.0.epoch == epoch && known.0 <= start && named(known.0.file).is_some()
-        };
-        if self.executed.as_ref().is_some_and(usable) {
-            return Ok(());
-        }
-        self.executed = None;
-        if let Some(file) = named(start.file) {
-            let before = admin::gtids_before(connection, &file.name).await?;
-            let position = Position::new(epoch, start.file, FILE_START);
-            self.executed = before.and_then(|set| Some((position, set.parse().ok()?)));
-        }
-        Ok(())
-    }
-
-    /// Turns the start into a dump command.
-    fn plan(&mut self, server: &ServerIdentity, logs: &BinaryLogs) -> Result<Dump, Definite> {
-        let job = self.job;
-        let assembler = Assembler::new(
-            TableFilter::new(&job.config.tables),
-            ColumnFilter::new(&job.config.exclude_columns),
-            server.flavor,
-            job.epoch,
-        )
-        .bounding_rows(job.config.max_row_bytes, job.config.oversize)
-        .keeping_branches(Box::new(Folder::new(job.branches.clone())));
-        let server_id = job.config.mysql.server_id;
-        if self.start == Start::Latest {
-            // Pinned, so that what is committed while a connection is lost is not passed over.
-            let file = file_number(&logs.current_file).unwrap_or(0);
-            self.start = Start::At(Position::new(job.epoch, file, logs.current_offset));
-        }
-        let gone = |wanted: String, reason: &str| Definite::Purged {
-            address: address(&job.config.mysql),
-            wanted,
-            reason: reason.to_owned(),
-        };
-        let executed = &self.executed;
-        let from = |file: &str, offset: u64, assembler: Assembler| {
-            let wanted = format!("{file}:{offset}");
-            // Where the GTIDs before are known; from there to the start is passed over.
-            let known = executed.as_ref().and_then(|(known, set)| {
-                let file = logs.files.iter().find(|f| file_number(&f.name) == Some(known.file))?;
-                Some((file.name.as_str(), known.offset, set))
-            });
-            let (file, offset, assembler) = match known {
-                Some((name, at, set)) => (name, at, assembler.knowing(set.clone())),
-                None => (file, offset, assembler),
-            };
-            // The command has 32 bits: what lies beyond is reached from the file's start, passing over the rest.
-            let at = u32::try_from(offset).or_else(|_| u32::try_from(FILE_START)).unwrap_or(4);
-            let command = packet::dump(server_id, file, at.max(4));
-            Dump { command, wanted, assembler }
-        };
-        match &self.start {
-            Start::Earliest | Start::Latest => {
-                let first = logs.files.first();
-                let file = first.ok_or_else(|| gone("its beginning".into(), "it lists no binlog"))?;
-                Ok(from(&file.name, FILE_START, assembler))
-            }
-            Start::At(position) => self.plan_at(*position, logs, assembler, from, gone),
-            Start::Scn(scn) => self.plan_at(scn.position(job.epoch), logs, assembler, from, gone),
-            Start::After(last) => {
-                if !logs.files.iter().any(|f| f.name == last.file_name) {
-                    return Err(gone(last.file_name.clone(), "the file is not listed"));
-                }
-                Ok(from(&last.file_name, last.position.offset, assembler.resuming_after(last.clone())))
-            }
-            Start::Gtid(set) if server.flavor == Flavor::MariaDb => {
-                let command = packet::dump(server_id, "", 4);
-                Ok(Dump { command, wanted: set.clone(), assembler })
-            }
-            Start::Gtid(set) => {
-                let known: GtidSet = set
-                    .parse()
-                    .map_err(|error: crate::gtid::GtidError| Definite::Config(error.to_string()))?;
-                let command = packet::dump_gtid(server_id, &packet::gtid_set(&known));
-                let assembler = assembler.knowing(known);
-                Ok(Dump { command, wanted: set.clone(), assembler })
-            }
-        }
-    }
-
-    fn plan_at(
-        &self,
-        position: Position,
-        logs: &BinaryLogs,
-        assembler: Assembler,
-        from: impl Fn(&str, u64, Assembler) -> Dump,
-        gone: impl Fn(String, &str) -> Definite,
-    ) -> Result<Dump, Definite> {
-        let file = logs.files.iter().find(|f| file_number(&f.name) == Some(position.file));
-        let file =
-            file.ok_or_else(|| gone(format!("file number {}", position.file), "the file is not listed"))?;
-        let position = Position { epoch: self.job.epoch, ..position };
-        Ok(from(&file.name, position.offset.max(FILE_START), assembler.starting_at(position)))
     }
 
     /// Settings of the session that the dump reads.
@@ -436,19 +303,37 @@ impl Reader<'_> {
             if assembler.in_transaction() {
                 continue;
             }
+            if let Some(pace) = self.pace.as_mut().filter(|pace| !*pace.borrow()) {
+                sink.flush().map_err(sink_error)?;
+                // Whoever paces has gone: so will this run.
+                if pace.wait_for(|go| *go).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+            if progress == Progress::Heartbeat {
+                let mut offset = 0;
+                self.status.update(|s| {
+                    s.caught_up = true;
+                    offset = s.server.as_ref().map_or(0, |server| server.clock_offset_us);
+                });
+                // Nothing that was committed by now is left, so the next transaction is one that is wanted.
+                if assembler.awaited().is_some_and(|time| now_us() + offset > time) {
+                    assembler.stop_awaiting();
+                }
+            }
             let (boundary, commit_time_us) = assembler.boundary();
             let file = assembler.file();
             let reached = Position::new(boundary.epoch, boundary.file, assembler.offset());
-            if progress == Progress::Heartbeat {
-                self.status.update(|s| s.caught_up = true);
-            }
             let due = covered_at.is_none_or(|at| at.elapsed() >= COVERED_EVERY);
             if assembler.has_arrived() && (due || progress == Progress::Heartbeat) {
                 covered_at = Some(Instant::now());
                 sink.covered(boundary, file, commit_time_us).map_err(sink_error)?;
             }
-            if self.job.until_caught_up && assembler.has_arrived() && reached >= end {
-                sink.covered(boundary, file, commit_time_us).map_err(sink_error)?;
+            let arrived = assembler.has_arrived();
+            if self.job.until_caught_up && (arrived || assembler.awaited().is_some()) && reached >= end {
+                if arrived {
+                    sink.covered(boundary, file, commit_time_us).map_err(sink_error)?;
+                }
                 sink.flush().map_err(sink_error)?;
                 return Ok(Ended::CaughtUp);
             }
