@@ -306,7 +306,9 @@ impl Run<'_> {
                 let action = steps.get(number).map(Step::action);
                 let step = Failed {
                     words: action.map(ToString::to_string).unwrap_or_default(),
+                    // What may not stop yet is not removed either.
                     only_not_ready: !outcome.lost
+                        && !stage.removes
                         && matches!(action, Some(Action::AwaitReady(_) | Action::AwaitStop(_))),
                 };
                 // A member that may not stop runs on as it is: there is nothing to put back.

@@ -5,6 +5,7 @@
 
 mod archive;
 mod certificates;
+mod clusters;
 mod compile;
 mod copies;
 mod event;

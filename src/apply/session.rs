@@ -1,5 +1,6 @@
 //! Connections to all hosts, and what they answer.
 
+use super::clusters;
 use crate::clock::{Clock, SystemClock};
 use crate::host::{Call, Command, Connect, Host, HostError, Output};
 use crate::inventory::model;
@@ -59,6 +60,7 @@ pub async fn observe(
         session.hosts.extend(connection.map(|connection| (name.clone(), connection)));
         observed.hosts.insert(name, observation);
     }
+    observed.kafka = clusters::ask_kafka(&session, desired, &observed).await;
     (session, observed)
 }
 
@@ -72,7 +74,10 @@ pub async fn observe_again(
         let connection = Arc::clone(session.host(name)?);
         Some(async move { (name.clone(), ask(name, connection.as_ref(), state).await) })
     }));
-    Observed { hosts: asked.buffer_unordered(parallel.max(1)).collect().await }
+    let hosts = asked.buffer_unordered(parallel.max(1)).collect().await;
+    let mut observed = Observed { hosts, ..Observed::default() };
+    observed.kafka = clusters::ask_kafka(session, desired, &observed).await;
+    observed
 }
 
 /// Gets the snapshots of generations that hosts keep; an error says why one cannot be had.

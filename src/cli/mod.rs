@@ -45,6 +45,7 @@ mod start;
 mod status;
 mod stop;
 mod turn;
+mod view;
 
 pub use output::{Closed, Output};
 
@@ -272,6 +273,9 @@ subcommands! {
     /// Whose turn it is to restart
     #[command(hide = true)]
     Turn => turn,
+    /// What a cluster says of itself
+    #[command(hide = true)]
+    View => view,
     /// Runs this host's probes now and prints the samples
     Probe => probe,
     /// What fires and what may soon, worst first

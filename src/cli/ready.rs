@@ -56,6 +56,8 @@ enum Test {
         #[command(flatten)]
         node: Node,
     },
+    /// No partition has a replica on it
+    KafkaEmpty(Node),
     /// A URL answers 200; 500 ends the test at once
     Http {
         #[arg(long)]
@@ -112,6 +114,7 @@ impl Test {
             Self::ZookeeperStop { data_dir } => zookeeper(data_dir, gate::may_stop).await,
             Self::Kafka(jolokia) => kafka(jolokia).await,
             Self::KafkaStop { jolokia, node } => kafka_stop(jolokia, node).await,
+            Self::KafkaEmpty(node) => kafka_empty(node).await,
             Self::Http { url } => http(url).await,
             Self::Port { address } => {
                 TcpStream::connect(address).await.with_context(|| format!("nothing listens on {address}"))?;
@@ -178,6 +181,19 @@ async fn kafka_stop(jolokia: &Jolokia, node: &Node) -> anyhow::Result<()> {
     let view = Admin::connect(&node.bootstrap).await?.view().await?;
     may_stop_controller(&view.quorum, node.node)?;
     Ok(may_stop_broker(&view, node.node)?)
+}
+
+async fn kafka_empty(node: &Node) -> anyhow::Result<()> {
+    let partitions = Admin::connect(&node.bootstrap).await?.partitions().await?;
+    let mut held = partitions.iter().filter(|partition| partition.replicas.contains(&node.node));
+    if let Some(partition) = held.next() {
+        bail!(
+            "broker {} must not stop for good: it holds {partition}, and {} more; move its partitions first",
+            node.node,
+            held.count()
+        );
+    }
+    Ok(())
 }
 
 async fn http(url: &str) -> anyhow::Result<()> {

@@ -1,5 +1,9 @@
 //! A host in memory, with a file system and systemd: what `observe.sh` and `execute.sh` do, for tests.
 
+mod kafka;
+
+pub use kafka::FakeKafka;
+
 use super::{Body, Call, Command, Connect, Host, HostError, OnLine, Output, Unreachable};
 use crate::inventory::model;
 use crate::service::sha256;
@@ -74,6 +78,8 @@ struct World {
     fuse: Option<usize>,
     /// Every line that was carried out, in order, with its host.
     trace: Vec<(String, String)>,
+    /// The brokers together.
+    kafka: FakeKafka,
 }
 
 /// A host in memory.
@@ -103,6 +109,28 @@ impl FakeConnect {
     /// Whoever sends steps dies after so many lines, on all hosts together; none: never.
     pub fn dies_after(&self, lines: Option<usize>) {
         self.world.lock().unwrap_or_else(PoisonError::into_inner).fuse = lines;
+    }
+
+    /// Looks at the Kafka cluster, or changes it.
+    pub fn kafka<T>(&self, f: impl FnOnce(&mut FakeKafka) -> T) -> T {
+        f(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner).kafka)
+    }
+
+    /// Kafka notices which of its brokers run, after something was done to hosts behind aesop's back.
+    pub fn kafka_notices(&self) {
+        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for host in hosts.values() {
+            let (node, up) = host.with(|state| (state.node(), state.active.contains("aesop-kafka.service")));
+            // What is gone for good is for tests to say.
+            let known = |kafka: &FakeKafka, id| kafka.view.brokers.contains_key(&id);
+            if let Some(node) = node {
+                self.kafka(|kafka| {
+                    if known(kafka, node.id) {
+                        kafka.turn(&node, up);
+                    }
+                });
+            }
+        }
     }
 
     /// The lines that were carried out since the last call, with their hosts.
@@ -144,6 +172,10 @@ impl Host for FakeHost {
                 match call.command {
                     Command::Observe(questions) => Some((state.observe(&questions), 0)),
                     Command::Execute(steps, bodies) => state.execute(&self.name, &mut world, &steps, &bodies),
+                    Command::Argv(argv) if argv.get(1).is_some_and(|word| word == "view") => {
+                        let view = world.kafka.said().and_then(|view| serde_json::to_string(&view).ok());
+                        Some((view.unwrap_or_default(), 0))
+                    }
                     Command::Argv(_) | Command::Follow(_) => Some((String::new(), 0)),
                 }
             });
@@ -258,13 +290,30 @@ impl State {
                 let _infallible = writeln!(out, "failed|{number}|{}", STANDARD.encode("told to fail"));
                 return Some((out, 1));
             }
-            if let Err(why) = self.step(line, &mut bodies, &mut staged) {
+            let World { fuse, kafka, .. } = &mut *world;
+            let told = kafka.told(self.node().as_ref(), line, fuse)?;
+            if let Err(why) = told.and_then(|()| self.step(line, &mut bodies, &mut staged)) {
                 let _infallible = writeln!(out, "failed|{number}|{}", STANDARD.encode(why));
                 return Some((out, 1));
             }
             let _infallible = writeln!(out, "done|{number}");
         }
         Some((out, 0))
+    }
+
+    /// The broker of this host, by its files.
+    fn node(&self) -> Option<kafka::Node> {
+        let (properties, ..) = self.files.get("/etc/aesop/kafka/server.properties")?;
+        let settings = crate::kafka::settings::parse(&String::from_utf8_lossy(properties));
+        let (old, new) = (27, 29);
+        let runs_old = |file: &FakeFile| String::from_utf8_lossy(&file.0).contains("/kafka-4.1");
+        Some(kafka::Node {
+            id: settings.get("node.id")?.parse().ok()?,
+            address: settings.get("listeners")?.clone(),
+            rack: settings.get("broker.rack").cloned(),
+            level: if self.files.values().any(runs_old) { old } else { new },
+            controller: settings.get("process.roles")?.contains("controller"),
+        })
     }
 
     fn is_poisoned(&self) -> bool {
@@ -375,6 +424,7 @@ impl State {
             "member" if b.starts_with("kafka-settings") => {
                 drop(self.loaded_with.insert("aesop-kafka.service".to_owned(), self.disk()));
             }
+            "member" if b.starts_with("kafka-") => {}
             "reload" => drop(self.loaded_with.insert(a, self.disk())),
             "started" => drop(self.records.insert(a, format!("{b}|{}|0", field(3)))),
             "ready" => drop(self.records.insert(a, format!("{b}|{}|1", field(3)))),

@@ -17,6 +17,8 @@ pub(super) const KAFKA_PORT: u16 = 9092;
 pub(super) const KAFKA_CONTROLLER_PORT: u16 = 9093;
 pub(super) const KAFKA_JOLOKIA_PORT: u16 = 8779;
 pub(super) const KAFKA_DATA_DIR: &str = "/var/lib/aesop/kafka";
+/// Half of what a 1 Gbit/s link carries.
+pub(super) const REBALANCE_THROTTLE: &str = "50MiB";
 
 pub(super) const MYSQL_PORT: u16 = 3306;
 /// Everything that the server still has: a new group misses nothing that can be had without a snapshot.

@@ -148,6 +148,10 @@ pub struct KafkaRole {
     pub data_dirs: Vec<PathBuf>,
     /// server.properties settings over aesop's.
     pub config: BTreeMap<String, String>,
+    /// Partitions move by themselves when brokers come and go.
+    pub rebalance: bool,
+    /// Bytes a second at each broker for partitions that move.
+    pub rebalance_throttle: u64,
 }
 
 /// Where Kafka keeps its metadata.

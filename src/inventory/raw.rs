@@ -212,8 +212,20 @@ pub(super) struct Kafka {
     pub(super) tls: Option<Later>,
     /// SASL for clients and brokers. Not supported yet.
     pub(super) sasl: Option<Later>,
-    /// Whether a new broker gets partitions by itself. Not supported yet.
-    pub(super) rebalance: Option<Later>,
+    /// Whether partitions move by themselves: `auto` gives a new broker its share and empties one that leaves; `never` leaves them where they are.
+    #[schemars(extend("default" = "auto"))]
+    pub(super) rebalance: Option<Rebalance>,
+    /// How many bytes a second each broker sends, and takes in, at most for partitions that move.
+    #[schemars(extend("default" = d::REBALANCE_THROTTLE))]
+    pub(super) rebalance_throttle: Option<Bytes>,
+}
+
+/// Whether partitions move by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Rebalance {
+    Auto,
+    Never,
 }
 
 /// Where Kafka keeps its metadata.

@@ -1,7 +1,9 @@
 //! Kafka's administration: what brokers are asked and told, as plain values.
 
 use super::AdminError;
-use super::view::{Broker, Partition, Quorum, Replica, View};
+use super::change::FROM_THIS_BROKER;
+use super::reassign::{THROTTLED_RATE, THROTTLED_REPLICAS};
+use super::view::{Broker, Feature, Partition, Quorum, Replica, Throttled, View};
 use super::wire::Connection;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The topic of the controllers' log.
 const METADATA_TOPIC: &str = "__cluster_metadata";
 /// Resource types of configurations (Kafka's `ConfigResource`).
-const TOPIC: i8 = 2;
+pub(super) const TOPIC: i8 = 2;
 pub(super) const BROKER: i8 = 4;
 /// Of `DescribeCluster`: brokers, not controllers.
 const BROKERS: i8 = 1;
@@ -48,9 +50,50 @@ impl Admin {
         let brokers = self.brokers().await?;
         let partitions = self.partitions().await?;
         let topics: BTreeSet<String> = partitions.iter().map(|partition| partition.topic.clone()).collect();
-        let min_in_sync = self.min_in_sync(&topics).await?;
+        let (min_in_sync, limited) = self.topic_settings(&topics).await?;
         let quorum = self.quorum().await?;
-        Ok(View { brokers, partitions, min_in_sync, quorum })
+        let moving = self.moving().await?;
+        let (feature, limited_brokers) = self.survey(&brokers).await;
+        let throttled = Throttled { brokers: limited_brokers, topics: limited };
+        Ok(View { brokers, partitions, min_in_sync, quorum, moving, throttled, feature })
+    }
+
+    /// What each broker says of itself alone: how far it understands `metadata.version`, and whether its replication
+    /// is limited. One that does not answer leaves the first unknown.
+    async fn survey(&self, brokers: &BTreeMap<i32, Broker>) -> (Option<Feature>, BTreeSet<i32>) {
+        const NAME: &str = "metadata.version";
+        let mut finalized = self.connection.about.finalized_features.iter();
+        let finalized = finalized.find(|feature| &*feature.name == NAME).map(|found| found.max_version_level);
+        let (mut supported, mut unknown, mut limited) = (None, false, BTreeSet::new());
+        for (id, broker) in brokers.iter().filter(|(_, broker)| !broker.fenced) {
+            let Ok(connection) = Connection::open(&broker.address).await else {
+                unknown = true;
+                continue;
+            };
+            let mut features = connection.about.supported_features.iter();
+            match features.find(|feature| &*feature.name == NAME).map(|found| found.max_version) {
+                Some(level) => supported = Some(supported.map_or(level, |least: i16| least.min(level))),
+                None => unknown = true,
+            }
+            let mut broker = Self { connection };
+            limited.extend(broker.is_limited(*id).await.unwrap_or(false).then_some(*id));
+        }
+        let feature = finalized.zip(supported.filter(|_| !unknown));
+        (feature.map(|(finalized, supported)| Feature { finalized, supported }), limited)
+    }
+
+    /// Whether the broker at the other end replicates at a limited rate.
+    async fn is_limited(&mut self, broker: i32) -> Result<bool, AdminError> {
+        let keys = THROTTLED_RATE.map(StrBytes::from_static_str).to_vec();
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(BROKER)
+            .with_resource_name(StrBytes::from_string(broker.to_string()))
+            .with_configuration_keys(Some(keys));
+        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+        let answer = self.connection.call(&request).await?;
+        // Where nothing is set, Kafka does not name them.
+        let mut settings = answer.results.iter().flat_map(|result| &result.configs);
+        Ok(settings.any(|setting| setting.value.is_some() && setting.config_source == FROM_THIS_BROKER))
     }
 
     /// Registered brokers; those that are down come with `fenced` where Kafka is new enough to tell (4.0).
@@ -94,20 +137,26 @@ impl Admin {
         Ok(partitions)
     }
 
-    async fn min_in_sync(
+    /// `min.insync.replicas` by topic, and the topics of which replicas are throttled.
+    async fn topic_settings(
         &mut self,
         topics: &BTreeSet<String>,
-    ) -> Result<BTreeMap<String, usize>, AdminError> {
-        let key = StrBytes::from_static_str("min.insync.replicas");
+    ) -> Result<(BTreeMap<String, usize>, BTreeSet<String>), AdminError> {
+        const MIN_IN_SYNC: &str = "min.insync.replicas";
+        let keys: Vec<StrBytes> = [MIN_IN_SYNC]
+            .iter()
+            .chain(&THROTTLED_REPLICAS)
+            .map(|key| StrBytes::from_static_str(key))
+            .collect();
         let resources = topics.iter().map(|topic| {
             DescribeConfigsResource::default()
                 .with_resource_type(TOPIC)
                 .with_resource_name(StrBytes::from_string(topic.clone()))
-                .with_configuration_keys(Some(vec![key.clone()]))
+                .with_configuration_keys(Some(keys.clone()))
         });
         let request = DescribeConfigsRequest::default().with_resources(resources.collect());
         let answer = self.connection.call(&request).await?;
-        let mut found = BTreeMap::new();
+        let (mut found, mut limited) = (BTreeMap::new(), BTreeSet::new());
         for result in answer.results {
             let topic = result.resource_name.to_string();
             if result.error_code.err() == Some(ResponseError::UnknownTopicOrPartition) {
@@ -115,10 +164,16 @@ impl Admin {
                 continue;
             }
             refused(&format!("describe topic {topic}"), result.error_code, result.error_message.as_ref())?;
-            let value = result.configs.iter().find_map(|config| config.value.as_ref()?.parse().ok());
-            found.extend(value.map(|value| (topic, value)));
+            for config in &result.configs {
+                let value = config.value.as_deref().unwrap_or_default();
+                if &*config.name == MIN_IN_SYNC {
+                    found.extend(value.parse().ok().map(|value| (topic.clone(), value)));
+                } else if !value.is_empty() {
+                    limited.insert(topic.clone());
+                }
+            }
         }
-        Ok(found)
+        Ok((found, limited))
     }
 
     /// The controllers.

@@ -13,12 +13,12 @@ use kafka_protocol::protocol::StrBytes;
 use std::collections::BTreeMap;
 
 /// Sources of a setting (Kafka's `ConfigEntry.ConfigSource`).
-const FROM_THIS_BROKER: i8 = 2;
+pub(super) const FROM_THIS_BROKER: i8 = 2;
 const FROM_FILE: i8 = 4;
 const FROM_DEFAULT: i8 = 5;
 /// Operations of `IncrementalAlterConfigs`.
-const SET: i8 = 0;
-const DELETE: i8 = 1;
+pub(super) const SET: i8 = 0;
+pub(super) const DELETE: i8 = 1;
 
 impl Admin {
     /// Settings of the broker at the other end that it takes in while it runs, by name.

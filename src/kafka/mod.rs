@@ -1,12 +1,14 @@
 //! Kafka administration and reading: the only place in the control plane that speaks to Kafka.
 //!
-//! [`Admin`] asks and tells brokers over Kafka's own protocol, on the host of a broker; [`gate`] decides from a
-//! [`view::View`] and does nothing itself.
+//! [`Admin`] asks and tells brokers over Kafka's own protocol, on the host of a broker; [`gate`] and
+//! [`moves`] decide from a [`view::View`] and do nothing themselves.
 
 mod admin;
 mod change;
 pub mod gate;
+pub mod moves;
 pub mod read;
+mod reassign;
 pub mod settings;
 pub mod view;
 mod wire;

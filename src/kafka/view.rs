@@ -15,6 +15,53 @@ pub struct View {
     pub min_in_sync: BTreeMap<String, usize>,
     /// The controllers.
     pub quorum: Quorum,
+    /// Partitions that are on their way to other brokers.
+    #[serde(default)]
+    pub moving: Vec<Moving>,
+    /// Where replication is limited.
+    #[serde(default)]
+    pub throttled: Throttled,
+    /// What versions of its metadata it knows; none where a broker did not say.
+    #[serde(default)]
+    pub feature: Option<Feature>,
+}
+
+/// A partition on its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// Topic.
+    pub topic: String,
+    /// Its number.
+    pub index: i32,
+    /// Brokers that will hold it.
+    pub target: Vec<i32>,
+    /// Those of them that did not hold it before.
+    pub adding: Vec<i32>,
+}
+
+/// Limits of replication that somebody has set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Throttled {
+    /// Brokers with a rate.
+    pub brokers: BTreeSet<i32>,
+    /// Topics with limited replicas.
+    pub topics: BTreeSet<String>,
+}
+
+impl Throttled {
+    /// No limit is set.
+    pub fn is_empty(&self) -> bool {
+        self.brokers.is_empty() && self.topics.is_empty()
+    }
+}
+
+/// `metadata.version`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feature {
+    /// What the cluster goes by.
+    pub finalized: i16,
+    /// The highest that every living broker knows.
+    pub supported: i16,
 }
 
 /// A broker.
@@ -74,6 +121,25 @@ pub struct Replica {
 }
 
 impl View {
+    /// Partitions as they will be once those on their way have arrived.
+    pub fn settled(&self) -> Vec<Partition> {
+        let target = |partition: &Partition| {
+            let on_its_way =
+                |moving: &&Moving| moving.topic == partition.topic && moving.index == partition.index;
+            self.moving.iter().find(on_its_way).map(|moving| moving.target.clone())
+        };
+        let settle = |partition: &Partition| Partition {
+            replicas: target(partition).unwrap_or_else(|| partition.replicas.clone()),
+            ..partition.clone()
+        };
+        self.partitions.iter().map(settle).collect()
+    }
+
+    /// Registered, and taking part.
+    pub fn serves(&self, broker: i32) -> bool {
+        self.brokers.get(&broker).is_some_and(|broker| !broker.fenced)
+    }
+
     /// Partitions with a replica on a broker.
     pub fn on(&self, broker: i32) -> impl Iterator<Item = &Partition> {
         self.partitions.iter().filter(move |partition| partition.replicas.contains(&broker))

@@ -2,12 +2,13 @@
 
 mod base;
 
+use super::brokers::{self, membership, name_unavailable};
 use super::diff;
 use super::finish::{Manifests, finish};
 use super::manifest::{Manifest, directory_value, file_value};
 use super::order::{Work, stages, turn};
 use super::step::{Action, Hash, Step, UnitStart};
-use super::{Drift, FileDiff, HostFacts, Observation, Observed, Plan, put_back, refuse, remove};
+use super::{Drift, FileDiff, HostFacts, Observation, Observed, Plan, Stage, put_back, refuse, remove};
 use crate::service::{File, HostState, Init, Part, Role, Unit, paths};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,18 +41,27 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
     plan.diffs = diff::group(diffs);
     plan.notes.sort();
     plan.notes.dedup();
-    let brokers = |host: &&HostPlan<'_>| host.state.parts.iter().any(|part| part.role == Role::Kafka);
-    let staying = hosts.iter().filter(|(_, host)| brokers(host));
-    let staying = staying.map(|(name, host)| (*name, host.runs(Role::Kafka))).collect();
-    let leaving =
-        hosts.iter().filter(|(_, host)| host.leaving().keys().any(|(role, _)| *role == Role::Kafka));
-    let leaving = leaving.filter(|(_, host)| !brokers(host)).map(|(name, _)| *name).collect();
-    refuse::brokers(&staying, &leaving, &mut plan.refused, &mut plan.notes);
+    let view = observed.kafka.as_deref();
+    let facts = hosts.iter().map(|(name, host)| (*name, host.broker())).collect();
+    let membership = membership(desired, &facts, view);
+    plan.refused.extend(membership.refused);
+    plan.notes.extend(membership.notes);
     let works: BTreeMap<&str, &[Work]> =
         hosts.iter().map(|(name, host)| (*name, host.works.as_slice())).collect();
     plan.stages = stages(&works);
-    let leaving = hosts.iter().map(|(name, host)| (*name, host.leaving())).collect();
-    plan.stages.extend(remove::stages(&leaving, desired));
+    name_unavailable(&mut plan.stages, desired, view);
+    insert_after(&mut plan.stages, Role::Kafka, membership.after);
+    plan.stages.extend(membership.moves);
+    let mut leaving: BTreeMap<&str, remove::Leaving> =
+        hosts.iter().map(|(name, host)| (*name, host.leaving())).collect();
+    for (host, stop) in membership.stop {
+        let steps = leaving.get_mut(host.as_str()).into_iter().flatten();
+        let kafka = steps.filter(|((role, _), _)| *role == Role::Kafka);
+        kafka.for_each(|(_, steps)| steps.insert(0, stop.clone()));
+    }
+    let mut removals = remove::stages(&leaving, desired);
+    insert_after(&mut removals, Role::Kafka, membership.forget);
+    plan.stages.extend(removals);
     let manifests = hosts
         .iter()
         .map(|(name, host)| (*name, Manifests::new(&host.facts.manifest, host.after())))
@@ -69,6 +79,14 @@ pub fn destroy(cluster: &str, hosts: &BTreeMap<String, HostState>, observed: &Ob
     });
     plan.stages.extend(remove::data(facts));
     plan
+}
+
+/// Puts stages behind that of a role, or where it would stand.
+fn insert_after(stages: &mut Vec<Stage>, role: Role, new: Vec<Stage>) {
+    let removes = stages.iter().any(|stage| stage.removes);
+    let at = stages.iter().position(|stage| if removes { stage.role < role } else { stage.role > role });
+    let at = at.unwrap_or(stages.len());
+    stages.splice(at..at, new);
 }
 
 struct HostPlan<'a> {
@@ -241,10 +259,16 @@ impl<'a> HostPlan<'a> {
         drifted
     }
 
-    /// A unit of this role was started here before.
-    fn runs(&self, role: Role) -> bool {
-        let parts = self.state.parts.iter().filter(|part| part.role == role);
-        parts.flat_map(|part| &part.units).any(|unit| self.facts.records.contains_key(&unit.name))
+    /// What matters of it to the Kafka cluster.
+    fn broker(&self) -> brokers::HostFacts {
+        const UNIT: &str = "aesop-kafka.service";
+        let part = self.state.parts.iter().find(|part| part.role == Role::Kafka);
+        brokers::HostFacts {
+            started: self.facts.records.contains_key(UNIT),
+            active: self.facts.units.get(UNIT).is_some_and(|unit| unit.active == "active"),
+            leaves: part.is_none() && self.leaving().keys().any(|(role, _)| *role == Role::Kafka),
+            new_release: part.and_then(|part| refuse::new_release(part, self.facts)),
+        }
     }
 
     /// What is on the host and not wanted any more.

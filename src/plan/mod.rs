@@ -1,5 +1,6 @@
 //! From desired and observed to an ordered plan. Pure: what `apply` will do is decided here and nowhere else.
 
+mod brokers;
 mod build;
 mod diff;
 mod document;
@@ -86,6 +87,9 @@ pub struct Wave {
     /// Of one host that shares its turns with those of the neighbouring waves: who goes next is asked before each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub turn: Option<TurnOf>,
+    /// Partitions that nobody can write to meanwhile, by host, as Kafka says now; no entry: it did not say.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unavailable: BTreeMap<String, Vec<String>>,
 }
 
 /// A member of a quorum that takes its turn.

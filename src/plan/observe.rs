@@ -2,6 +2,7 @@
 
 use super::machine::Machine;
 use super::manifest::Manifest;
+use crate::kafka::view::View;
 use crate::service::{HostState, Init, Role, paths};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,6 +18,9 @@ pub const PLACES: [&str; 5] = [paths::ETC, paths::OPT, paths::DATA, paths::LOG, 
 pub struct Observed {
     /// By name.
     pub hosts: BTreeMap<String, Observation>,
+    /// What Kafka says of itself; none where no broker answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<Box<View>>,
 }
 
 /// One host as it is, or why we do not know.

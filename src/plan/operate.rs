@@ -1,6 +1,7 @@
 //! Plans of a person's wish and not of the inventory's: start, stop, restart. They go through the same order, the same
 //! gates and the same executor as an apply.
 
+use super::brokers::name_unavailable;
 use super::order::{Work, stages, turn};
 use super::step::{Action, Step, UnitStart};
 use super::{HostFacts, Observation, Observed, Plan, Stage};
@@ -72,6 +73,7 @@ pub fn operate(
     plan.generation = plan.rests_on;
     let works: BTreeMap<&str, &[Work]> = works.iter().map(|(name, host)| (*name, host.as_slice())).collect();
     plan.stages = stages(&works);
+    name_unavailable(&mut plan.stages, desired, observed.kafka.as_deref());
     if operation == Operation::Stop {
         // Those that need others go first.
         plan.stages.reverse();

@@ -29,6 +29,27 @@ fn downgrade(host: &str, part: &Part, facts: &HostFacts, refused: &mut Vec<Strin
     if !part.role.gates_all_members() {
         return;
     }
+    if let (Some(runs), Some(wanted)) = releases(part, facts)
+        && wanted < runs
+    {
+        refused.push(format!(
+            "{host}: {} {} runs and the inventory says {}; an older version may not read what a newer one has written. Put the version back",
+            part.service,
+            dotted(&runs),
+            dotted(&wanted)
+        ));
+    }
+}
+
+/// The release that a part will run instead of an older one.
+pub(super) fn new_release(part: &Part, facts: &HostFacts) -> Option<String> {
+    let (runs, wanted) = releases(part, facts);
+    let (runs, wanted) = (runs?, wanted?);
+    (runs < wanted).then(|| dotted(&wanted))
+}
+
+/// What runs, where that is not what is wanted, and what is wanted.
+fn releases(part: &Part, facts: &HostFacts) -> (Option<Vec<u32>>, Option<Vec<u32>>) {
     let texts = part.files.iter().filter_map(|file| facts.contents.get(&file.path));
     let runs = texts.filter_map(|text| {
         let (_, after) = text.split_once(&format!("{}/{}-", paths::ARTIFACTS, part.service))?;
@@ -38,17 +59,11 @@ fn downgrade(host: &str, part: &Part, facts: &HostFacts, refused: &mut Vec<Strin
         .artifacts
         .iter()
         .filter_map(|artifact| release(artifact.name.strip_prefix(&part.service)?.strip_prefix('-')?));
-    if let (Some(runs), Some(wanted)) = (runs.max(), wanted.max())
-        && wanted < runs
-    {
-        let text = |release: &[u32]| release.iter().map(u32::to_string).collect::<Vec<_>>().join(".");
-        refused.push(format!(
-            "{host}: {} {} runs and the inventory says {}; an older version may not read what a newer one has written. Put the version back",
-            part.service,
-            text(&runs),
-            text(&wanted)
-        ));
-    }
+    (runs.max(), wanted.max())
+}
+
+fn dotted(release: &[u32]) -> String {
+    release.iter().map(u32::to_string).collect::<Vec<_>>().join(".")
 }
 
 /// The numbers that a text begins with: `4.2.0-1f…` is 4, 2, 0.
@@ -69,32 +84,6 @@ fn ensemble(host: &str, part: &Part, facts: &HostFacts, refused: &mut Vec<String
             file.path
         )
     }));
-}
-
-/// Brokers that come get no partitions by themselves, and those that go would take theirs along.
-pub(super) fn brokers(
-    staying: &BTreeMap<&str, bool>,
-    leaving: &BTreeSet<&str>,
-    refused: &mut Vec<String>,
-    notes: &mut Vec<String>,
-) {
-    if staying.is_empty() {
-        // The whole role goes, and was asked for as a whole.
-        return;
-    }
-    refused.extend(leaving.iter().map(|host| {
-        format!(
-            "{host}: its broker would be stopped with all its replicas, and aesop cannot empty a broker yet. Put {host} back under `kafka.hosts`"
-        )
-    }));
-    if staying.values().any(|started| *started) {
-        let coming = staying.iter().filter(|(_, started)| !**started);
-        notes.extend(coming.map(|(host, _)| {
-            format!(
-                "{host}: its broker joins without partitions; topics that are there stay where they are until they are reassigned"
-            )
-        }));
-    }
 }
 
 /// Data does not move because a path changes.

@@ -60,7 +60,7 @@ fn wave_turns(stage: &Stage, wave: &Wave) -> Vec<Turn> {
                 reason: words.or_else(|| step.reason().map(str::to_owned)),
                 gate: gate.clone(),
                 gate_also_on: wave.gates.keys().cloned().collect(),
-                unavailable: (verb == "restart").then(|| unavailable(stage)).flatten(),
+                unavailable: (verb == "restart").then(|| unavailable(stage, wave, host)).flatten(),
                 put_back: wave.put_back.contains_key(host),
             };
             let hosts = |turn: &Turn| Turn { hosts: Vec::new(), ..turn.clone() };
@@ -98,9 +98,12 @@ fn verb<'a>(step: &'a Step, service: &'a str) -> Option<(&'static str, &'a str, 
 }
 
 /// What cannot be used while one member of a service is down.
-fn unavailable(stage: &Stage) -> Option<String> {
+fn unavailable(stage: &Stage, wave: &Wave, host: &str) -> Option<String> {
     /// Fewer members than this have no majority without one.
     const QUORUM: usize = 3;
+    if let Some(partitions) = wave.unavailable.get(host) {
+        return named(partitions);
+    }
     let alone = stage.members.len() < 2;
     let words = match stage.role {
         Role::Base | Role::Extra => return None,
@@ -116,4 +119,16 @@ fn unavailable(stage: &Stage) -> Option<String> {
         Role::Monitor => "alerts and the status page",
     };
     Some(words.to_owned())
+}
+
+/// Partitions by name, as long as there are few.
+fn named(partitions: &[String]) -> Option<String> {
+    const NAMED: usize = 5;
+    let more = match partitions.len().saturating_sub(NAMED) {
+        _ if partitions.is_empty() => return None,
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let names: Vec<&str> = partitions.iter().take(NAMED).map(String::as_str).collect();
+    Some(format!("writing to {}{more}: no more replicas than must be in sync", names.join(", ")))
 }

@@ -154,7 +154,7 @@ mod tests {
     fn the_middle_clock_is_nobodys_fault() {
         let hosts = [Some(0), Some(4000), Some(1), None].map(answered);
         let hosts = hosts.into_iter().enumerate().map(|(n, host)| (n.to_string(), host)).collect();
-        assert_eq!(middle(&Observed { hosts }), 1);
+        assert_eq!(middle(&Observed { hosts, ..Observed::default() }), 1);
         assert_eq!(middle(&Observed::default()), 0);
     }
 }

@@ -5,8 +5,8 @@ use super::inputs::{Inputs, join, missing};
 use super::jvm::{self, Jvm};
 use super::state::STOP_GATE_SECS;
 use super::{
-    File, Gate, Init, KafkaFormat, MemberChange, Part, Role, ServiceError, Turn, Unit, User, dynamic_setting,
-    paths,
+    File, Gate, Init, KafkaFormat, KafkaMember, MemberChange, Part, Role, ServiceError, Turn, Unit, User,
+    dynamic_setting, paths,
 };
 use crate::inventory::model::{KafkaMode, KafkaRole, Member};
 use crate::lock::KafkaLock;
@@ -120,8 +120,31 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
         rank: words(&[&["kafka".to_owned()], &node]),
         order: "one at a time, what is not ready first, the active controller last".to_owned(),
     });
+    part.broker = Some(broker(inputs, role, host, lock)?);
     parts.push(part);
     Ok(())
+}
+
+/// What a plan must know to move partitions, whatever else the broker is told by its files.
+fn broker(
+    inputs: &Inputs<'_>,
+    role: &KafkaRole,
+    host: &str,
+    lock: &KafkaLock,
+) -> Result<KafkaMember, ServiceError> {
+    let id = |id: u32| i32::try_from(id).map_err(|_| missing("a node.id within its bounds".to_owned(), host));
+    let node = inputs.lock.node_id(host).ok_or_else(|| missing("node.id".to_owned(), host))?;
+    let address = inputs.address(host)?;
+    let retired = lock.nodes.retired.iter().map(|(node, host)| Ok((id(*node)?, host.clone())));
+    Ok(KafkaMember {
+        id: id(node)?,
+        address: join(address, role.port),
+        rack: inputs.inventory.hosts.get(host).and_then(|host| host.rack.clone()),
+        controller: is_controller(lock, host).then(|| join(address, role.controller_port)),
+        retired: retired.collect::<Result<_, ServiceError>>()?,
+        rebalance: role.rebalance,
+        throttle: role.rebalance_throttle,
+    })
 }
 
 /// How a running broker takes in what it can.

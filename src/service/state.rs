@@ -131,6 +131,28 @@ pub struct Part {
     pub gate: Option<Gate>,
     /// When it may be stopped, and whose turn it is; for members of a quorum.
     pub turn: Option<Turn>,
+    /// Its place in the Kafka cluster, where it is a broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broker: Option<KafkaMember>,
+}
+
+/// A broker's place in its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KafkaMember {
+    /// `node.id`.
+    pub id: i32,
+    /// `host:port` for clients.
+    pub address: String,
+    /// Its rack.
+    pub rack: Option<String>,
+    /// `host:port` as a controller; none for a broker alone.
+    pub controller: Option<String>,
+    /// Ids of brokers that were taken out of the inventory, with their hosts.
+    pub retired: BTreeMap<i32, String>,
+    /// Partitions move by themselves.
+    pub rebalance: bool,
+    /// Bytes a second at each broker for partitions that move.
+    pub throttle: u64,
 }
 
 /// How long a member waits for the others to be in sync before it is left alone: its neighbours passed their ready
@@ -165,6 +187,7 @@ impl Part {
             units: Vec::new(),
             gate: None,
             turn: None,
+            broker: None,
         }
     }
 }

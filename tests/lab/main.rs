@@ -12,6 +12,7 @@
     reason = "a test may panic, and tells what it is doing"
 )]
 
+mod brokers;
 mod cluster;
 mod crash;
 mod failover;

@@ -14,17 +14,17 @@ use tempfile::TempDir;
 
 /// What the inventory says.
 #[derive(Clone)]
-struct Wish {
+pub(crate) struct Wish {
     zookeeper: Vec<&'static str>,
     zookeeper_version: &'static str,
-    kafka: Vec<&'static str>,
+    pub(crate) kafka: Vec<&'static str>,
     kafka_version: &'static str,
     kafka_config: String,
 }
 
 /// Hosts with ZooKeeper and Kafka, and nothing else.
-struct Quorum {
-    lab: Lab,
+pub(crate) struct Quorum {
+    pub(crate) lab: Lab,
     dir: TempDir,
 }
 
@@ -36,11 +36,11 @@ impl Quorum {
         Self { lab, dir: TempDir::new().expect("a temporary folder") }
     }
 
-    fn host(&self, name: &str) -> Host {
+    pub(crate) fn host(&self, name: &str) -> Host {
         self.lab.host(name).expect("a host of the lab")
     }
 
-    fn addresses(&self, hosts: &[&str], port: u16) -> String {
+    pub(crate) fn addresses(&self, hosts: &[&str], port: u16) -> String {
         hosts.iter().map(|name| format!("{}:{port}", self.host(name).address())).collect::<Vec<_>>().join(",")
     }
 
@@ -48,7 +48,7 @@ impl Quorum {
         self.dir.path().join("quorum.yml")
     }
 
-    fn write(&self, wish: &Wish) {
+    pub(crate) fn write(&self, wish: &Wish) {
         let mut text = format!(
             "cluster: quorum\nssh: {{user: deploy, identity_file: {}, known_hosts: {}}}\nhosts:\n",
             self.lab.ssh_key().display(),
@@ -73,7 +73,7 @@ impl Quorum {
         fs::write(self.inventory(), text).expect("the inventory is written");
     }
 
-    fn aesop(&self, args: &[&str]) -> (Option<i32>, Said) {
+    pub(crate) fn aesop(&self, args: &[&str]) -> (Option<i32>, Said) {
         let output = Command::new(env!("CARGO_BIN_EXE_aesop"))
             .arg("-i")
             .arg(self.inventory())
@@ -85,7 +85,7 @@ impl Quorum {
     }
 
     /// Applies; afterwards there is nothing left to do.
-    fn apply(&self, wish: &Wish) -> Said {
+    pub(crate) fn apply(&self, wish: &Wish) -> Said {
         self.write(wish);
         let started = std::time::Instant::now();
         let (code, said) = self.aesop(&["apply", "--yes"]);
@@ -96,7 +96,7 @@ impl Quorum {
         said
     }
 
-    fn pid(&self, host: &str, unit: &str) -> String {
+    pub(crate) fn pid(&self, host: &str, unit: &str) -> String {
         self.host(host).run(&["systemctl", "show", "-P", "MainPID", unit]).expect("a pid").trim().to_owned()
     }
 
@@ -164,7 +164,8 @@ pub(crate) fn members_are_upgraded_under_load() {
     wish.zookeeper_version = "3.9.4";
     wish.kafka_version = "4.2.0";
     let leader = zookeeper_leader(&quorum, &all);
-    quorum.apply(&wish);
+    let said = quorum.apply(&wish);
+    assert!(said.stderr.contains("metadata.version is "), "{}\n{}", said.stdout, said.stderr);
     let order = order(&quorum, &all, "aesop-zookeeper");
     assert_eq!(order.last(), Some(&leader), "the leader goes last: {order:?}");
     for host in all {
@@ -177,6 +178,7 @@ pub(crate) fn members_are_upgraded_under_load() {
     });
 
     settings_are_taken_in_without_a_restart(&quorum, &mut wish);
+    crate::brokers::a_broker_joins_and_leaves(&quorum, &mut wish, &writer);
     a_broker_that_is_needed_is_not_stopped(&quorum, &mut wish);
     writer.settle();
     counter.settle(&servers);

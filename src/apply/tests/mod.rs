@@ -8,6 +8,7 @@ use crate::plan::plan;
 use std::fmt::Write as _;
 use std::path::Path;
 
+mod brokers;
 mod document;
 mod going_back;
 mod leaving;

@@ -1,6 +1,8 @@
 //! `aesop member`: a change of a cluster through one of its members; run on that member's host by `apply`, as root.
 //! Hidden. What it says on stdout are notes for the person who applies, one a line.
 
+mod kafka_brokers;
+mod kafka_features;
 mod kafka_settings;
 
 use super::{Context, Exit};
@@ -13,14 +15,21 @@ pub(super) struct Args {
 }
 
 #[derive(Clone, Debug, clap::Subcommand)]
+#[allow(clippy::enum_variant_names, reason = "the words of the command line: cluster, then what")]
 enum Change {
     /// A broker takes in what its file says, as far as it can while it runs
     KafkaSettings(kafka_settings::Args),
+    /// Partitions follow brokers that come and go
+    KafkaBrokers(kafka_brokers::Args),
+    /// The cluster's feature level is raised to what all brokers know
+    KafkaFeatures(kafka_features::Args),
 }
 
 pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     match args.change {
         Change::KafkaSettings(args) => kafka_settings::run(&args, cx).await?,
+        Change::KafkaBrokers(args) => kafka_brokers::run(&args, cx).await?,
+        Change::KafkaFeatures(args) => kafka_features::run(&args, cx).await?,
     }
     Ok(Exit::Done)
 }

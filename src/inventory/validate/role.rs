@@ -5,6 +5,7 @@ use crate::inventory::defaults as d;
 use crate::inventory::error::either;
 use crate::inventory::fault::At;
 use crate::inventory::model::{KafkaMode, KafkaRole, Member, ZooKeeperRole};
+use crate::inventory::quantity;
 use crate::inventory::raw;
 use crate::inventory::value::{Bytes, Entry, Scalar};
 use crate::inventory::{KAFKA_VERSIONS, ZOOKEEPER_VERSIONS};
@@ -123,7 +124,6 @@ impl Check<'_, '_> {
                 "a controller on a host of its own",
                 "remove the key: the first three hosts are controllers",
             ),
-            ("rebalance", role.rebalance, "moving partitions to new brokers", "remove the key"),
         ] {
             if given.is_some() {
                 self.not_yet(&at.key(key), what, instead);
@@ -149,8 +149,26 @@ impl Check<'_, '_> {
             jolokia_port,
             data_dirs,
             config: self.config(&at.key("config"), &role.config, KAFKA_OWN),
+            rebalance: role.rebalance != Some(raw::Rebalance::Never),
+            rebalance_throttle: self.rebalance_throttle(&at, role),
             members,
         })
+    }
+
+    fn rebalance_throttle(&mut self, at: &At, role: &raw::Kafka) -> u64 {
+        /// Slower than this, a partition that is written to may never arrive.
+        const LEAST: u64 = 1 << 20;
+        let default = quantity::size(d::REBALANCE_THROTTLE).unwrap_or(LEAST);
+        let bytes = role.rebalance_throttle.map_or(default, |bytes| bytes.0);
+        if bytes < LEAST {
+            let help = "give at least `1MiB`".to_owned();
+            self.faults.add(
+                &at.key("rebalance_throttle"),
+                "partitions that move need at least 1 MiB a second",
+                help,
+            );
+        }
+        bytes
     }
 
     fn kafka_version(&mut self, at: &At, role: &raw::Kafka) -> String {

@@ -1,0 +1,266 @@
+//! Brokers come and go by editing the inventory: partitions follow, and nothing is lost wherever it is broken off.
+
+use super::*;
+use crate::kafka::view::View;
+use crate::plan::{Action, Plan};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+/// An inventory of these brokers alone.
+fn brokers(lab: &Lab, hosts: &[usize], more: &str) -> Inventory {
+    let names: Vec<String> = hosts.iter().map(|number| format!("k{number}")).collect();
+    let mut text = "cluster: shop\nhosts:\n".to_owned();
+    for number in 1..=6 {
+        let rack = if number % 2 == 0 { "even" } else { "odd" };
+        writeln!(text, "  k{number}: {{address: 10.0.0.{number}, rack: {rack}}}").unwrap();
+    }
+    writeln!(text, "kafka: {{hosts: [{}]{more}}}", names.join(", ")).unwrap();
+    let path = lab.folder.path().join("shop.yml");
+    std::fs::write(&path, text).unwrap();
+    crate::inventory::load(&path).unwrap()
+}
+
+/// Hosts of which the brokers say what they hold.
+fn speaking() -> Lab {
+    let lab = Lab::new();
+    lab.connect.kafka(|kafka| kafka.speaks = true);
+    lab
+}
+
+fn view(lab: &Lab) -> View {
+    lab.connect.kafka(|kafka| kafka.view.clone())
+}
+
+/// Replicas by broker.
+fn held(view: &View) -> Vec<(i32, usize)> {
+    view.brokers.keys().map(|id| (*id, view.on(*id).count())).collect()
+}
+
+fn told(plan: &Plan) -> Vec<String> {
+    let changes = plan.steps().filter(|(_, step)| matches!(step.action(), Action::ChangeMember(_)));
+    changes.map(|(host, step)| format!("{host}: {}", step.action())).collect()
+}
+
+/// What holds once an apply has ended well.
+async fn check(lab: &Lab, inventory: &Inventory, members: usize) {
+    let plan = lab.plan(inventory).await;
+    assert!(
+        plan.is_empty() && plan.refused.is_empty(),
+        "{:#?} {:?}",
+        plan.steps().collect::<Vec<_>>(),
+        plan.refused
+    );
+    lab.connect.kafka(|kafka| {
+        assert_eq!(kafka.faults, [""; 0]);
+        assert_eq!(kafka.view.brokers.len(), members, "{:?}", kafka.view.brokers);
+        assert!(kafka.view.throttled.is_empty() && kafka.view.moving.is_empty());
+        for partition in &kafka.view.partitions {
+            assert_eq!(partition.in_sync, partition.replicas.iter().copied().collect(), "{partition}");
+            assert!(partition.replicas.iter().all(|id| kafka.view.brokers.contains_key(id)), "{partition}");
+        }
+    });
+}
+
+#[test]
+fn three_four_three() {
+    block_on(async {
+        let lab = speaking();
+        let three = brokers(&lab, &[1, 2, 3], "");
+        lab.apply(&three).await;
+        lab.connect.kafka(|kafka| kafka.create_topic("rows", 8, 3, 2));
+        check(&lab, &three, 3).await;
+
+        let four = brokers(&lab, &[1, 2, 3, 4], "");
+        let plan = lab.plan(&four).await;
+        assert_eq!(told(&plan), ["k1: broker 4 (k4) gets 6; at most 50 MiB a second at each broker"]);
+        assert_eq!(plan.hosts().into_iter().collect::<Vec<_>>(), ["k1", "k4"], "nobody else is touched");
+        assert_eq!(plan.summary().restarts, 0);
+        let (_, report) = lab.apply(&four).await;
+        assert!(report.is_success(), "{report:#?}");
+        assert_eq!(held(&view(&lab)), [(1, 6), (2, 6), (3, 6), (4, 6)]);
+        check(&lab, &four, 4).await;
+
+        let three = brokers(&lab, &[1, 2, 3], "");
+        let plan = lab.plan(&three).await;
+        assert_eq!(
+            told(&plan),
+            [
+                "k1: broker 4 (k4) is emptied of 6 replicas, broker 1 (k1) gets 2, broker 2 (k2) gets 2, broker 3 (k3) gets 2; at most 50 MiB a second at each broker",
+                "k1: broker 4 (k4) is unregistered"
+            ]
+        );
+        let services: Vec<&str> = plan.stages.iter().map(|stage| stage.service.as_str()).collect();
+        assert_eq!(services[..services.len() - 2], ["kafka partitions", "agent", "kafka", "kafka members"]);
+        let (_, report) = lab.apply(&three).await;
+        assert!(report.is_success(), "{report:#?}");
+        assert_eq!(held(&view(&lab)), [(1, 8), (2, 8), (3, 8)]);
+        check(&lab, &three, 3).await;
+        lab.connect.host("k4").with(|host| assert!(host.active.is_empty()));
+    });
+}
+
+#[test]
+fn a_broker_that_cannot_be_emptied_stays() {
+    block_on(async {
+        let lab = speaking();
+        let three = brokers(&lab, &[1, 2, 3, 4], "");
+        lab.apply(&three).await;
+        lab.connect.kafka(|kafka| kafka.create_topic("rows", 4, 4, 2));
+        let refused = lab.plan(&brokers(&lab, &[1, 2, 3], "")).await.refused;
+        assert_eq!(
+            refused,
+            [
+                "broker 4 (k4) cannot leave: rows-0 has 4 replicas and only 3 brokers could hold them. Keep it under `kafka.hosts`, or add another broker first"
+            ]
+        );
+        // Nobody can be asked.
+        lab.connect.kafka(|kafka| kafka.view.brokers.values_mut().for_each(|broker| broker.fenced = true));
+        let refused = lab.plan(&brokers(&lab, &[1, 2, 3], "")).await.refused;
+        assert_eq!(refused.len(), 1);
+        assert!(refused[0].starts_with("k4: its broker would be stopped with its replicas, and no broker"));
+    });
+}
+
+#[test]
+fn who_is_down_and_alone_has_what_was_written_does_not_leave() {
+    block_on(async {
+        let lab = speaking();
+        lab.apply(&brokers(&lab, &[1, 2, 3, 4], "")).await;
+        lab.connect.kafka(|kafka| kafka.create_topic("single", 4, 1, 1));
+        lab.connect.host("k4").with(|host| host.active.remove("aesop-kafka.service"));
+        lab.connect.kafka_notices();
+        let plan = lab.plan(&brokers(&lab, &[1, 2, 3], "")).await;
+        assert_eq!(
+            plan.refused,
+            [
+                "broker 4 (k4) is down and alone has what was last acknowledged of single-3. Start it, then apply"
+            ]
+        );
+    });
+}
+
+#[test]
+fn a_broker_is_stopped_for_good_only_when_it_is_empty() {
+    block_on(async {
+        let lab = speaking();
+        lab.apply(&brokers(&lab, &[1, 2, 3, 4], "")).await;
+        lab.connect.kafka(|kafka| kafka.create_topic("rows", 8, 3, 2));
+        // The emptying fails: nothing of k4 goes, and it runs on.
+        lab.connect.host("k1").with(|host| host.fails = vec!["member|86400|kafka-brokers".to_owned()]);
+        let three = brokers(&lab, &[1, 2, 3], "");
+        let (_, report) = lab.apply(&three).await;
+        assert!(!report.is_success());
+        lab.connect.host("k4").with(|host| {
+            assert!(host.active.contains("aesop-kafka.service"));
+            assert!(host.files.contains_key("/etc/aesop/kafka/server.properties"));
+            assert!(host.links.contains_key("/opt/aesop/bin/aesop"), "{:?}", host.links);
+            host.fails.clear();
+        });
+        lab.connect.host("k1").with(|host| host.fails.clear());
+        let (_, report) = lab.apply(&three).await;
+        assert!(report.is_success(), "{report:#?}");
+        check(&lab, &three, 3).await;
+    });
+}
+
+#[test]
+fn partitions_stay_where_they_are_when_that_is_wished() {
+    block_on(async {
+        let lab = speaking();
+        lab.apply(&brokers(&lab, &[1, 2, 3], "")).await;
+        lab.connect.kafka(|kafka| kafka.create_topic("rows", 8, 3, 2));
+        let never = ", rebalance: never";
+        let (plan, report) = lab.apply(&brokers(&lab, &[1, 2, 3, 4], never)).await;
+        assert!(report.is_success(), "{report:#?}");
+        assert_eq!(plan.notes, ["broker 4 (k4) joins without partitions: `kafka.rebalance` is `never`"]);
+        check(&lab, &brokers(&lab, &[1, 2, 3, 4], never), 4).await;
+        assert_eq!(view(&lab).on(4).count(), 0);
+        // Empty, it may go.
+        let three = brokers(&lab, &[1, 2, 3], never);
+        assert!(lab.apply(&three).await.1.is_success());
+        check(&lab, &three, 3).await;
+    });
+}
+
+#[test]
+fn the_feature_level_follows_the_version() {
+    block_on(async {
+        let lab = speaking();
+        let older = brokers(&lab, &[1, 2, 3], ", version: 4.1.1");
+        lab.apply(&older).await;
+        check(&lab, &older, 3).await;
+        let newer = brokers(&lab, &[1, 2, 3], ", version: 4.2.0");
+        lab.connect.host("k2").with(|host| host.fails = vec!["gate|aesop-kafka".to_owned()]);
+        let (plan, report) = lab.apply(&newer).await;
+        assert!(!report.is_success());
+        assert_eq!(told(&plan), ["k1: metadata.version is raised to what Kafka 4.2.0 brings, for good"]);
+        assert_eq!(view(&lab).feature.unwrap().finalized, 27, "not before all of them run it");
+        lab.connect.host("k2").with(|host| host.fails.clear());
+        assert!(lab.apply(&newer).await.1.is_success());
+        assert_eq!(view(&lab).feature.unwrap().finalized, 29);
+        check(&lab, &newer, 3).await;
+    });
+}
+
+#[test]
+fn what_a_restart_makes_unavailable_is_named() {
+    block_on(async {
+        let lab = speaking();
+        lab.apply(&brokers(&lab, &[1, 2, 3], "")).await;
+        lab.connect.kafka(|kafka| {
+            kafka.create_topic("rows", 3, 3, 2);
+            kafka.create_topic("single", 2, 1, 1);
+        });
+        let plan = lab.plan(&brokers(&lab, &[1, 2, 3], ", config: {queued.max.requests: 400}")).await;
+        let turns = plan.schedule();
+        let unavailable: Vec<Option<&str>> = turns.iter().map(|turn| turn.unavailable.as_deref()).collect();
+        assert_eq!(
+            unavailable,
+            [
+                Some("writing to single-0: no more replicas than must be in sync"),
+                Some("writing to single-1: no more replicas than must be in sync"),
+                None
+            ]
+        );
+    });
+}
+
+/// An edit: which of the brokers that are no controllers there are, a topic that comes before it, and where the apply
+/// dies.
+type Edit = (BTreeSet<usize>, Option<(usize, usize)>, Vec<usize>);
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let topic = prop::option::of((1..9_usize, 1..4_usize));
+    (prop::collection::btree_set(4..7_usize, 0..4), topic, prop::collection::vec(0..150_usize, 0..3))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(16) })]
+
+    #[test]
+    fn brokers_come_and_go_wherever_it_is_broken_off(edits in prop::collection::vec(edit(), 1..4)) {
+        block_on(async {
+            let lab = speaking();
+            lab.apply(&brokers(&lab, &[1, 2, 3], "")).await;
+            for (number, (more, topic, deaths)) in edits.into_iter().enumerate() {
+                if let Some((partitions, factor)) = topic {
+                    let needed = factor.saturating_sub(1).max(1);
+                    lab.connect.kafka(|kafka| kafka.create_topic(&format!("t{number}"), partitions, factor, needed));
+                }
+                let hosts: Vec<usize> = (1..4).chain(more).collect();
+                let inventory = brokers(&lab, &hosts, "");
+                for lines in deaths {
+                    lab.connect.dies_after(Some(lines));
+                    lab.apply(&inventory).await;
+                    lab.connect.dies_after(None);
+                    for name in lab.prepare(&inventory).hosts.keys() {
+                        lab.connect.host(name).with(|host| host.lock = None);
+                    }
+                }
+                let (plan, report) = lab.apply(&inventory).await;
+                assert!(report.is_success(), "{report:#?}\n{plan:#?}");
+                check(&lab, &inventory, hosts.len()).await;
+            }
+        });
+    }
+}

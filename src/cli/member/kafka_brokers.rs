@@ -1,0 +1,182 @@
+//! Partitions follow the brokers: those that leave are emptied and unregistered, those that hold too little get their
+//! share. Wherever it was broken off, it goes on from what Kafka says.
+
+use crate::cli::Context;
+use crate::clock::{Clock, SystemClock};
+use crate::kafka::Admin;
+use crate::kafka::moves::{Wish, moves, only_on};
+use crate::kafka::view::{Moving, View};
+use anyhow::{bail, ensure};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// Between two looks at what is on its way.
+const LOOK: Duration = Duration::from_secs(2);
+/// Between two notes, at least.
+const SAY: Duration = Duration::from_secs(10);
+/// With no partition arriving and no byte copied for so long, somebody has to look.
+const STALL: Duration = Duration::from_mins(15);
+/// A stopped broker is fenced once its session of 9 s has ended.
+const FENCE: Duration = Duration::from_mins(1);
+/// New topics may come up on a broker that leaves, again and again, but not for ever.
+const ROUNDS_MAX: usize = 10;
+
+/// Flags of `aesop member kafka-brokers`.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Args {
+    /// Any brokers of the cluster
+    #[arg(long, value_delimiter = ',')]
+    bootstrap: Vec<String>,
+    /// Brokers that stay
+    #[arg(long, value_delimiter = ',')]
+    members: Vec<i32>,
+    /// Brokers that are emptied
+    #[arg(long, value_delimiter = ',')]
+    leaving: Vec<i32>,
+    /// Members that hold too little get more
+    #[arg(long)]
+    fill: bool,
+    /// Bytes a second at each broker
+    #[arg(long)]
+    throttle: u64,
+    /// Brokers that leave have stopped, and are unregistered
+    #[arg(long)]
+    unregister: bool,
+}
+
+pub(super) async fn run(args: &Args, cx: &Context) -> anyhow::Result<()> {
+    let mut touched = BTreeSet::new();
+    let mut rounds = 0;
+    let last = loop {
+        let mut admin = Admin::connect(&args.bootstrap).await?;
+        let view = admin.view().await?;
+        touched.extend(view.moving.iter().map(name));
+        if !view.moving.is_empty() {
+            wait(args, cx, &view).await?;
+            continue;
+        }
+        let changes = moves(&view, &wish(args, &view))?;
+        if changes.is_empty() {
+            break view;
+        }
+        rounds += 1;
+        ensure!(rounds <= ROUNDS_MAX, "new topics keep coming up on brokers that leave; apply again");
+        let stuck = only_on(&view, &view.brokers.keys().filter(|id| !view.serves(**id)).copied().collect());
+        let stuck =
+            changes.iter().find(|change| stuck.contains(&format!("{}-{}", change.topic, change.index)));
+        if let Some(change) = stuck {
+            bail!("{change}: no broker that runs has it in sync; start the one that has, then apply again");
+        }
+        let replicas: usize = changes.iter().map(|change| change.adding().count()).sum();
+        cx.out.data(format!("{replicas} replicas of {} partitions move", changes.len()))?;
+        // Before they start: without the limit a copy would take all of the network.
+        admin.throttle(&changes, args.throttle, &addresses(&view)).await?;
+        admin.reassign(&changes).await?;
+    };
+    let mut admin = Admin::connect(&args.bootstrap).await?;
+    if !last.throttled.is_empty() {
+        admin.lift(&last.throttled, &addresses(&last)).await?;
+    }
+    if !touched.is_empty() {
+        admin.elect_preferred(&touched).await?;
+        cx.out.data(format!("{} partitions have arrived, and nothing is limited any more", touched.len()))?;
+    }
+    if args.unregister {
+        for broker in &args.leaving {
+            unregister(&mut admin, *broker).await?;
+        }
+    }
+    Ok(())
+}
+
+fn wish(args: &Args, view: &View) -> Wish {
+    Wish {
+        members: args.members.iter().copied().filter(|id| view.serves(*id)).collect(),
+        leaving: args.leaving.iter().copied().collect(),
+        fill: args.fill,
+    }
+}
+
+fn name(moving: &Moving) -> (String, i32) {
+    (moving.topic.clone(), moving.index)
+}
+
+fn addresses(view: &View) -> BTreeMap<i32, String> {
+    let serving = view.brokers.iter().filter(|(_, broker)| !broker.fenced);
+    serving.map(|(id, broker)| (*id, broker.address.clone())).collect()
+}
+
+/// Waits until everything that was on its way has arrived.
+async fn wait(args: &Args, cx: &Context, view: &View) -> anyhow::Result<()> {
+    let all = view.moving.len();
+    let (mut state, mut since) = ((usize::MAX, 0), SystemClock.instant());
+    let mut said: Option<Instant> = None;
+    loop {
+        let mut admin = Admin::connect(&args.bootstrap).await?;
+        let moving = admin.moving().await?;
+        if moving.is_empty() {
+            return Ok(());
+        }
+        let now = (moving.len(), copied(&addresses(view), &moving).await);
+        if now != state {
+            (state, since) = (now, SystemClock.instant());
+        } else if since.elapsed() >= STALL {
+            let stuck = moving.iter().map(|moving| format!("{}-{}", moving.topic, moving.index)).next();
+            bail!(
+                "{} partitions are on their way and nothing has been copied for {} minutes, {} among them; Kafka goes on by itself: look at the brokers' logs, then apply again",
+                moving.len(),
+                STALL.as_secs() / 60,
+                stuck.unwrap_or_default()
+            );
+        }
+        if said.is_none_or(|at| at.elapsed() >= SAY) {
+            said = Some(SystemClock.instant());
+            let mebibytes = state.1 >> 20;
+            cx.out
+                .data(format!("{} of {all} partitions on their way, {mebibytes} MiB copied", moving.len()))?;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Bytes that have come to their new brokers so far; what a broker does not say does not count.
+async fn copied(addresses: &BTreeMap<i32, String>, moving: &[Moving]) -> u64 {
+    let mut wanted: BTreeMap<i32, BTreeSet<(String, i32)>> = BTreeMap::new();
+    for moving in moving {
+        for broker in &moving.adding {
+            wanted.entry(*broker).or_default().insert(name(moving));
+        }
+    }
+    let mut bytes = 0;
+    for (broker, partitions) in wanted {
+        let Some(address) = addresses.get(&broker) else { continue };
+        if let Ok(mut admin) = Admin::connect(std::slice::from_ref(address)).await {
+            bytes += admin.bytes_of(&partitions).await.unwrap_or(0);
+        }
+    }
+    bytes
+}
+
+/// Forgets a broker that holds nothing, once it has stopped.
+async fn unregister(admin: &mut Admin, broker: i32) -> anyhow::Result<()> {
+    let end = SystemClock.instant() + FENCE;
+    loop {
+        match admin.brokers().await?.get(&broker) {
+            None => return Ok(()),
+            Some(found) if found.fenced => break,
+            Some(found) => {
+                ensure!(
+                    SystemClock.instant() < end,
+                    "broker {broker} at {} still takes part; stop it, then apply again",
+                    found.address
+                );
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let view = admin.view().await?;
+    if let Some(partition) = view.on(broker).next() {
+        bail!("broker {broker} still holds {partition}; apply again");
+    }
+    Ok(admin.unregister(broker).await?)
+}

@@ -1,0 +1,221 @@
+//! A Kafka cluster of brokers in memory: who is registered, who holds what, and what it would have lost.
+
+use crate::kafka::gate::may_stop_broker;
+use crate::kafka::moves::{Move, Wish, moves};
+use crate::kafka::view::{Broker, Feature, Moving, Partition, Quorum, Replica, Throttled, View};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The unit of every broker.
+const UNIT: &str = "aesop-kafka.service";
+
+/// What a broker's host says of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Node {
+    pub(super) id: i32,
+    pub(super) address: String,
+    pub(super) rack: Option<String>,
+    /// The highest `metadata.version` that it knows.
+    pub(super) level: i16,
+    pub(super) controller: bool,
+}
+
+/// The cluster.
+#[derive(Clone, Debug, Default)]
+pub struct FakeKafka {
+    /// Everything that it says of itself.
+    pub view: View,
+    /// It answers when it is asked.
+    pub speaks: bool,
+    /// What no cluster should live through.
+    pub faults: Vec<String>,
+    levels: BTreeMap<i32, i16>,
+    controllers: BTreeSet<i32>,
+}
+
+impl FakeKafka {
+    /// Makes a topic, spread over the brokers that run.
+    pub fn create_topic(&mut self, name: &str, partitions: usize, factor: usize, min_in_sync: usize) {
+        let brokers: Vec<i32> = self.up().collect();
+        for (index, number) in (0..partitions).zip(0..) {
+            let replicas: Vec<i32> = brokers.iter().cycle().skip(index).take(factor).copied().collect();
+            self.view.partitions.push(Partition {
+                topic: name.to_owned(),
+                index: number,
+                leader: replicas.first().copied(),
+                in_sync: replicas.iter().copied().collect(),
+                replicas,
+            });
+        }
+        self.view.min_in_sync.insert(name.to_owned(), min_in_sync);
+    }
+
+    fn up(&self) -> impl Iterator<Item = i32> + '_ {
+        self.view.brokers.iter().filter(|(_, broker)| !broker.fenced).map(|(id, _)| *id)
+    }
+
+    /// What it says; nothing where no broker runs.
+    pub(super) fn said(&self) -> Option<View> {
+        self.up().next().filter(|_| self.speaks)?;
+        let mut view = self.view.clone();
+        let supported = self.up().filter_map(|id| self.levels.get(&id).copied()).min();
+        view.feature =
+            view.feature.zip(supported).map(|(feature, supported)| Feature { supported, ..feature });
+        let replica = |id: &i32| Replica { id: *id, ..Replica::default() };
+        view.quorum = Quorum {
+            leader: self.up().find(|id| self.controllers.contains(id)),
+            voters: self.controllers.iter().map(replica).collect(),
+            observers: Vec::new(),
+        };
+        Some(view)
+    }
+
+    /// A broker came up, or went.
+    pub(super) fn turn(&mut self, node: &Node, up: bool) {
+        let broker = Broker { address: node.address.clone(), rack: node.rack.clone(), fenced: !up };
+        self.view.brokers.insert(node.id, broker);
+        self.levels.insert(node.id, node.level);
+        let finalized = Feature { finalized: node.level, supported: node.level };
+        self.view.feature.get_or_insert(finalized);
+        if node.controller && self.controllers.len() < 3 {
+            self.controllers.insert(node.id);
+        }
+        let alive: BTreeSet<i32> = self.up().collect();
+        for partition in self.view.partitions.iter_mut().filter(|p| p.replicas.contains(&node.id)) {
+            if up {
+                // Whoever has a leader to copy from is in sync at once here.
+                let comes = partition.leader.is_some() || partition.in_sync.contains(&node.id);
+                partition.in_sync.extend(comes.then_some(node.id));
+            } else if partition.in_sync.len() > 1 {
+                partition.in_sync.remove(&node.id);
+            }
+            partition.leader = partition
+                .replicas
+                .iter()
+                .copied()
+                .find(|id| alive.contains(id) && partition.in_sync.contains(id));
+        }
+    }
+
+    /// A line of the executor's program. None: whoever sent it died in the middle.
+    pub(super) fn told(
+        &mut self,
+        node: Option<&Node>,
+        line: &str,
+        fuse: &mut Option<usize>,
+    ) -> Option<Result<(), String>> {
+        let fields: Vec<&str> = line.split('|').collect();
+        match (fields.as_slice(), node) {
+            (["start", UNIT], Some(node)) => self.turn(node, true),
+            (["restart", UNIT], Some(node)) => {
+                if let (true, Err(why)) = (self.view.serves(node.id), may_stop_broker(&self.view, node.id)) {
+                    self.faults.push(why.to_string());
+                }
+                self.turn(node, true);
+            }
+            (["halt", UNIT], Some(node)) => self.turn(node, false),
+            (["retire", UNIT], Some(node)) => {
+                if self.view.on(node.id).next().is_some() {
+                    self.faults.push(format!("broker {} left with replicas", node.id));
+                }
+                self.turn(node, false);
+            }
+            (["gate", UNIT, _, test], Some(node)) => return Some(self.gate(test, node)),
+            (["member", _, args], _) => {
+                let args: Vec<&str> = args.split(' ').collect();
+                match args.first() {
+                    Some(&"kafka-brokers") => return self.brokers(&args, fuse),
+                    Some(&"kafka-features") => {
+                        if let Some(said) = self.said().and_then(|view| view.feature) {
+                            self.view.feature = Some(Feature { finalized: said.supported, ..said });
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+        Some(Ok(()))
+    }
+
+    fn gate(&self, test: &str, node: &Node) -> Result<(), String> {
+        if test.starts_with("kafka-stop") && self.view.serves(node.id) {
+            may_stop_broker(&self.view, node.id).map_err(|error| error.to_string())?;
+        }
+        let empty = test.strip_prefix("kafka-empty").and_then(|test| value(test, "--node"));
+        match empty.and_then(|id| self.view.on(id.parse().ok()?).next()) {
+            Some(partition) => Err(format!("broker {} holds {partition}", node.id)),
+            None => Ok(()),
+        }
+    }
+
+    /// As `aesop member kafka-brokers` does it; whoever waits for it may die at each of its steps, Kafka goes on.
+    fn brokers(&mut self, args: &[&str], fuse: &mut Option<usize>) -> Option<Result<(), String>> {
+        let ids = |name: &str| -> BTreeSet<i32> {
+            let given = args.iter().position(|arg| *arg == name).and_then(|at| args.get(at + 1));
+            given.into_iter().flat_map(|ids| ids.split(',')).filter_map(|id| id.parse().ok()).collect()
+        };
+        let has = |name: &str| args.contains(&name);
+        self.arrive();
+        let members: BTreeSet<i32> =
+            ids("--members").into_iter().filter(|id| self.view.serves(*id)).collect();
+        let leaving = ids("--leaving");
+        let wish = Wish { members, leaving: leaving.clone(), fill: has("--fill") };
+        let changes = match moves(&self.view, &wish) {
+            Ok(changes) => changes,
+            Err(error) => return Some(Err(error.to_string())),
+        };
+        if !changes.is_empty() {
+            burn(fuse)?;
+            self.view.throttled = Throttled {
+                brokers: changes.iter().flat_map(Move::adding).collect(),
+                topics: changes.iter().map(|change| change.topic.clone()).collect(),
+            };
+            burn(fuse)?;
+            let moving = changes.iter().map(|change| Moving {
+                topic: change.topic.clone(),
+                index: change.index,
+                target: change.to.clone(),
+                adding: change.adding().collect(),
+            });
+            self.view.moving = moving.collect();
+            burn(fuse)?;
+            self.arrive();
+        }
+        burn(fuse)?;
+        self.view.throttled = Throttled::default();
+        if has("--unregister") {
+            burn(fuse)?;
+            for id in leaving {
+                if self.view.serves(id) {
+                    return Some(Err(format!("broker {id} still takes part")));
+                }
+                self.view.brokers.remove(&id);
+            }
+        }
+        Some(Ok(()))
+    }
+
+    fn arrive(&mut self) {
+        for moving in std::mem::take(&mut self.view.moving) {
+            let is = |p: &&mut Partition| p.topic == moving.topic && p.index == moving.index;
+            let Some(partition) = self.view.partitions.iter_mut().find(is) else { continue };
+            if partition.leader.is_none() {
+                self.faults.push(format!("{partition} has nobody to copy from"));
+            }
+            partition.in_sync = moving.target.iter().copied().collect();
+            partition.leader = moving.target.first().copied();
+            partition.replicas = moving.target;
+        }
+    }
+}
+
+fn burn(fuse: &mut Option<usize>) -> Option<()> {
+    if let Some(left) = fuse {
+        *left = left.checked_sub(1)?;
+    }
+    Some(())
+}
+
+fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.split(' ').skip_while(|word| *word != name).nth(1)
+}
