@@ -39,6 +39,7 @@ unit:
 	cargo build --workspace --bins
 	cargo test --workspace --lib --bins
 	cargo test --test it
+	cargo test -p relay --test fuzz
 
 ifeq ($(shell id -u),0)
 lab:
@@ -54,6 +55,7 @@ test-long:
 	scripts/setup lab
 	cargo build --workspace --bins
 	AESOP_CRASH_ROUNDS=10 cargo test --test lab
+	AESOP_FUZZ_ROUNDS=2000000 cargo test -p relay --test fuzz
 	AESOP_ORACLE_STATEMENTS=20000 cargo test -p relay --test database
 
 bench: build

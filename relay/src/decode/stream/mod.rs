@@ -3,6 +3,8 @@
 
 mod payload;
 mod rows;
+#[cfg(test)]
+mod tests;
 mod txn;
 mod xa;
 
