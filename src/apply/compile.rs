@@ -100,7 +100,23 @@ impl Script {
         contents: &Contents,
     ) -> Result<(), ApplyError> {
         let mut pending: Vec<usize> = Vec::new();
+        let mut units: Vec<&str> = Vec::new();
         for (number, step) in steps.iter().enumerate() {
+            if let Action::EnableUnit(unit) = step.action() {
+                units.push(unit);
+                let next = steps.get(number + 1).map(Step::action);
+                if matches!(next, Some(Action::EnableUnit(_))) {
+                    continue;
+                }
+                if !pending.is_empty() {
+                    self.commit(&mut pending)?;
+                }
+                // One program enables all of them; the last stands for them.
+                self.line(&["enable", &units.join(" ")])?;
+                self.end(number);
+                units.clear();
+                continue;
+            }
             if !matches!(step.action(), Action::WriteFile { .. }) && !pending.is_empty() {
                 self.commit(&mut pending)?;
             }

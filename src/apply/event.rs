@@ -63,7 +63,8 @@ pub enum ApplyEvent {
         host: String,
         /// Service.
         service: String,
-        /// How long it took.
+        /// How long it took, milliseconds.
+        #[serde(rename = "elapsed_ms", serialize_with = "milliseconds")]
         elapsed: Duration,
     },
     /// A host failed; it gets no further steps.
@@ -84,4 +85,8 @@ pub enum ApplyEvent {
         /// Why.
         reason: String,
     },
+}
+
+fn milliseconds<S: serde::Serializer>(elapsed: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_u64(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
 }

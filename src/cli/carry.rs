@@ -4,6 +4,7 @@ use super::deployment::Gathered;
 use super::journal::{self, Entry};
 use super::progress::render;
 use super::show::{Diffs, show};
+use super::stream::{self, Edge};
 use super::{Context, Exit, UsageError};
 use crate::apply::{HostReport, Options, Report, execute};
 use crate::inventory::model::Inventory;
@@ -33,7 +34,9 @@ pub(super) async fn carry_out(
     yes: bool,
 ) -> anyhow::Result<Exit> {
     let plan = &gathered.plan;
-    if !cx.out.is_json() {
+    if cx.out.is_json() {
+        stream::say(cx.out, &Edge::planned(plan))?;
+    } else {
         cx.out.raw(show(plan, &gathered.prepared, Diffs::Changed))?;
     }
     for refusal in &plan.refused {
@@ -64,7 +67,7 @@ pub(super) async fn carry_out(
         journal::append(cx, inventory, &entry.ended(&report));
     }
     if cx.out.is_json() {
-        cx.out.json(&report)?;
+        stream::say(cx.out, &Edge::finished(&report))?;
     } else {
         recap(cx, &report)?;
     }

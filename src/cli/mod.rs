@@ -22,6 +22,7 @@ mod journal;
 mod lab;
 mod lag;
 mod logs;
+mod man;
 mod member;
 
 mod monitor;
@@ -44,6 +45,7 @@ mod show;
 mod start;
 mod status;
 mod stop;
+mod stream;
 mod turn;
 mod view;
 
@@ -295,6 +297,8 @@ subcommands! {
     Schema => schema,
     /// Prints shell completions
     Completions => completions,
+    /// Writes man pages, one for each subcommand
+    Man => man,
 }
 
 /// Starts logging to stderr. `AESOP_LOG` or `RUST_LOG` choose what is logged; warnings without them.

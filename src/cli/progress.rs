@@ -19,10 +19,8 @@ pub(super) async fn render(out: Output, mut events: Receiver<ApplyEvent>) {
     let mut bars = (std::io::stderr().is_terminal() && !out.is_json()).then(Bars::default);
     while let Some(event) = events.recv().await {
         if out.is_json() {
-            if let Ok(line) = serde_json::to_string(&event) {
-                // A reader that went away does not stop the work.
-                let _closed = out.data(line);
-            }
+            // A reader that went away does not stop the work.
+            let _closed = super::stream::say(out, &event);
         } else if let Some(bars) = &mut bars {
             bars.show(out, &event);
         } else if let Some(line) = line(&event) {

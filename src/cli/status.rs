@@ -2,11 +2,13 @@
 
 use super::deployment::gather;
 use super::{Context, Exit};
+use crate::clock::{Clock, SystemClock};
 use crate::host::{Call, Command};
 use crate::plan::{HostFacts, Observation};
-use crate::service::{Gate, Part, Role, paths};
+use crate::service::{Gate, Part, Role, Unit, paths};
 use futures_util::StreamExt;
 use serde::Serialize;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 /// A test that has not passed by then says `not ready`.
@@ -15,7 +17,12 @@ const READY_LIMIT: Duration = Duration::from_secs(15);
 
 /// Flags of `aesop status`.
 #[derive(Clone, Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Again and again, with so many seconds between; 5 without a number
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "5",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    watch: Option<u64>,
+}
 
 #[derive(Debug, Serialize)]
 struct Row {
@@ -28,7 +35,37 @@ struct Row {
     drift: usize,
 }
 
-pub(super) async fn run(_: Args, cx: &Context) -> anyhow::Result<Exit> {
+pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
+    let Some(pause) = args.watch else {
+        let rows = rows(cx).await?;
+        if cx.out.is_json() {
+            cx.out.json(&rows)?;
+        } else {
+            cx.out.raw(table(&rows))?;
+        }
+        let good = rows.iter().all(|row| row.health == "ready");
+        return Ok(if good { Exit::Done } else { Exit::Failed });
+    };
+    // Ends with Ctrl-C, or with whoever reads.
+    loop {
+        let rows = rows(cx).await?;
+        if cx.out.is_json() {
+            cx.out.data(serde_json::to_string(&rows)?)?;
+        } else {
+            // On a terminal in the same place; elsewhere one table after the other.
+            let top = if std::io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+            cx.out.raw(format_args!(
+                "{top}{}\n{}\n",
+                SystemClock.now().strftime("%F %T UTC"),
+                table(&rows)
+            ))?;
+        }
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+    }
+}
+
+/// Asks all hosts. The inventory is read each time: it may have changed.
+async fn rows(cx: &Context) -> anyhow::Result<Vec<Row>> {
     let inventory = cx.inventory()?;
     let selected = cx.hosts(&inventory)?;
     let gathered = gather(cx, &inventory, None).await?;
@@ -76,25 +113,27 @@ pub(super) async fn run(_: Args, cx: &Context) -> anyhow::Result<Exit> {
     }
     drop(tested);
     gathered.session.close().await;
-    if cx.out.is_json() {
-        cx.out.json(&rows)?;
-    } else {
-        cx.out.raw(table(&rows))?;
-    }
-    let good = rows.iter().all(|row| row.health == "ready");
-    Ok(if good { Exit::Done } else { Exit::Failed })
+    Ok(rows)
 }
 
 fn row(host: &str, part: &Part, observation: Option<&Observation>, drift: usize) -> Row {
     let unit = part.units.first().map(|unit| unit.name.clone()).unwrap_or_default();
     let (state, health) = match observation {
-        Some(Observation::Facts(facts)) => (unit_state(facts, &unit), "stopped".to_owned()),
+        Some(Observation::Facts(_)) if part.units.is_empty() => ("-".to_owned(), "ready".to_owned()),
+        Some(Observation::Facts(facts)) => {
+            let active =
+                |unit: &Unit| facts.units.get(&unit.name).is_some_and(|fact| fact.active == "active");
+            // Of an extra systemd alone knows; all others are tested.
+            let ready = part.role == Role::Extra && part.units.iter().all(active);
+            (unit_state(facts, &unit), if ready { "ready" } else { "stopped" }.to_owned())
+        }
         Some(Observation::Failed(why)) => ("unreachable".to_owned(), why.clone()),
         None => ("unknown".to_owned(), "not asked".to_owned()),
     };
     let pinned = part.artifacts.first().and_then(|artifact| artifact.name.rsplit_once('-'));
     let version = match pinned {
         Some((_, version)) if version.starts_with(|c: char| c.is_ascii_digit()) => version.to_owned(),
+        _ if part.role == Role::Extra => "-".to_owned(),
         _ => env!("CARGO_PKG_VERSION").to_owned(),
     };
     Row { host: host.to_owned(), service: part.service.clone(), unit, state, version, health, drift }

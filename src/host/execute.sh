@@ -4,11 +4,12 @@ set -uf
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
 exec 3<&0 </dev/null
 umask 022
-n=0 written= meant= former=
+n=0 written= meant= former= records=
 state=/var/lib/aesop/state
 lock=$state/lock
 artifacts=/opt/aesop/artifacts
 fail() {
+  keep_records quietly
   for path in $written; do rm -rf "${path%/*}/.aesop-new"; done
   printf 'failed|%s|%s\n' "$n" "$(printf '%s' "$*" | tail -c 6000 | base64 -w0)"
   exit 1
@@ -71,6 +72,16 @@ await_units() { # seconds units: systemd is done with them, and all are active
     [ "$found" = active ] || fail "$unit does not stay up: it is $found
 $(last_log "$unit")"
   done
+}
+record() { # unit restart reload ready: what it was started with; on disk with the next `keep_records`
+  [ -n "$records" ] || mkdir -p $state/units $state/units.new
+  printf '%s|%s|%s\n' "$2" "$3" "$4" >"$state/units.new/$1" || fail "cannot write $state/units.new/$1"
+  case " $records " in *" $state/units.new/$1 "*) ;; *) records="$records $state/units.new/$1" ;; esac
+}
+keep_records() { # before what takes long, and at the end: what is lost costs a second restart
+  [ -n "$records" ] || return 0
+  kept=$records records=
+  out=$(sync $kept 2>&1 && mv -f -t $state/units/ $kept 2>&1) || [ "${1:-}" = quietly ] || fail "cannot write $state/units: $out"
 }
 restarts() { systemctl show -p NRestarts --value "$1"; }
 last_log() { journalctl -u "$1" -n 20 --no-pager -o cat 2>/dev/null; }
@@ -168,7 +179,9 @@ while IFS='|' read -r op a b c d e f; do
       cd "$artifacts/$a.new" || fail "cannot enter $artifacts/$a.new"
       sums=$(sha512sum --quiet -c SHA512SUMS 2>&1) || fail "artifact $a arrived damaged: $sums"
       cd /
-      sync -f "$artifacts/$a.new"
+      set +f
+      run sync "$artifacts/$a.new"/* "$artifacts/$a.new"
+      set -f
       rm -rf "${artifacts:?}/$a"
       run mv -T "$artifacts/$a.new" "$artifacts/$a" ;;
     file) # mode owner group path: one of the files of the next "commit"
@@ -179,8 +192,8 @@ while IFS='|' read -r op a b c d e f; do
     sysctl) # a container may not set them: its host does
       out=$(sysctl -q -p "$a" 2>&1) || printf 'note|%s|%s\n' "$n" "$(printf '%s' "$out" | base64 -w0)" ;;
     daemon-reload) run systemctl daemon-reload ;;
-    enable) run systemctl -q enable "$a" ;;
-    start) run systemctl --no-block start "$a" ;;
+    enable) run systemctl -q --no-reload enable $a ;; # units; links alone, of which a running systemd needs to know nothing
+    start) run systemctl --no-block start $a ;; # units
     restart)
       # A unit that fell into its start limit must be allowed to try the new configuration.
       systemctl reset-failed "$a" 2>/dev/null
@@ -188,14 +201,15 @@ while IFS='|' read -r op a b c d e f; do
       run systemctl --no-block start "$a" ;;
     halt) out=$(systemctl stop "$a" 2>&1) || fail "stop $a: $out" ;;
     reload) run systemctl --no-block reload-or-restart "$a" ;;
-    started) printf '%s|%s|0\n' "$b" "$c" | replace "$state/units/$a" ;;
-    ready) printf '%s|%s|1\n' "$b" "$c" | replace "$state/units/$a" ;;
+    started) record "$a" "$b" "$c" 0 ;;
+    ready) record "$a" "$b" "$c" 1 ;;
     kafka-format) # java artifact config cluster controllers marker
       set -- format -t "$d" -c "$c"
       [ -z "$e" ] || set -- "$@" --initial-controllers "$e"
       run runuser -u kafka -- "$a" -Xmx256m -Dlog4j2.configurationFile=/etc/aesop/kafka/tools-log4j2.properties \
         -cp "$b/*" kafka.tools.StorageTool "$@" ;;
     member) # seconds arguments of `aesop member`: what it says while it works are notes
+      keep_records
       err=$state/member.err
       rm -f $err $err.rc
       { timeout -k 10 "$a" /opt/aesop/bin/aesop member $b 2>$err || echo "failed $?" >>$err.rc; } |
@@ -208,6 +222,7 @@ while IFS='|' read -r op a b c d e f; do
       fi
       rm -f $err ;;
     gate) # unit timeout test…
+      keep_records
       case $c in "units "*) await_units "$b" ${c#units }; printf 'done|%s\n' "$n"; n=$((n + 1)); continue ;; esac
       end=$(($(date +%s) + b)) first=$(restarts "$a")
       until out=$(/opt/aesop/bin/aesop ready --timeout 3 $c 2>&1); do
@@ -227,3 +242,4 @@ $(last_log "$a")"
 done <<EOF
 $I
 EOF
+keep_records

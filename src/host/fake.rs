@@ -415,7 +415,7 @@ impl State {
                     self.former.insert(path, former);
                 }
             }
-            "enable" => drop(self.enabled.insert(a)),
+            "enable" => self.enabled.extend(a.split(' ').map(str::to_owned)),
             "start" | "restart" => {
                 self.started_with.insert(a.clone(), self.disk());
                 self.loaded_with.insert(a.clone(), self.disk());

@@ -3,20 +3,23 @@
 set -u
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 exec </dev/null
-paths= units= packages= shown= disks= ports= java= peers=
+paths= links= users= units= packages= shown= disks= ports= java= peers=
 artifacts=/opt/aesop/artifacts
 state=/var/lib/aesop/state
 printf 'aesop|1\n'
 ( . /etc/os-release 2>/dev/null && printf 'os|%s|%s\n' "${ID:-}" "${VERSION_ID:-}" )
 printf 'machine|%s\n' "$(uname -nrm)"
 [ -d /run/systemd/system ] && printf 'systemd\n'
-printf 'uid|%s\n' "$(id -u)"
+while read -r key value _; do
+  case $key in Uid:) printf 'uid|%s\n' "$value"; break ;; esac
+done </proc/self/status
 printf 'libc|%s\n' "$(getconf GNU_LIBC_VERSION 2>/dev/null)"
 printf 'now|%s\n' "$(date +%s)"
 while read -r key value _; do
   case $key in MemTotal:) printf 'memory|%s\n' "$value"; break ;; esac
 done </proc/meminfo
-[ -r $state/generation ] && printf 'generation|%s\n' "$(cat $state/generation)"
+first() { line=; IFS= read -r line <"$1"; } # the first line, without a program of its own
+[ -r $state/generation ] && first $state/generation && printf 'generation|%s\n' "$line"
 [ -r $state/lock/owner ] && printf 'lock|%s|%s\n' "$(cat $state/lock/owner)" "$(stat -c %Y $state/lock/owner)"
 if [ -r $state/manifest ]; then
   while IFS='|' read -r role service kind name rest; do
@@ -26,10 +29,10 @@ if [ -r $state/manifest ]; then
   done <$state/manifest
 fi
 for kept in $state/generations/*.artifacts; do
-  [ -f "$kept" ] && kept=${kept%.artifacts} && printf 'kept|%s|%s\n' "${kept##*/}" "$(cat "$kept.artifacts")"
+  [ -f "$kept" ] && kept=${kept%.artifacts} && first "$kept.artifacts" && printf 'kept|%s|%s\n' "${kept##*/}" "$line"
 done
 for record in $state/units/*; do
-  [ -f "$record" ] && printf 'record|%s|%s\n' "${record##*/}" "$(cat "$record")"
+  [ -f "$record" ] && first "$record" && printf 'record|%s|%s\n' "${record##*/}" "$line"
 done
 for store in $artifacts/*; do
   case ${store##*/} in '*' | *.new) ;; *) printf 'artifact|%s\n' "${store##*/}" ;; esac
@@ -40,7 +43,7 @@ while IFS='|' read -r kind name rest; do
     unit) units="$units $name" ;;
     package) packages="$packages $name" ;;
     show) shown="$shown $name=$rest" ;;
-    user) id -u "$name" >/dev/null 2>&1 && printf 'user|%s\n' "$name" ;;
+    user) users="$users $name" ;;
     disk) disks="$disks $name" ;;
     port) ports="$ports $name " ;;
     java) java=$name ;;
@@ -51,11 +54,24 @@ while IFS='|' read -r kind name rest; do
 done <<EOF
 $I
 EOF
+if [ -n "$users" ]; then
+  getent passwd $users | while IFS=: read -r name _; do printf 'user|%s\n' "$name"; done
+fi
 if [ -n "$paths" ]; then
   stat -c 'stat|%n|%F|%a|%U|%G' $paths 2>/dev/null
   for path in $paths; do
-    [ -L "$path" ] && printf 'link|%s|%s\n' "$path" "$(readlink "$path")"
+    [ -L "$path" ] && links="$links $path"
   done
+  if [ -n "$links" ]; then
+    targets=$(readlink $links)
+    set -- $links
+    while IFS= read -r target; do
+      printf 'link|%s|%s\n' "$1" "$target"
+      shift
+    done <<EOF
+$targets
+EOF
+  fi
 fi
 files=
 for entry in $shown; do
@@ -66,12 +82,9 @@ if [ -n "$files" ]; then
   while read -r sum path; do
     printf 'sha256|%s|%s\n' "$path" "$sum"
     # The content travels only where it differs and may be shown.
-    for entry in $shown; do
-      [ "${entry%%=*}" = "$path" ] || continue
-      want=${entry#*=}
-      [ "$want" = secret ] || [ "$want" = "$sum" ] || printf 'content|%s|%s\n' "$path" "$(head -c 262144 "$path" | base64 -w0)"
-      break
-    done
+    want=${shown#* "$path"=}
+    want=${want%% *}
+    [ "$want" = secret ] || [ "$want" = "$sum" ] || printf 'content|%s|%s\n' "$path" "$(head -c 262144 "$path" | base64 -w0)"
   done <<EOF
 $sums
 EOF

@@ -119,7 +119,7 @@ impl SshHost {
             builder.jump_hosts([jump]);
         }
         tracing::debug!(host = host.name, "round trip");
-        let session = builder.connect(&host.address).await.map_err(|error| {
+        let session = builder.connect_mux(&host.address).await.map_err(|error| {
             if let openssh::Error::Connect(cause) = &error {
                 classify(host, &cause.to_string())
             } else {

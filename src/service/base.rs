@@ -11,19 +11,21 @@ pub(super) fn directory(path: &str, mode: u32, owner: &str) -> Directory {
 
 pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Result<(), ServiceError> {
     let mut part = Part::new(Role::Base, "base");
-    part.users.push(User { name: "aesop".to_owned(), home: paths::DATA.to_owned() });
-    for (path, mode) in [
-        (paths::OPT, 0o755),
-        (paths::BIN, 0o755),
-        (paths::ARTIFACTS, 0o755),
-        (paths::ETC, 0o755),
+    // A host that has extras alone runs nothing of aesop's.
+    let own = parts.iter().any(|part| part.role != Role::Extra);
+    part.users.extend(own.then(|| User { name: "aesop".to_owned(), home: paths::DATA.to_owned() }));
+    for (path, mode, needed) in [
+        (paths::OPT, 0o755, true),
+        (paths::BIN, 0o755, own),
+        (paths::ARTIFACTS, 0o755, true),
+        (paths::ETC, 0o755, own),
         // Services of different users each open a file of their own below it; none may list it.
-        (paths::SECRETS, 0o711),
-        (paths::DATA, 0o755),
-        (paths::STATE, 0o755),
-        (paths::LOG, 0o755),
+        (paths::SECRETS, 0o711, own),
+        (paths::DATA, 0o755, true),
+        (paths::STATE, 0o755, true),
+        (paths::LOG, 0o755, true),
     ] {
-        part.directories.push(directory(path, mode, "root"));
+        part.directories.extend(needed.then(|| directory(path, mode, "root")));
     }
     let jvm = parts.iter().any(|part| matches!(part.role, Role::ZooKeeper | Role::Kafka));
     if let (true, Java::Package(package)) = (jvm, &inputs.inventory.java) {
@@ -35,7 +37,7 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
         let content = inputs.templates.render("base/sysctl.conf.j2", values)?;
         part.files.push(File::new("/etc/sysctl.d/90-aesop.conf", content));
     }
-    if parts.iter().all(|part| part.role == Role::Extra) {
+    if !own {
         parts.push(part);
         return Ok(());
     }

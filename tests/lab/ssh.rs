@@ -271,3 +271,93 @@ monitor: {{hosts: [b]}}
     assert_eq!(state("aesop-zookeeper"), "active");
     site.ok(&["status"]);
 }
+
+/// Files, an artifact and units of the user's own: made, restarted where something of theirs changed, put back where a
+/// unit does not stay up, and removed.
+pub(crate) fn extras_come_change_are_put_back_and_go() {
+    let site = Site::new("extras", vec![HostSpec::new("one")]);
+    let one = site.host("one");
+    let unit = |name: &str, command: &str| {
+        let text =
+            format!("[Service]\nUser=mine\nExecStart={command}\n[Install]\nWantedBy=multi-user.target\n");
+        fs::write(site.file(name), text).expect("a unit");
+    };
+    fs::write(site.file("main.j2"), "level {{ vars.level }} on {{ host.name }}\n").expect("a template");
+    fs::write(site.file("token.j2"), "{{ secrets.token }}\n").expect("a template");
+    fs::write(site.file("run.sh"), "#!/bin/sh\nexec sleep infinity\n").expect("an artifact");
+    unit("first.service", "/opt/mine/run");
+    unit("second.service", "sleep infinity");
+    let with = |level: &str| {
+        site.inventory(&format!(
+            "cluster: site
+ssh: {{user: deploy}}
+hosts: {{one: {{address: {address}}}}}
+extras:
+  mine:
+    hosts: [\"*\"]
+    vars: {{level: {level}}}
+    secrets: {{token: {{env: LAB_PASSWORD}}}}
+    users: [mine]
+    directories: {{/opt/mine: {{}}, /etc/mine: {{mode: 750, owner: mine}}}}
+    files:
+      /etc/mine/main: {{template: main.j2, owner: mine, mode: 640}}
+      /etc/mine/token: {{template: token.j2, owner: mine, secret: true}}
+    artifacts: {{/opt/mine/run: {{file: run.sh, executable: true}}}}
+    units:
+      first.service: {{file: first.service, restart_on: [/etc/mine/main]}}
+      second.service: {{file: second.service, restart_on: []}}
+",
+            address = site.address("one")
+        ));
+    };
+    let run = |argv: &[&str]| one.run(argv).expect("a command on the host");
+    let runs = || ["first", "second"].map(|name| run(&["systemctl", "show", "-p", "InvocationID", name]));
+    with("low");
+    let said = site.ok(&["apply", "--yes", "--format", "json"]).stdout;
+    let events: Vec<serde_json::Value> =
+        said.lines().map(|line| serde_json::from_str(line).expect("one object a line")).collect();
+    let names: Vec<&str> = events.iter().filter_map(|event| event["event"].as_str()).collect();
+    assert_eq!((names.first(), names.last()), (Some(&"planned"), Some(&"finished")), "{said}");
+    assert_eq!(events.last().map(|event| &event["success"]), Some(&true.into()), "{said}");
+    assert_eq!(run(&["cat", "/etc/mine/main"]).trim(), "level low on one");
+    assert_eq!(run(&["stat", "-c", "%a %U:%G", "/etc/mine/main"]).trim(), "640 mine:mine");
+    assert_eq!(run(&["stat", "-c", "%a %U:%G", "/etc/mine/token"]).trim(), "600 mine:mine");
+    assert_eq!(run(&["cat", "/etc/mine/token"]).trim(), site.lab.password());
+    assert!(!said.contains(site.lab.password()));
+    site.ok(&["plan", "--exit-code"]);
+    assert!(site.ok(&["status"]).stdout.contains("extra/mine"), "it is ready");
+
+    let before = runs();
+    with("high");
+    site.ok(&["apply", "--yes"]);
+    let after = runs();
+    assert!(before[0] != after[0] && before[1] == after[1], "{before:?}, then {after:?}");
+    assert_eq!(run(&["cat", "/etc/mine/main"]).trim(), "level high on one");
+
+    write(&one, "/etc/mine/main", "edited\n");
+    let plan = site.ok(&["plan"]).stdout;
+    assert!(plan.contains("one: /etc/mine/main (edited)"), "{plan}");
+    site.ok(&["apply", "--yes"]);
+
+    unit("first.service", "/bin/false");
+    let (code, said) = site.aesop(&["apply", "--yes"]);
+    assert_eq!(code, Some(1));
+    assert!(said.stderr.contains("first.service does not stay up"), "{}", said.stderr);
+    assert!(said.stderr.contains("the former files were put back"), "{}", said.stderr);
+    assert_eq!(run(&["systemctl", "is-active", "first"]).trim(), "active");
+    unit("first.service", "/opt/mine/run");
+    site.ok(&["apply", "--yes"]);
+    site.ok(&["plan", "--exit-code"]);
+
+    site.inventory(&format!(
+        "cluster: site\nssh: {{user: deploy}}\nhosts: {{one: {{address: {}}}}}\n",
+        site.address("one")
+    ));
+    site.ok(&["apply", "--yes"]);
+    let left = run(&[
+        "sh",
+        "-c",
+        "ls -d /etc/mine /opt/mine /etc/systemd/system/first.service 2>/dev/null; systemctl is-active first second; true",
+    ]);
+    assert_eq!(left.trim(), "inactive\ninactive");
+}
