@@ -157,9 +157,14 @@ impl Connection {
     async fn secure(mut self, config: &Mysql) -> Result<Self, Error> {
         let connector = tls::connector(config.tls, config.ca.as_deref()).map_err(Definite::Config)?;
         let name = tls::server_name(&config.host).map_err(Definite::Config)?;
-        let stream = connector.connect(name, self.stream).await.map_err(|error| Definite::Access {
-            address: self.address.clone(),
-            reason: format!("TLS: {error}"),
+        let stream = connector.connect(name, self.stream).await.map_err(|error| {
+            let (address, reason) = (self.address.clone(), format!("TLS: {error}"));
+            // What the other side's words are wrong with is said as invalid data; all else is the network's.
+            if error.kind() == std::io::ErrorKind::InvalidData {
+                Definite::Access { address, reason }.into()
+            } else {
+                Error::Transient(format!("{address}: {reason}"))
+            }
         })?;
         self.stream = Box::new(stream);
         Ok(self)

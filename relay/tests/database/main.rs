@@ -10,6 +10,7 @@
     reason = "a test may panic, and tells what it is doing"
 )]
 
+mod chaos;
 mod charsets;
 mod fold;
 mod login;
@@ -47,6 +48,9 @@ const TESTS: &[(&str, Test)] = &[
     ("oracle::mysql", |s| s.block_on(oracle::run(&s.mysql, "full", false, oracle::seed()))),
     ("oracle::mysql_partial_images", |s| s.block_on(oracle::run(&s.mysql, "part", true, oracle::seed()))),
     ("oracle::mariadb", |s| s.block_on(oracle::run(&s.mariadb, "full", false, oracle::seed()))),
+    ("chaos::mysql", |s| s.block_on(chaos::nothing_is_lost_or_doubled(&s.mysql))),
+    ("chaos::mariadb", |s| s.block_on(chaos::nothing_is_lost_or_doubled(&s.mariadb))),
+    ("chaos::disk_mysql", |s| s.block_on(chaos::a_full_disk_only_delays(&s.mysql))),
     ("oracle::mariadb_partial_images", |s| s.block_on(oracle::run(&s.mariadb, "part", true, oracle::seed()))),
 ];
 

@@ -6,6 +6,7 @@ use crate::random::Random;
 use crate::server::{Kind, Server};
 use crate::tail;
 use crate::types::{self, Type};
+use futures_util::future::BoxFuture;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use std::collections::BTreeMap;
@@ -60,19 +61,70 @@ pub(crate) fn seed() -> u64 {
     std::env::var("AESOP_ORACLE_SEED").map_or(1, |n| n.parse().expect("AESOP_ORACLE_SEED"))
 }
 
+/// What goes wrong between the statements of a run, and what a reader has made of it in the end.
+pub(crate) trait Disturber {
+    /// A statement is done. True when the sessions of the server are lost.
+    fn after_statement(&mut self) -> BoxFuture<'_, bool>;
+    /// The messages.
+    fn lines(&mut self) -> BoxFuture<'_, Vec<String>>;
+}
+
+/// Nothing goes wrong; `tail` reads it all at the end.
+struct Calm<'a> {
+    server: &'a Server,
+    start: String,
+    tables: String,
+}
+
+impl Disturber for Calm<'_> {
+    fn after_statement(&mut self) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(false))
+    }
+
+    fn lines(&mut self) -> BoxFuture<'_, Vec<String>> {
+        Box::pin(std::future::ready(tail::lines(self.server, &self.start, &self.tables)))
+    }
+}
+
 /// One run in a database of its own.
 pub(crate) async fn run(server: &Server, database: &str, partial_images: bool, seed: u64) {
-    let types = types::all(server.kind);
+    create(server, database).await;
+    let start = tail::end_of_binlog(server).await;
+    let mut calm = Calm { server, start, tables: format!("{database}.*") };
+    statements_and_comparison(server, database, partial_images, seed, &mut calm).await;
+}
+
+/// A run in which things go wrong.
+pub(crate) async fn run_disturbed(server: &Server, database: &str, seed: u64, disturber: &mut dyn Disturber) {
+    create(server, database).await;
+    statements_and_comparison(server, database, false, seed, disturber).await;
+}
+
+async fn create(server: &Server, database: &str) {
     server
         .run(&[
             &format!("DROP DATABASE IF EXISTS {database}"),
             &format!("CREATE DATABASE {database} CHARACTER SET utf8mb4"),
         ])
         .await;
-    let start = tail::end_of_binlog(server).await;
+}
+
+async fn session(server: &Server, database: &str) -> Conn {
     let mut conn = server.connect().await;
     conn.query_drop(format!("USE {database}")).await.unwrap();
     conn.query_drop(format!("SET sql_mode = '{SQL_MODE}', time_zone = '+00:00'")).await.unwrap();
+    conn
+}
+
+async fn statements_and_comparison(
+    server: &Server,
+    database: &str,
+    partial_images: bool,
+    seed: u64,
+    disturber: &mut dyn Disturber,
+) {
+    let types = types::all(server.kind);
+    let conn = session(server, database).await;
     let mut run = Run {
         conn,
         kind: server.kind,
@@ -94,9 +146,12 @@ pub(crate) async fn run(server: &Server, database: &str, partial_images: bool, s
             run.sql(&format!("SET SESSION binlog_row_image = '{image}'")).await;
         }
         run.act().await;
+        if disturber.after_statement().await {
+            run.conn = session(server, database).await;
+        }
     }
     let expected = run.select().await;
-    let lines = tail::lines(server, &start, &format!("{database}.*"));
+    let lines = disturber.lines().await;
     let mut fold = Fold { partial: partial_images, ..Fold::default() };
     for line in &lines {
         let known = |sql: &str| run.ddl.get(sql).cloned().unwrap_or(Ddl::Nothing);

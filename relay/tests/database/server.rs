@@ -100,8 +100,9 @@ printf '%s' "$5" > /mnt/root/etc/test-ca.pem
 printf '%s' "$6" > /mnt/root/etc/test-cert.pem
 printf '%s' "$7" > /mnt/root/etc/test-key.pem
 chroot /mnt/root chown mysql: /run/mysqld
-chroot /mnt/root /usr/bin/eatmydata "$2" --defaults-file=/etc/test.cnf
-exit $?
+# SHUTDOWN is a clean end, and restarts it.
+while chroot /mnt/root /usr/bin/eatmydata "$2" --defaults-file=/etc/test.cnf; do :; done
+exit 1
 "#;
 
 impl Server {
@@ -206,6 +207,31 @@ impl Server {
             }
         }
         conn.disconnect().await.ok();
+    }
+
+    /// Restarts it; other sessions are lost.
+    pub(crate) async fn restart(&self) {
+        // The answer may be lost with the server.
+        self.connect().await.query_drop("SHUTDOWN").await.ok();
+        let start = Instant::now();
+        for wanted in [false, true] {
+            while self.try_connect(USER, PASSWORD).await.is_ok() != wanted {
+                assert!(start.elapsed() < UP_WITHIN, "{:?} does not restart", self.kind);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    /// File and offset where the binlog ends now.
+    pub(crate) async fn end(&self) -> (String, u64) {
+        let mut conn = self.connect().await;
+        let sql = match self.kind {
+            Kind::MySql => "SHOW BINARY LOG STATUS",
+            Kind::MariaDb => "SHOW MASTER STATUS",
+        };
+        let row: mysql_async::Row = conn.query_first(sql).await.unwrap().expect("the server has a binlog");
+        conn.disconnect().await.unwrap();
+        (row.get(0).unwrap(), row.get(1).unwrap())
     }
 
     /// `mysql://…` for `aesop-relay tail`.

@@ -1,22 +1,12 @@
 //! `aesop-relay tail`, the program, on a server.
 
-use crate::server::{Kind, Server};
-use mysql_async::Row;
-use mysql_async::prelude::Queryable;
+use crate::server::Server;
 use std::process::Command;
 
 /// The place where the server's binlog ends now, as `--from` takes it.
 pub(crate) async fn end_of_binlog(server: &Server) -> String {
-    let mut conn = server.connect().await;
-    let sql = match server.kind {
-        Kind::MySql => "SHOW BINARY LOG STATUS",
-        Kind::MariaDb => "SHOW MASTER STATUS",
-    };
-    let row: Row = conn.query_first(sql).await.unwrap().expect("the server has a binlog");
-    let file: String = row.get(0).unwrap();
-    let offset: u64 = row.get(1).unwrap();
+    let (file, offset) = server.end().await;
     let number: u64 = file.rsplit_once('.').unwrap().1.parse().unwrap();
-    conn.disconnect().await.unwrap();
     (number << 32 | offset).to_string()
 }
 
