@@ -152,7 +152,7 @@ impl Run<'_> {
             .into_iter()
             .collect();
         self.say(ApplyEvent::StageStarted { role: stage.role, service: stage.service.clone(), hosts }).await;
-        let mut stop = self.blocked(stage.role);
+        let mut stop = self.blocked(stage.role).or_else(|| self.in_use(stage));
         let mut left: Vec<&Wave> = stage.waves.iter().collect();
         while let Some(wave) = self.next(&mut left, stop.is_some()).await {
             if let Some(reason) = &stop {
@@ -183,6 +183,25 @@ impl Run<'_> {
                 (members > 0 && failed * 2 >= members)
                     .then(|| format!("{role} needs {needed}, which is not ready"))
             })
+        })
+    }
+
+    /// Why members must not leave: others did not come, or somebody may know no others yet.
+    fn in_use(&self, stage: &Stage) -> Option<String> {
+        let steps = || stage.waves.iter().flat_map(|wave| wave.steps.values());
+        if !stage.removes || !steps().any(|steps| changes_members(steps)) {
+            return None;
+        }
+        let users = [stage.role, Role::Relay, Role::Consumer];
+        self.progress(|progress| {
+            let failed = |role: &Role| progress.failed.get(role).is_some_and(|hosts| !hosts.is_empty());
+            let role = users.into_iter().find(failed)?;
+            let hosts = progress.failed.get(&role).into_iter().flatten().cloned().collect::<Vec<_>>();
+            Some(format!(
+                "{role} failed on {}; members of {} stay until all is well",
+                hosts.join(", "),
+                stage.service
+            ))
         })
     }
 

@@ -9,7 +9,7 @@ use crate::plan::{Action, Facts, Observation, Observed, Plan, digest, host_facts
 use crate::render::{RenderError, Templates};
 use crate::secret::{Resolver, Secret, SecretError, random_bytes};
 use crate::service::{
-    ArtifactRef, HostState, Inputs, Secrets, ServiceError, WantedArtifact, desired, roles, secret_refs,
+    ArtifactRef, HostState, Inputs, Role, Secrets, ServiceError, WantedArtifact, desired, roles, secret_refs,
     wanted_artifacts,
 };
 use bytes::Bytes;
@@ -179,6 +179,17 @@ impl Prepared {
         });
         for (host, _) in emptied {
             lock.leave(host);
+        }
+        for (host, state) in desired {
+            let counts = report.hosts.get(host).copied().unwrap_or_default();
+            if counts.unreachable || counts.failed > 0 || counts.skipped > 0 {
+                continue;
+            }
+            if state.parts.iter().any(|part| part.role == Role::ZooKeeper) {
+                lock.ensemble.insert(host.clone());
+            } else {
+                lock.ensemble.remove(host);
+            }
         }
         lock.save(&self.lock_path)
     }

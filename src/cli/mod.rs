@@ -22,6 +22,7 @@ mod journal;
 mod lab;
 mod lag;
 mod logs;
+mod lost_disk;
 mod man;
 mod member;
 
@@ -248,6 +249,8 @@ subcommands! {
     Audit => audit,
     /// Rebuilds a lost lock file from the copies that the hosts keep
     RecoverLock => recover_lock,
+    /// Says that the disk of a member of ZooKeeper is lost: it may come back with nothing
+    LostDisk => lost_disk,
     /// Removes all of aesop's from the hosts; data only with --data
     Destroy => destroy,
     /// One table: hosts, services, versions, health

@@ -47,6 +47,11 @@ enum Test {
         #[arg(long)]
         data_dir: PathBuf,
     },
+    /// It follows a leader, with a vote or without
+    ZookeeperLearner {
+        #[arg(long)]
+        address: String,
+    },
     /// The broker runs and none of its partitions is under-replicated
     Kafka(Jolokia),
     /// It may stop: no partition falls below its in-sync minimum, and the controllers keep their majority
@@ -112,6 +117,11 @@ impl Test {
         match self {
             Self::Zookeeper { data_dir } => zookeeper(data_dir, gate::ready).await,
             Self::ZookeeperStop { data_dir } => zookeeper(data_dir, gate::may_stop).await,
+            Self::ZookeeperLearner { address } => {
+                let standing = ensemble::standing(address).await;
+                ensure!(standing.serves(), "it does not follow a leader yet: {standing:?}");
+                Ok(())
+            }
             Self::Kafka(jolokia) => kafka(jolokia).await,
             Self::KafkaStop { jolokia, node } => kafka_stop(jolokia, node).await,
             Self::KafkaEmpty(node) => kafka_empty(node).await,

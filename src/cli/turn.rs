@@ -30,6 +30,9 @@ enum Of {
     Zookeeper {
         #[arg(long)]
         data_dir: PathBuf,
+        /// Another member than the one on this host
+        #[arg(long)]
+        member: Option<u32>,
     },
     /// A node of a Kafka cluster
     Kafka(Node),
@@ -37,16 +40,16 @@ enum Of {
 
 pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     let rank = match &args.of {
-        Of::Zookeeper { data_dir } => tokio::time::timeout(LIMIT, zookeeper(data_dir)).await,
+        Of::Zookeeper { data_dir, member } => tokio::time::timeout(LIMIT, zookeeper(data_dir, *member)).await,
         Of::Kafka(node) => tokio::time::timeout(LIMIT, kafka(node)).await,
     };
     cx.out.data(rank.ok().flatten().unwrap_or(UNREADY))?;
     Ok(Exit::Done)
 }
 
-async fn zookeeper(data_dir: &Path) -> Option<u8> {
+async fn zookeeper(data_dir: &Path, member: Option<u32>) -> Option<u8> {
     let (myid, servers) = ensemble::local(data_dir).ok()?;
-    Some(match ensemble::standing(&servers.get(&myid)?.client()).await {
+    Some(match ensemble::standing(&servers.get(&member.unwrap_or(myid))?.client()).await {
         Standing::Leading { .. } => LEADER,
         Standing::Following | Standing::Observing => MEMBER,
         Standing::Waiting(_) | Standing::Down(_) => UNREADY,

@@ -59,6 +59,51 @@ pub fn may_stop(members: &Members, myid: u32) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a server may become a member with a vote: there is one leader, the server has caught up, and with it a
+/// majority of the voters serves.
+pub fn may_join(members: &Members, joiner: &Standing) -> Result<(), String> {
+    one_leader(members)?;
+    match joiner {
+        Standing::Leading { .. } | Standing::Following | Standing::Observing => {}
+        Standing::Waiting(said) => return Err(format!("it has not caught up yet: {said}")),
+        Standing::Down(why) => return Err(format!("it does not answer: {why}")),
+    }
+    let voters = members.values().filter(|(server, _)| server.votes).count() + 1;
+    let serving = serving(members, None) + 1;
+    if serving * 2 > voters {
+        return Ok(());
+    }
+    Err(format!("{serving} of {voters} members would serve, which is no majority"))
+}
+
+/// Whether a member may lose its vote: there is one leader, and the others are a majority of what is left.
+pub fn may_leave(members: &Members, myid: u32) -> Result<(), String> {
+    one_leader(members)?;
+    let voters = members.iter().filter(|(id, (server, _))| server.votes && **id != myid).count();
+    let serving = serving(members, Some(myid));
+    if voters == 0 {
+        return Err("nobody else has a vote".to_owned());
+    }
+    if serving * 2 > voters {
+        return Ok(());
+    }
+    Err(format!("{serving} of {voters} other members serve, which is no majority"))
+}
+
+fn one_leader(members: &Members) -> Result<(), String> {
+    let leaders =
+        members.values().filter(|(_, standing)| matches!(standing, Standing::Leading { .. })).count();
+    if leaders == 1 { Ok(()) } else { Err(format!("{leaders} members say that they lead")) }
+}
+
+/// Voters that serve, but for one.
+fn serving(members: &Members, but: Option<u32>) -> usize {
+    let counts = |id: &u32, server: &Server, standing: &Standing| {
+        server.votes && standing.serves() && Some(*id) != but
+    };
+    members.iter().filter(|(id, (server, standing))| counts(id, server, standing)).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +177,57 @@ mod tests {
         }
         let error = may_stop(&members(vec![L(1), F, down()]), 2).unwrap_err();
         assert_eq!(error, "server.2 must not stop now: server.3 (zk3) is not in the quorum");
+    }
+
+    #[test]
+    fn a_learner_becomes_a_member_once_it_has_caught_up() {
+        let table: Vec<(Vec<Standing>, Standing, bool)> = vec![
+            (vec![L(0)], F, true),
+            (vec![L(0)], O, true),
+            (vec![L(0)], waiting(), false),
+            (vec![L(0)], down(), false),
+            (vec![L(1), F], F, true),
+            (vec![L(2), F, F], F, true),
+            // One that is down is no hindrance as long as a majority of the new members serves.
+            (vec![L(1), F, down()], F, true),
+            (vec![L(1), F, F, down(), down()], F, true),
+            (vec![L(1), F, waiting(), down(), down()], F, false),
+            // No leader, or two.
+            (vec![waiting(), waiting(), down()], F, false),
+            (vec![F, F, F], F, false),
+            (vec![L(1), L(1), F], F, false),
+            // Observers have no vote.
+            (vec![L(0), O, O], F, true),
+        ];
+        for (standings, joiner, may) in table {
+            let verdict = may_join(&members(standings.clone()), &joiner);
+            assert_eq!(verdict.is_ok(), may, "{standings:?}, {joiner:?}: {verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_member_leaves_only_a_majority_behind() {
+        let table: Vec<(Vec<Standing>, u32, bool)> = vec![
+            (vec![L(0)], 1, false),
+            (vec![L(1), F], 1, true),
+            (vec![L(1), F], 2, true),
+            (vec![L(2), F, F], 1, true),
+            // Who is down goes first; who is needed stays.
+            (vec![L(1), F, down()], 3, true),
+            (vec![L(1), F, down()], 2, false),
+            (vec![L(1), F, down()], 1, false),
+            (vec![L(2), F, F, down(), down()], 5, true),
+            (vec![L(2), F, F, down(), down()], 3, false),
+            (vec![L(4), F, F, F, F], 2, true),
+            (vec![waiting(), waiting(), down()], 3, false),
+            (vec![L(1), L(1), F], 3, false),
+            // It has left already.
+            (vec![L(2), F, F], 9, true),
+        ];
+        for (standings, myid, may) in table {
+            let verdict = may_leave(&members(standings.clone()), myid);
+            assert_eq!(verdict.is_ok(), may, "{standings:?}, {myid} leaves: {verdict:?}");
+        }
     }
 
     #[test]

@@ -46,6 +46,12 @@ impl Server {
         })
     }
 
+    /// Both are at the same address, on the same ports.
+    pub fn same_place(&self, other: &Self) -> bool {
+        let place = |server: &Self| Self { votes: true, ..server.clone() };
+        place(self) == place(other)
+    }
+
     /// Where clients, and four-letter words, reach it.
     pub fn client(&self) -> String {
         if self.host.contains(':') {
@@ -54,6 +60,18 @@ impl Server {
             format!("{}:{}", self.host, self.client_port)
         }
     }
+}
+
+/// The configuration's version, which the name of its file ends with; 0 before there ever was a quorum.
+pub fn version_of(file: &str) -> u64 {
+    let number = file.rsplit_once("dynamic.").map(|(_, number)| number);
+    number.and_then(|number| u64::from_str_radix(number, 16).ok()).unwrap_or(0)
+}
+
+/// The version in the text of ZooKeeper's configuration node.
+pub fn version(text: &str) -> Option<i64> {
+    let version = text.lines().find_map(|line| line.trim().strip_prefix("version="))?;
+    i64::from_str_radix(version, 16).ok()
 }
 
 /// All members of a dynamic file, by `myid`; lines that are none are passed over.
@@ -86,5 +104,8 @@ mod tests {
             ]
         );
         assert_eq!(members[&12].client(), "[fd00::2]:2181");
+        assert_eq!(version(text), Some(0x1_0000_0000));
+        assert_eq!(version_of("zoo.cfg.dynamic.10000000a"), 0x1_0000_000a);
+        assert_eq!(version_of("zoo.cfg.dynamic"), 0);
     }
 }

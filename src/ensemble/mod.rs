@@ -1,9 +1,13 @@
 //! ZooKeeper's ensemble: its members, who of them leads, whether one may stop.
 
+mod change;
+mod config;
 pub mod gate;
 pub mod members;
 mod words;
 
+pub use change::{Change, change};
+pub use config::write;
 pub use words::{Standing, standing};
 
 use std::collections::BTreeMap;

@@ -54,8 +54,11 @@ fn read(answer: &str) -> Standing {
     let values: BTreeMap<&str, &str> = answer.lines().filter_map(|line| line.split_once('\t')).collect();
     match values.get("zk_server_state").map(|state| state.trim()) {
         Some("leader") => {
-            let synced = values.get("zk_synced_followers").and_then(|count| count.trim().parse().ok());
-            Standing::Leading { synced: synced.unwrap_or(0) }
+            let count = |name| values.get(name).and_then(|count| count.trim().parse::<usize>().ok());
+            // Learners that are not members yet, or not any more, follow as well.
+            let strangers = count("zk_synced_non_voting_followers").unwrap_or(0);
+            let followers = count("zk_synced_followers").unwrap_or(0);
+            Standing::Leading { synced: followers.saturating_sub(strangers) }
         }
         Some("follower") => Standing::Following,
         Some("observer") => Standing::Observing,
@@ -73,6 +76,11 @@ mod tests {
         assert_eq!(
             read("zk_version\t3.9\nzk_server_state\tleader\nzk_synced_followers\t2\n"),
             Standing::Leading { synced: 2 }
+        );
+        assert_eq!(
+            read("zk_server_state\tleader\nzk_synced_followers\t3\nzk_synced_non_voting_followers\t1\n"),
+            Standing::Leading { synced: 2 },
+            "a learner stands for no follower"
         );
         assert_eq!(read("zk_server_state\tfollower\n"), Standing::Following);
         assert_eq!(read("zk_server_state\tobserver\n"), Standing::Observing);

@@ -1,11 +1,13 @@
 //! A host in memory, with a file system and systemd: what `observe.sh` and `execute.sh` do, for tests.
 
+mod ensemble;
 mod kafka;
 
 pub use kafka::FakeKafka;
 
 use super::{Body, Call, Command, Connect, Host, HostError, OnLine, Output, Unreachable};
 use crate::inventory::model;
+use crate::plan::EnsembleFact;
 use crate::service::sha256;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,6 +15,8 @@ use futures_util::future::BoxFuture;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use ensemble::{Ensemble, UNIT};
 
 /// Content, mode, owner, group.
 pub type FakeFile = (Vec<u8>, String, String, String);
@@ -69,6 +73,10 @@ pub struct State {
     pub loaded_with: BTreeMap<String, BTreeMap<String, String>>,
     /// Calls answered: round trips.
     pub calls: usize,
+    /// What ZooKeeper's server keeps of its members; none where it never ran, or its disk is lost.
+    pub ensemble: Option<EnsembleFact>,
+    /// That was written for its next start.
+    configured: bool,
 }
 
 /// What all hosts of one test share.
@@ -80,6 +88,7 @@ struct World {
     trace: Vec<(String, String)>,
     /// The brokers together.
     kafka: FakeKafka,
+    ensemble: Ensemble,
 }
 
 /// A host in memory.
@@ -133,6 +142,26 @@ impl FakeConnect {
         }
     }
 
+    /// Promises about ZooKeeper's ensemble that were broken.
+    pub fn broken(&self) -> Vec<String> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner).ensemble.broken.clone()
+    }
+
+    /// ZooKeeper's servers notice what happened to their hosts since the last step.
+    pub fn meet(&self) {
+        let (mut running, mut disks) = (BTreeMap::new(), BTreeSet::new());
+        for (name, host) in self.hosts.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            host.with(|state| {
+                if state.ensemble.is_some() {
+                    disks.insert(name.clone());
+                    let id = state.myid().filter(|_| state.active.contains(UNIT));
+                    running.extend(id.map(|id| (name.clone(), id)));
+                }
+            });
+        }
+        self.world.lock().unwrap_or_else(PoisonError::into_inner).ensemble.meet(running, &disks);
+    }
+
     /// The lines that were carried out since the last call, with their hosts.
     pub fn take_trace(&self) -> Vec<(String, String)> {
         std::mem::take(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner).trace)
@@ -170,13 +199,17 @@ impl Host for FakeHost {
             let answer = self.with(|state| {
                 state.calls += 1;
                 match call.command {
-                    Command::Observe(questions) => Some((state.observe(&questions), 0)),
+                    Command::Observe(questions) => {
+                        state.hear(&self.name, &world.ensemble);
+                        Some((state.observe(&questions), 0))
+                    }
                     Command::Execute(steps, bodies) => state.execute(&self.name, &mut world, &steps, &bodies),
                     Command::Argv(argv) if argv.get(1).is_some_and(|word| word == "view") => {
                         let view = world.kafka.said().and_then(|view| serde_json::to_string(&view).ok());
                         Some((view.unwrap_or_default(), 0))
                     }
-                    Command::Argv(_) | Command::Follow(_) => Some((String::new(), 0)),
+                    Command::Argv(args) => Some((world.ensemble.rank(&args), 0)),
+                    Command::Follow(_) => Some((String::new(), 0)),
                 }
             });
             drop(world);
@@ -206,6 +239,10 @@ impl State {
         }
         for line in self.manifest.lines() {
             say(format_args!("manifest|{line}"));
+        }
+        if let (Some(known), true) = (&self.ensemble, self.manifest.contains("zookeeper|data|")) {
+            let (version, members) = (known.version, STANDARD.encode(&known.members));
+            say(format_args!("ensemble|zoo.cfg.dynamic.{version:x}|{members}"));
         }
         for (generation, (_, artifacts)) in &self.generations {
             say(format_args!("kept|{generation}|{artifacts}"));
@@ -292,7 +329,8 @@ impl State {
             }
             let World { fuse, kafka, .. } = &mut *world;
             let told = kafka.told(self.node().as_ref(), line, fuse)?;
-            if let Err(why) = told.and_then(|()| self.step(line, &mut bodies, &mut staged)) {
+            let done = told.and_then(|()| self.step(line, &mut bodies, &mut staged));
+            if let Err(why) = done.and_then(|()| self.zookeeper(host, line, &mut world.ensemble)) {
                 let _infallible = writeln!(out, "failed|{number}|{}", STANDARD.encode(why));
                 return Some((out, 1));
             }
@@ -314,6 +352,64 @@ impl State {
             level: if self.files.values().any(runs_old) { old } else { new },
             controller: settings.get("process.roles")?.contains("controller"),
         })
+    }
+
+    fn myid(&self) -> Option<u32> {
+        let (text, ..) = self.files.get("/var/lib/aesop/zookeeper/myid")?;
+        String::from_utf8_lossy(text).trim().parse().ok()
+    }
+
+    /// A server that runs keeps what it hears.
+    fn hear(&mut self, host: &str, ensemble: &Ensemble) {
+        if self.ensemble.is_some() && !self.configured {
+            self.ensemble = ensemble.heard(host).or_else(|| self.ensemble.take());
+        }
+    }
+
+    /// What a line means to ZooKeeper.
+    fn zookeeper(&mut self, host: &str, line: &str, ensemble: &mut Ensemble) -> Result<(), String> {
+        let fields: Vec<&str> = line.split('|').collect();
+        self.hear(host, ensemble);
+        match fields.as_slice() {
+            [verb @ ("start" | "restart"), UNIT] => {
+                if *verb == "restart" {
+                    ensemble.stop(host);
+                }
+                self.configured = false;
+                let first = self.files.get("/etc/aesop/zookeeper/first.dynamic");
+                let first = first.map(|file| String::from_utf8_lossy(&file.0).into_owned());
+                let known = self
+                    .ensemble
+                    .get_or_insert_with(|| EnsembleFact { version: 0, members: first.unwrap_or_default() });
+                let known = known.clone();
+                ensemble.start(host, self.myid().ok_or("no myid")?, &known);
+            }
+            ["halt" | "retire", UNIT] => ensemble.stop(host),
+            ["member", _, args] => {
+                let args: Vec<&str> = args.split(' ').collect();
+                let values = |name: &'static str| -> Vec<&str> {
+                    let pairs = args.windows(2);
+                    pairs.filter_map(|pair| pair.strip_prefix(&[name])?.first().copied()).collect()
+                };
+                match args.first().copied() {
+                    Some("zookeeper-config") => {
+                        if args.contains(&"--set-aside") {
+                            ensemble.set_aside(host);
+                        }
+                        let members = values("--server").into_iter();
+                        let members =
+                            members.fold(String::new(), |all, server| all + "server." + server + "\n");
+                        self.ensemble = Some(EnsembleFact { version: 0, members });
+                        self.configured = true;
+                    }
+                    Some("zookeeper-join") => ensemble.join(host, values("--server").concat().as_str())?,
+                    Some("zookeeper-leave") => ensemble.leave(values("--id").concat().as_str())?,
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     fn is_poisoned(&self) -> bool {
@@ -424,7 +520,6 @@ impl State {
             "member" if b.starts_with("kafka-settings") => {
                 drop(self.loaded_with.insert("aesop-kafka.service".to_owned(), self.disk()));
             }
-            "member" if b.starts_with("kafka-") => {}
             "reload" => drop(self.loaded_with.insert(a, self.disk())),
             "started" => drop(self.records.insert(a, format!("{b}|{}|0", field(3)))),
             "ready" => drop(self.records.insert(a, format!("{b}|{}|1", field(3)))),
@@ -437,7 +532,7 @@ impl State {
                 );
                 self.files.insert(field(6), file);
             }
-            "artifact" | "sysctl" | "daemon-reload" | "gate" | "downtime" | "downtime-end" => {}
+            "member" | "artifact" | "sysctl" | "daemon-reload" | "gate" | "downtime" | "downtime-end" => {}
             unknown => return Err(format!("unknown step {unknown}")),
         }
         Ok(())

@@ -26,6 +26,13 @@ if [ -r $state/manifest ]; then
     # Data that somebody took away is forgotten.
     [ "$kind" != data ] || [ -d "$name" ] || continue
     printf 'manifest|%s|%s|%s|%s|%s\n' "$role" "$service" "$kind" "$name" "$rest"
+    case "$role|$kind|$name" in
+      'zookeeper|data|'*/conf) # its members, as it keeps them itself
+        pointer=$(sed -n 's/^dynamicConfigFile=//p' "$name/zoo.cfg" 2>/dev/null)
+        [ -s "$pointer" ] || pointer=$(ls -t "$name"/zoo.cfg.dynamic.* 2>/dev/null | head -n 1)
+        [ -s "$pointer" ] && printf 'ensemble|%s|%s\n' "${pointer##*/}" "$(base64 -w0 "$pointer")"
+        ;;
+    esac
   done <$state/manifest
 fi
 for kept in $state/generations/*.artifacts; do

@@ -49,6 +49,10 @@ pub struct Lock {
     /// `myid` by host name.
     #[serde(default, skip_serializing_if = "Ids::is_empty")]
     pub zookeeper: Ids,
+    /// Hosts on which ZooKeeper has been ready with what it keeps: where that is gone, nothing is started in its place
+    /// until somebody says so.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ensemble: BTreeSet<String>,
     /// Kafka's ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<KafkaLock>,
@@ -155,6 +159,7 @@ impl Lock {
             cluster: cluster.to_owned(),
             hosts: BTreeMap::new(),
             zookeeper: Ids::default(),
+            ensemble: BTreeSet::new(),
             kafka: None,
             server_ids: Ids::default(),
         }
@@ -230,6 +235,7 @@ impl Lock {
     /// Notes that nothing of aesop's is on a host any more, or that nobody will ever find out.
     pub fn leave(&mut self, host: &str) {
         self.hosts.remove(host);
+        self.ensemble.remove(host);
     }
 
     /// `myid` of a ZooKeeper host.

@@ -4,6 +4,7 @@ mod base;
 
 use super::brokers::{self, membership, name_unavailable};
 use super::diff;
+use super::ensemble::Ensemble;
 use super::finish::{Manifests, finish};
 use super::manifest::{Manifest, directory_value, file_value};
 use super::order::{Work, stages, turn};
@@ -27,9 +28,10 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
         }
     }
     plan.generation = plan.rests_on + 1;
+    let ensemble = Ensemble::new(desired, observed);
     for host in hosts.values_mut() {
         host.base();
-        host.roles();
+        host.roles(ensemble.as_ref());
     }
     let mut diffs = Vec::new();
     for host in hosts.values_mut() {
@@ -46,14 +48,25 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
     let membership = membership(desired, &facts, view);
     plan.refused.extend(membership.refused);
     plan.notes.extend(membership.notes);
+    // Before works are taken out: who has work keeps its artifacts tidy.
+    let mut leaving: BTreeMap<&str, remove::Leaving> =
+        hosts.iter().map(|(name, host)| (*name, host.leaving())).collect();
+    let returning = returning(&mut hosts, ensemble.as_ref());
     let works: BTreeMap<&str, &[Work]> =
         hosts.iter().map(|(name, host)| (*name, host.works.as_slice())).collect();
     plan.stages = stages(&works);
+    let servers = works
+        .iter()
+        .filter_map(|(host, works)| Some((*host, works.iter().find(|work| work.role == Role::ZooKeeper)?)));
+    let servers: BTreeMap<&str, &Work> =
+        servers.chain(returning.iter().map(|(host, work)| (*host, work))).collect();
+    if let Some(ensemble) = &ensemble {
+        ensemble.judge(&mut plan.refused, &mut plan.notes);
+        ensemble.arrange(&mut plan.stages, &servers, &returning);
+    }
     name_unavailable(&mut plan.stages, desired, view);
     insert_after(&mut plan.stages, Role::Kafka, membership.after);
     plan.stages.extend(membership.moves);
-    let mut leaving: BTreeMap<&str, remove::Leaving> =
-        hosts.iter().map(|(name, host)| (*name, host.leaving())).collect();
     for (host, stop) in membership.stop {
         let steps = leaving.get_mut(host.as_str()).into_iter().flatten();
         let kafka = steps.filter(|((role, _), _)| *role == Role::Kafka);
@@ -62,12 +75,28 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
     let mut removals = remove::stages(&leaving, desired);
     insert_after(&mut removals, Role::Kafka, membership.forget);
     plan.stages.extend(removals);
+    if let Some(ensemble) = &ensemble {
+        ensemble.arrange_leaving(&mut plan.stages, &servers);
+    }
     let manifests = hosts
         .iter()
         .map(|(name, host)| (*name, Manifests::new(&host.facts.manifest, host.after())))
         .collect();
     finish(&mut plan, &manifests, desired);
     plan
+}
+
+/// Takes out what waits until ZooKeeper counts on a member no more.
+fn returning<'a>(
+    hosts: &mut BTreeMap<&'a str, HostPlan<'_>>,
+    ensemble: Option<&Ensemble<'_>>,
+) -> BTreeMap<&'a str, Work> {
+    let mut returning = BTreeMap::new();
+    for (name, host) in hosts.iter_mut().filter(|(name, _)| ensemble.is_some_and(|all| all.returns(name))) {
+        let at = host.works.iter().position(|work| work.role == Role::ZooKeeper);
+        returning.extend(at.map(|at| (*name, host.works.remove(at))));
+    }
+    returning
 }
 
 /// Everything goes: what [`plan`] makes of hosts that should have nothing; with `data`, their data too.
@@ -123,11 +152,16 @@ impl<'a> HostPlan<'a> {
         }
     }
 
-    fn roles(&mut self) {
+    fn roles(&mut self, ensemble: Option<&Ensemble<'_>>) {
         let state = self.state;
         for part in state.parts.iter().filter(|part| part.role != Role::Base) {
             refuse::immutable(self.name, part, self.facts, &mut self.refused, &mut self.notes);
-            let work = self.part(part);
+            let mut work = self.part(part);
+            if let (Role::ZooKeeper, Some(ensemble), Some(unit)) = (part.role, ensemble, part.units.first()) {
+                let (restart, reload) = state.fingerprint(unit);
+                let start = UnitStart { unit: unit.name.clone(), restart, reload };
+                ensemble.prepare(self.name, part, start, self.is_active(&unit.name), &mut work);
+            }
             // A part without work still takes part in the gates of its neighbours.
             if !work.is_idle() || work.gate.is_some() {
                 self.works.push(work);
@@ -250,6 +284,11 @@ impl<'a> HostPlan<'a> {
         work.confirm.push(Step::plain(Action::RecordReady(start)));
     }
 
+    fn is_active(&self, unit: &str) -> bool {
+        let fact = self.facts.units.get(unit);
+        fact.is_some_and(|fact| fact.active != "inactive" && fact.active != "failed")
+    }
+
     /// Notes what somebody else changed.
     fn drifted(&mut self, name: &str, found: &str, words: &'static str) -> bool {
         let drifted = self.facts.manifest.drifted(name, found);
@@ -343,10 +382,10 @@ impl<'a> HostPlan<'a> {
                 String::from_utf8_lossy(file.content.trim_ascii())
             ));
         }
-        if file.once && stat.is_some() {
+        let same_content = self.facts.sha256.get(&file.path) == Some(&sha256);
+        if file.once && stat.is_some() && (same_content || self.facts.ensemble.is_some()) {
             return None;
         }
-        let same_content = self.facts.sha256.get(&file.path) == Some(&sha256);
         let same_stat = stat.is_some_and(|stat| {
             stat.kind.starts_with("regular")
                 && stat.mode == mode

@@ -88,6 +88,9 @@ pub fn host_facts(key: &str, facts: &HostFacts) -> BTreeMap<String, String> {
     for (path, id) in &facts.ids {
         fact(format!("id in {path}"), id.clone());
     }
+    if let Some(ensemble) = &facts.ensemble {
+        fact("ZooKeeper's members".to_owned(), format!("{} {}", ensemble.version, ensemble.members));
+    }
     for (package, version) in &facts.packages {
         fact(format!("package {package}"), version.clone());
     }

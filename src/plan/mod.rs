@@ -4,6 +4,7 @@ mod brokers;
 mod build;
 mod diff;
 mod document;
+mod ensemble;
 mod finish;
 mod machine;
 mod manifest;
@@ -22,7 +23,7 @@ pub use document::{Document, FORMAT, Facts, Saved, digest, host_facts};
 pub use machine::{Disk, Java, Machine};
 pub use manifest::Manifest;
 pub use observe::{
-    Holder, HostFacts, Observation, Observed, PLACES, Record, Stat, UnitFact, parse, questions,
+    EnsembleFact, Holder, HostFacts, Observation, Observed, PLACES, Record, Stat, UnitFact, parse, questions,
 };
 pub use operate::{Operation, Scope, operate};
 pub use refuse::selection;

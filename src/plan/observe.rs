@@ -69,11 +69,22 @@ pub struct HostFacts {
     pub manifest: Manifest,
     /// Generations that it has a snapshot of, with the artifacts that they run from.
     pub generations: BTreeMap<u64, Vec<String>>,
+    /// ZooKeeper's members, as its server on this host keeps them.
+    pub ensemble: Option<EnsembleFact>,
     /// The snapshot that was asked for.
     #[serde(skip)]
     pub snapshot: Option<String>,
     /// Ids that services keep themselves: content of `myid` and `meta.properties`.
     pub ids: BTreeMap<String, String>,
+}
+
+/// ZooKeeper's members by one of its servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnsembleFact {
+    /// Of the configuration: the higher, the newer; 0 before there ever was a quorum.
+    pub version: u64,
+    /// Its lines: `server.1=10.0.0.11:2888:3888:participant;2181`.
+    pub members: String,
 }
 
 /// Kind, mode and owner.
@@ -251,6 +262,10 @@ impl HostFacts {
             "record" => {
                 let record = Record { restart: field(1)?, reload: field(2)?, ready: field(3)? == "1" };
                 self.records.insert(field(0)?, record);
+            }
+            "ensemble" => {
+                let version = crate::ensemble::members::version_of(&field(0)?);
+                self.ensemble = Some(EnsembleFact { version, members: text(&field(1)?)? });
             }
             "id" => drop(self.ids.insert(field(0)?, text(&field(1)?)?)),
             _ => return self.machine.read(kind, rest).filter(|known| *known).map(|_| ()),

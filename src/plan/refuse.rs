@@ -2,8 +2,8 @@
 //! halves.
 
 use super::manifest::Kind;
-use super::step::Action;
-use super::{HostFacts, Observation, Observed, Plan};
+use super::step::{Action, Step};
+use super::{HostFacts, Observation, Observed, Plan, Stage};
 use crate::service::{HostState, Part, Role, paths};
 use relay::config::ConsumerConfig;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,6 @@ pub(super) fn immutable(
     if part.units.iter().any(|unit| facts.records.contains_key(&unit.name)) {
         data(host, part, facts, refused);
         partitions(host, part, facts, refused, notes);
-        ensemble(host, part, facts, refused);
         downgrade(host, part, facts, refused);
     }
 }
@@ -70,20 +69,6 @@ fn dotted(release: &[u32]) -> String {
 fn release(text: &str) -> Option<Vec<u32>> {
     let numbers = text.split(|c: char| c != '.' && !c.is_ascii_digit()).next()?;
     numbers.split('.').map(|number| number.parse().ok()).collect()
-}
-
-/// ZooKeeper's members were written once, before its first start. Starting or stopping others beside them would not
-/// change who has a vote, and several empty servers at once can outvote the data.
-fn ensemble(host: &str, part: &Part, facts: &HostFacts, refused: &mut Vec<String>) {
-    let born = part.files.iter().filter(|file| part.role == Role::ZooKeeper && file.once);
-    let changed =
-        born.filter(|file| facts.sha256.get(&file.path).is_some_and(|found| *found != file.sha256()));
-    refused.extend(changed.map(|file| {
-        format!(
-            "{host}: ZooKeeper was started with other members than the inventory names now ({}); aesop cannot change the members of a running ensemble yet, and starting new ones beside it could lose its data. Put `zookeeper.hosts`, their addresses and ports back",
-            file.path
-        )
-    }));
 }
 
 /// Data does not move because a path changes.
@@ -137,6 +122,30 @@ fn partitions(
     }
 }
 
+/// Members of ZooKeeper come and go with all who have to do with it: those who carry it out, and those who must know the
+/// new ones before the old ones stop.
+fn members(plan: &Plan, selected: &BTreeSet<String>) -> Option<String> {
+    let changes = |step: &Step| matches!(step.action(), Action::ChangeMember(change) if change.membership);
+    let zookeeper = plan.stages.iter().filter(|stage| stage.role == Role::ZooKeeper);
+    let mut waves = zookeeper.flat_map(|stage| &stage.waves);
+    if !waves.any(|wave| wave.steps.values().flatten().any(changes)) {
+        return None;
+    }
+    let uses = |stage: &&Stage| matches!(stage.role, Role::ZooKeeper | Role::Relay | Role::Consumer);
+    let waves = plan.stages.iter().filter(uses).flat_map(|stage| &stage.waves);
+    let hosts: BTreeSet<&String> = waves.flat_map(|wave| wave.steps.keys()).collect();
+    let (chosen, left): (Vec<&String>, Vec<&String>) =
+        hosts.into_iter().partition(|host| selected.contains(*host));
+    let names = |hosts: Vec<&String>| hosts.into_iter().cloned().collect::<Vec<_>>().join(", ");
+    (!chosen.is_empty() && !left.is_empty()).then(|| {
+        format!(
+            "--on would change members of ZooKeeper, or who knows them, on {} without {}; select them all, or leave out --on",
+            names(chosen),
+            names(left)
+        )
+    })
+}
+
 /// What applying to `selected` alone would leave inconsistent: a quorum that is half built, a service at two versions.
 pub fn selection(
     plan: &Plan,
@@ -144,7 +153,7 @@ pub fn selection(
     observed: &Observed,
     selected: &BTreeSet<String>,
 ) -> Vec<String> {
-    let mut refused = Vec::new();
+    let mut refused: Vec<String> = members(plan, selected).into_iter().collect();
     for stage in plan.stages.iter().filter(|stage| !stage.removes && stage.role.gates_all_members()) {
         let mut first = BTreeSet::new();
         let mut newer = BTreeSet::new();

@@ -19,8 +19,8 @@ pub use inputs::{
     ArtifactIds, Certificates, Inputs, Origin, Secrets, WantedArtifact, secret_refs, wanted_artifacts,
 };
 pub use state::{
-    ArtifactRef, Directory, File, Gate, HostState, Init, KafkaFormat, KafkaMember, Link, MemberChange,
-    Package, Part, Role, Turn, Unit, User, hex, sha256,
+    ArtifactRef, Directory, EnsembleMember, File, Gate, HostState, Init, KafkaFormat, KafkaMember, Link,
+    MemberChange, Package, Part, Role, Turn, Unit, User, hex, sha256,
 };
 
 use crate::inventory::model::Inventory;

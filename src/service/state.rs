@@ -134,6 +134,9 @@ pub struct Part {
     /// Its place in the Kafka cluster, where it is a broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broker: Option<KafkaMember>,
+    /// Its place in ZooKeeper's ensemble. Not in snapshots: members come and go by the inventory, not by a rollback.
+    #[serde(skip)]
+    pub ensemble: Option<EnsembleMember>,
 }
 
 /// A broker's place in its cluster.
@@ -153,6 +156,23 @@ pub struct KafkaMember {
     pub rebalance: bool,
     /// Bytes a second at each broker for partitions that move.
     pub throttle: u64,
+}
+
+/// A member that ZooKeeper's ensemble should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnsembleMember {
+    /// Its `myid`.
+    pub id: u32,
+    /// `10.0.0.11:2888:3888:participant;2181`.
+    pub server: String,
+    /// Its data directory.
+    pub data_dir: String,
+    /// File with the super user's password, on its host.
+    pub super_file: String,
+    /// By the lock file it has been ready before, and nobody said since that its disk is lost.
+    pub deployed: bool,
+    /// By the lock file some member has.
+    pub lived: bool,
 }
 
 /// How long a member waits for the others to be in sync before it is left alone: its neighbours passed their ready
@@ -188,6 +208,7 @@ impl Part {
             gate: None,
             turn: None,
             broker: None,
+            ensemble: None,
         }
     }
 }

@@ -4,7 +4,8 @@ use super::base::directory;
 use super::inputs::{Inputs, missing};
 use super::jvm::{self, Jvm};
 use super::state::STOP_GATE_SECS;
-use super::{File, Gate, Part, Role, ServiceError, Turn, Unit, User, paths};
+use super::{EnsembleMember, File, Gate, Part, Role, ServiceError, Turn, Unit, User, paths};
+use crate::ensemble::members::Server;
 use crate::inventory::model::ZooKeeperRole;
 use crate::secret::Secret;
 use base64::Engine;
@@ -55,6 +56,9 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
     let options_path = format!("{}/zookeeper.options", paths::SECRETS);
     let options = super_user(inputs.secret("zookeeper.super_password", host)?);
     part.files.push(File::secret(&options_path, "zookeeper", &options));
+    let super_file = format!("{}/zookeeper-super", paths::SECRETS);
+    let password = inputs.secret("zookeeper.super_password", host)?;
+    part.files.push(File::secret(&super_file, "root", &Secret::new(format!("{}\n", password.expose()))));
 
     let artifact = inputs.artifact(&format!("zookeeper-{}", role.version), host)?;
     let mut restart_on = jvm::add(
@@ -94,6 +98,22 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
         },
         rank: test("zookeeper"),
         order: "one at a time, what is not ready first, the leader last".to_owned(),
+    });
+    let address = inputs.address(host)?.to_owned();
+    let server = Server {
+        host: address,
+        peer_port: role.peer_port,
+        election_port: role.election_port,
+        votes: true,
+        client_port: role.client_port,
+    };
+    part.ensemble = Some(EnsembleMember {
+        id: myid,
+        server: server.to_string(),
+        data_dir: data,
+        super_file,
+        deployed: inputs.lock.ensemble.contains(host),
+        lived: !inputs.lock.ensemble.is_empty(),
     });
     parts.push(part);
     Ok(())

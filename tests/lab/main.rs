@@ -46,6 +46,7 @@ const TESTS: &[(&str, fn())] = &[
     ),
     ("failover::a_failover_loses_and_doubles_nothing", failover::a_failover_loses_and_doubles_nothing),
     ("quorum::members_are_upgraded_under_load", quorum::members_are_upgraded_under_load),
+    ("quorum::zookeeper_grows_and_shrinks_under_load", quorum::zookeeper_grows_and_shrinks_under_load),
     ("ssh::hosts_as_they_are_are_worked_on", ssh::hosts_as_they_are_are_worked_on),
     ("ssh::extras_come_change_are_put_back_and_go", ssh::extras_come_change_are_put_back_and_go),
     (

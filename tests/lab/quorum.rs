@@ -20,6 +20,7 @@ pub(crate) struct Wish {
     pub(crate) kafka: Vec<&'static str>,
     kafka_version: &'static str,
     kafka_config: String,
+    zookeeper_peer_port: u16,
 }
 
 /// Hosts with ZooKeeper and Kafka, and nothing else.
@@ -62,14 +63,17 @@ impl Quorum {
         };
         writeln!(
             text,
-            "zookeeper: {{version: {}, hosts: [{}]}}\nkafka: {{version: {}, hosts: [{}], config: {{{}}}}}",
+            "zookeeper: {{version: {}, peer_port: {}, hosts: [{}]}}",
             wish.zookeeper_version,
+            wish.zookeeper_peer_port,
             members(&wish.zookeeper, "96m"),
-            wish.kafka_version,
-            members(&wish.kafka, "320m"),
-            wish.kafka_config,
         )
         .unwrap();
+        if !wish.kafka.is_empty() {
+            let (version, config) = (wish.kafka_version, &wish.kafka_config);
+            let hosts = members(&wish.kafka, "320m");
+            writeln!(text, "kafka: {{version: {version}, hosts: [{hosts}], config: {{{config}}}}}").unwrap();
+        }
         fs::write(self.inventory(), text).expect("the inventory is written");
     }
 
@@ -154,6 +158,7 @@ pub(crate) fn members_are_upgraded_under_load() {
         kafka: all.to_vec(),
         kafka_version: "4.1.1",
         kafka_config: String::new(),
+        zookeeper_peer_port: 2888,
     };
     quorum.apply(&wish);
     let (bootstrap, servers) = (quorum.addresses(&all, 9092), quorum.addresses(&all, 2181));
@@ -220,4 +225,121 @@ fn a_broker_that_is_needed_is_not_stopped(quorum: &Quorum, wish: &mut Wish) {
     assert!(said.stderr.contains("must not stop now: "), "{}", said.stderr);
     assert_eq!(["k1", "k2"].map(|host| quorum.pid(host, "aesop-kafka")), before, "{}", said.stderr);
     quorum.apply(wish);
+}
+
+const SERVERS: [&str; 5] = ["z1", "z2", "z3", "z4", "z5"];
+
+/// Members of ZooKeeper come and go by editing the inventory, while a counter counts; nothing acknowledged is lost.
+pub(crate) fn zookeeper_grows_and_shrinks_under_load() {
+    let quorum = Quorum::boot(&SERVERS);
+    let mut wish = Wish {
+        zookeeper: vec!["z1"],
+        zookeeper_version: "3.9.4",
+        kafka: Vec::new(),
+        kafka_version: "4.2.0",
+        kafka_config: String::new(),
+        zookeeper_peer_port: 2887,
+    };
+    quorum.apply(&wish);
+    let servers = quorum.addresses(&SERVERS, 2181);
+    let counter = Counter::start(&servers);
+    let counts_on = |counter: &Counter| {
+        let before = counter.value();
+        wait("counts", || (counter.value() > before + 50).then_some(()));
+    };
+    counts_on(&counter);
+
+    // Alone it has nobody to ask for another place.
+    wish.zookeeper_peer_port = 2888;
+    quorum.apply(&wish);
+    counts_on(&counter);
+    let first = quorum.pid("z1", "aesop-zookeeper");
+
+    wish.zookeeper = vec!["z1", "z2", "z3"];
+    quorum.write(&wish);
+    let (_, plan) = quorum.aesop(&["plan", "--summary"]);
+    for words in ["server.2 (z2) gets a vote", "members are then 1, 2, 3"] {
+        assert!(plan.stdout.contains(words), "{words}: {}", plan.stdout);
+    }
+    quorum.apply(&wish);
+    assert_eq!(voters(&quorum, "z1"), [1, 2, 3]);
+    assert_eq!(quorum.pid("z1", "aesop-zookeeper"), first, "who is there is not restarted");
+    counts_on(&counter);
+
+    an_interrupted_change_is_resumed(&quorum, &mut wish);
+    counts_on(&counter);
+
+    // Those who began it go, with all that they have ever led.
+    wish.zookeeper = vec!["z3", "z4", "z5"];
+    quorum.apply(&wish);
+    assert_eq!(voters(&quorum, "z5"), [3, 4, 5]);
+    for host in ["z1", "z2"] {
+        let active = quorum.host(host).run(&["sh", "-c", "systemctl is-active aesop-zookeeper || true"]);
+        assert_ne!(active.expect("a state").trim(), "active", "{host} has stopped");
+    }
+    counts_on(&counter);
+
+    a_lost_disk_is_refused_until_said_so(&quorum, &wish);
+    counts_on(&counter);
+
+    // Another place for each of them, under the same name: they keep their ids.
+    wish.zookeeper_peer_port = 2889;
+    quorum.apply(&wish);
+    assert_eq!(voters(&quorum, "z3"), [3, 4, 5]);
+    counts_on(&counter);
+    counter.settle(&quorum.addresses(&["z3", "z4", "z5"], 2181));
+    quorum.lab.down().expect("the lab goes");
+}
+
+/// Ids of those that have a vote by the word of a host's server.
+fn voters(quorum: &Quorum, host: &str) -> Vec<u32> {
+    let conf = "/var/lib/aesop/zookeeper/conf";
+    let script = format!("cat \"$(sed -n 's/^dynamicConfigFile=//p' {conf}/zoo.cfg)\"");
+    let text = quorum.host(host).run(&["sh", "-c", &script]).unwrap_or_default();
+    let servers = text.lines().filter(|line| line.contains(":participant"));
+    let ids = servers.filter_map(|line| line.strip_prefix("server.")?.split_once('=')?.0.parse().ok());
+    let mut ids: Vec<u32> = ids.collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// Aesop is killed once the fourth member has its vote, and the fifth has not.
+fn an_interrupted_change_is_resumed(quorum: &Quorum, wish: &mut Wish) {
+    wish.zookeeper = SERVERS.to_vec();
+    quorum.write(wish);
+    let mut apply = Command::new(env!("CARGO_BIN_EXE_aesop"))
+        .arg("-i")
+        .arg(quorum.inventory())
+        .args(["apply", "--yes"])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("aesop runs");
+    wait("a fourth member", || (voters(quorum, "z1").len() >= 4).then_some(()));
+    apply.kill().expect("killed");
+    apply.wait().expect("it ends");
+    for host in SERVERS {
+        let lease = "[ ! -e /var/lib/aesop/state/lock/owner ] || touch -d '-5 minutes' /var/lib/aesop/state/lock/owner";
+        quorum.host(host).run(&["sh", "-c", lease]).expect("touched");
+    }
+    let (code, said) = quorum.aesop(&["resume", "--yes"]);
+    assert_eq!(code, Some(0), "{}\n{}", said.stdout, said.stderr);
+    assert_eq!(voters(quorum, "z5"), [1, 2, 3, 4, 5]);
+    let (code, plan) = quorum.aesop(&["plan", "--exit-code"]);
+    assert_eq!(code, Some(0), "{}\n{}", plan.stdout, plan.stderr);
+}
+
+/// Empty, it must not vote: what it acknowledged could be outvoted.
+fn a_lost_disk_is_refused_until_said_so(quorum: &Quorum, wish: &Wish) {
+    let host = quorum.host("z5");
+    host.run(&["systemctl", "stop", "aesop-zookeeper"]).expect("it stops");
+    host.run(&["sh", "-c", "rm -rf /var/lib/aesop/zookeeper/*"]).expect("the disk is empty");
+    let (code, said) = quorum.aesop(&["apply", "--yes"]);
+    assert_eq!(code, Some(1), "{}\n{}", said.stdout, said.stderr);
+    assert!(said.stderr.contains("`aesop lost-disk z5`"), "{}", said.stderr);
+    let (code, said) = quorum.aesop(&["lost-disk", "z5"]);
+    assert_eq!(code, Some(0), "{}", said.stderr);
+    quorum.apply(wish);
+    assert_eq!(voters(quorum, "z5"), [3, 4, 5]);
 }

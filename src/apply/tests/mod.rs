@@ -10,6 +10,7 @@ use std::path::Path;
 
 mod brokers;
 mod document;
+mod ensemble;
 mod going_back;
 mod leaving;
 mod properties;

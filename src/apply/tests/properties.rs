@@ -156,9 +156,17 @@ impl Damage {
 /// A member of a quorum that runs is restarted only while all others that ran are proven ready.
 fn check_turns(trace: &[(String, String)], mut running: BTreeMap<&'static str, BTreeSet<String>>) {
     let mut unproven: BTreeMap<&'static str, BTreeSet<String>> = BTreeMap::new();
+    let mut learners = BTreeSet::new();
     for (host, line) in trace {
         let fields: Vec<&str> = line.split('|').collect();
-        for unit in QUORUMS {
+        // Without a vote a server takes nothing away.
+        match fields.as_slice() {
+            ["member", _, args] if args.starts_with("zookeeper-config") => drop(learners.insert(host)),
+            ["member", _, args] if args.starts_with("zookeeper-join") => drop(learners.remove(host)),
+            _ => {}
+        }
+        let votes = |unit: &&str| *unit != QUORUMS[0] || !learners.contains(host);
+        for unit in QUORUMS.into_iter().filter(votes) {
             match fields.as_slice() {
                 ["restart" | "stop", name, ..] if *name == unit => {
                     let others = unproven.entry(unit).or_default();
@@ -211,13 +219,43 @@ async fn apply_leaves_nothing(lab: &Lab, inventory: &Inventory) {
 
 async fn finish(lab: &Lab, inventory: &Inventory, prepared: &Prepared) {
     lab.connect.take_trace();
+    lab.connect.meet();
     let before = running(lab, inventory);
     let (plan, report) = lab.apply_prepared(inventory, prepared).await;
     assert!(report.is_success(), "{report:#?}\n{plan:#?}");
     check_turns(&lab.connect.take_trace(), before);
+    assert_eq!(lab.connect.broken(), [""; 0], "{plan:#?}");
+    let about_zookeeper = |line: &&String| line.contains("ZooKeeper");
+    assert_eq!(plan.refused.iter().find(about_zookeeper), None);
     let rest = lab.plan_prepared(inventory, prepared).await;
     assert!(rest.is_empty(), "{:#?}", rest.steps().collect::<Vec<_>>());
     check_units(lab, prepared);
+}
+
+/// Whose disk was lost has nothing; somebody says that it is.
+fn say_what_is_lost(lab: &Lab, inventory: &Inventory) {
+    let path = crate::lock::path_for(&inventory.path);
+    let mut lock = crate::lock::Lock::load(&path, &inventory.cluster).unwrap();
+    lock.ensemble.retain(|host| lab.connect.host(host).with(|state| state.ensemble.is_some()));
+    lock.save(&path).unwrap();
+}
+
+/// Does it all, but for what no ensemble stands: most of its disks are never lost at once.
+fn damage_hosts(lab: &Lab, former: &Inventory, damages: Vec<(usize, Damage)>) {
+    let names: Vec<&String> = former.hosts.keys().collect();
+    let members = former.zookeeper.iter().flat_map(|role| &role.members).count();
+    let mut lost = BTreeSet::new();
+    for (host, damage) in damages {
+        let name = names[host % names.len()];
+        if matches!(damage, Damage::Reinstall) && name.starts_with('k') && !lost.contains(name) {
+            if (lost.len() + 1) * 2 >= members {
+                continue;
+            }
+            lost.insert(name);
+        }
+        lab.connect.host(name).with(|state| damage.happens_to(state));
+    }
+    say_what_is_lost(lab, former);
 }
 
 /// Every unit runs with what lies on the disk: the plan's own records are not asked.
@@ -267,10 +305,7 @@ proptest! {
             assert!(report.is_success(), "{report:#?}");
             assert_eq!(first.summary().restarts, 0, "nothing runs yet");
             assert!(lab.plan(&former).await.is_empty());
-            let names: Vec<&String> = former.hosts.keys().collect();
-            for (host, damage) in damages {
-                lab.connect.host(names[host % names.len()]).with(|state| damage.happens_to(state));
-            }
+            damage_hosts(&lab, &former, damages);
             apply_leaves_nothing(&lab, &next.inventory(&lab)).await;
         });
     }
@@ -284,10 +319,7 @@ proptest! {
             let lab = Lab::new();
             let former = former.inventory(&lab);
             lab.apply(&former).await;
-            let names: Vec<&String> = former.hosts.keys().collect();
-            for (host, damage) in damages {
-                lab.connect.host(names[host % names.len()]).with(|state| damage.happens_to(state));
-            }
+            damage_hosts(&lab, &former, damages);
             let next = next.inventory(&lab);
             for lines in deaths {
                 lab.connect.dies_after(Some(lines));

@@ -10,7 +10,7 @@ fn about<'a>(refused: &'a [String], words: &str) -> Vec<&'a String> {
 }
 
 #[test]
-fn members_of_a_quorum_neither_come_nor_go_unnoticed() {
+fn a_controller_does_not_leave() {
     block_on(async {
         let lab = Lab::new();
         lab.connect.kafka(|kafka| kafka.speaks = true);
@@ -19,17 +19,8 @@ fn members_of_a_quorum_neither_come_nor_go_unnoticed() {
         let plan = lab.plan(&three).await;
         assert!(plan.refused.is_empty() && plan.notes.is_empty(), "{plan:#?}");
 
-        let four = inventory(lab.folder.path(), 4, 1, 1, false);
-        let plan = lab.plan(&four).await;
-        let hosts = |refused: &[String], words: &str| {
-            let about = refused.iter().filter(|line| line.contains(words));
-            about.filter_map(|line| line.split_once(':')).map(|(host, _)| host.to_owned()).collect::<Vec<_>>()
-        };
-        assert_eq!(hosts(&plan.refused, "other members"), ["k1", "k2", "k3"], "{:#?}", plan.refused);
-
         let two = inventory(lab.folder.path(), 2, 1, 1, false);
         let plan = lab.plan(&two).await;
-        assert_eq!(hosts(&plan.refused, "other members"), ["k1", "k2"], "{:#?}", plan.refused);
         assert_eq!(about(&plan.refused, "broker 3 (k3) is a controller").len(), 1, "{:#?}", plan.refused);
     });
 }

@@ -4,6 +4,7 @@
 mod kafka_brokers;
 mod kafka_features;
 mod kafka_settings;
+mod zookeeper;
 
 use super::{Context, Exit};
 
@@ -23,6 +24,12 @@ enum Change {
     KafkaBrokers(kafka_brokers::Args),
     /// The cluster's feature level is raised to what all brokers know
     KafkaFeatures(kafka_features::Args),
+    /// What a ZooKeeper server that does not run starts with
+    ZookeeperConfig(zookeeper::Config),
+    /// A learner becomes a member of ZooKeeper's ensemble
+    ZookeeperJoin(zookeeper::Join),
+    /// A member of ZooKeeper's ensemble loses its vote
+    ZookeeperLeave(zookeeper::Leave),
 }
 
 pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
@@ -30,6 +37,9 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
         Change::KafkaSettings(args) => kafka_settings::run(&args, cx).await?,
         Change::KafkaBrokers(args) => kafka_brokers::run(&args, cx).await?,
         Change::KafkaFeatures(args) => kafka_features::run(&args, cx).await?,
+        Change::ZookeeperConfig(args) => zookeeper::config(&args, cx)?,
+        Change::ZookeeperJoin(args) => zookeeper::join(&args, cx).await?,
+        Change::ZookeeperLeave(args) => zookeeper::leave(&args, cx).await?,
     }
     Ok(Exit::Done)
 }
