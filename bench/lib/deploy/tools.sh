@@ -75,6 +75,7 @@ aesop_run() { $aesop -i "$work/aesop/bench.yml" apply --yes; }
 ansible_prepare() {
     local host number unit
     mkdir -p "$work/ansible/t"
+    : >"$work/ansible/ansible.cfg"
     for number in $(seq 0 $((files - 1))); do
         template "$number" | sed -e 's/@NAME@/{{ inventory_hostname }}/g; s/@ADDRESS@/{{ ansible_host }}/g; s/@LEVEL@/{{ level }}/g' >"$work/ansible/t/$number.j2"
     done
@@ -127,7 +128,7 @@ ansible_prepare() {
 ansible_play() { # SETTINGS... -- PLAY LEVEL
     local settings=()
     while [ "$1" != -- ]; do settings+=("$1"); shift; done
-    (cd "$work/ansible" && env ANSIBLE_CONFIG=/dev/null ANSIBLE_NOCOWS=1 ANSIBLE_LOCAL_TEMP="$work/ansible/tmp" "${settings[@]}" \
+    (cd "$work/ansible" && env ANSIBLE_CONFIG="$work/ansible/ansible.cfg" ANSIBLE_NOCOWS=1 ANSIBLE_LOCAL_TEMP="$work/ansible/tmp" "${settings[@]}" \
         "$venv/bin/ansible-playbook" -i hosts -e "level=$3" "$2")
 }
 
