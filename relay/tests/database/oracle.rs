@@ -320,7 +320,12 @@ impl Run<'_> {
             3..=9 => self.transaction().await,
             10 => {
                 let compressed = self.random.below(2);
-                if self.kind == Kind::MySql {
+                if self.kind == Kind::MariaDb {
+                    self.must(&format!(
+                        "SET GLOBAL log_bin_compress = {compressed}, log_bin_compress_min_len = 10"
+                    ))
+                    .await;
+                } else {
                     self.must(&format!("SET SESSION binlog_transaction_compression = {compressed}")).await;
                     let steps = if self.whole_images { *self.random.pick(&["", "PARTIAL_JSON"]) } else { "" };
                     self.must(&format!("SET SESSION binlog_row_value_options = '{steps}'")).await;
