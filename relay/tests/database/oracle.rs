@@ -327,6 +327,7 @@ impl Run<'_> {
                     .await;
                 } else {
                     self.must(&format!("SET SESSION binlog_transaction_compression = {compressed}")).await;
+                    // Steps of JSON documents need the whole old ones.
                     let steps = if self.whole_images { *self.random.pick(&["", "PARTIAL_JSON"]) } else { "" };
                     self.must(&format!("SET SESSION binlog_row_value_options = '{steps}'")).await;
                 }
@@ -427,10 +428,11 @@ impl Run<'_> {
         let table = self.tables[at].clone();
         let mut sets = Vec::new();
         for (name, of) in &table.columns {
-            if !table.generated.contains(name) && self.random.one_in(4) {
+            let often = if of.ddl == "JSON" { 1 } else { 4 };
+            if !table.generated.contains(name) && self.random.one_in(often) {
                 let value = match self.random.below(5) {
                     0 => "NULL".to_owned(),
-                    1 | 2 if of.ddl == "JSON" => self.step(name),
+                    1..=3 if of.ddl == "JSON" => self.step(name),
                     _ => of.literal(&mut self.random),
                 };
                 sets.push(format!("`{name}` = {value}"));
@@ -456,7 +458,11 @@ impl Run<'_> {
             "$.k1[0]",
         ]);
         let value = *self.random.pick(&["1", "'text'", "CAST('[1, {\"a\": null}]' AS JSON)", "12.5", "TRUE"]);
-        match self.random.below(4) {
+        match self.random.below(6) {
+            // Large beside a step, so that the step is what is logged.
+            4 | 5 => {
+                "JSON_OBJECT('k0', 1, 'kü1', '', 'k1', JSON_ARRAY(1, 2), 'pad', REPEAT('p', 400))".to_owned()
+            }
             0 => format!("JSON_SET({column}, '{path}', {value})"),
             1 => format!("JSON_REPLACE({column}, '{path}', {value}, '$.k2', {value})"),
             2 => format!("JSON_REMOVE({column}, '{path}')"),
