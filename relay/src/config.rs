@@ -216,6 +216,12 @@ pub struct Sink {
 pub struct KafkaSink {
     /// `host:port` of some brokers.
     pub bootstrap: Vec<String>,
+    /// TLS towards the brokers; none: plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<KafkaTls>,
+    /// The user to be for the brokers; none: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<KafkaSasl>,
     /// A minijinja template with `source`, `database`, `table`; one topic a result.
     #[serde(default = "default_topic")]
     pub topic: String,
@@ -234,6 +240,52 @@ pub struct KafkaSink {
     /// Further producer settings, by librdkafka's names.
     #[serde(default)]
     pub config: BTreeMap<String, String>,
+}
+
+/// TLS towards Kafka.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaTls {
+    /// PEM file with the authorities to trust; none: those of the host.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+}
+
+/// A user of Kafka.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSasl {
+    /// How the password is shown.
+    pub mechanism: SaslMechanism,
+    /// User.
+    pub user: String,
+    /// File with the password.
+    pub password_file: PathBuf,
+}
+
+/// How a password is shown to Kafka.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SaslMechanism {
+    /// By a proof that does not tell it.
+    #[serde(rename = "scram-sha-512")]
+    ScramSha512,
+    /// The same with a shorter hash.
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
+    /// As it is; inside TLS only.
+    #[serde(rename = "plain")]
+    Plain,
+}
+
+impl SaslMechanism {
+    /// Kafka's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ScramSha512 => "SCRAM-SHA-512",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::Plain => "PLAIN",
+        }
+    }
 }
 
 fn default_topic() -> String {

@@ -31,6 +31,9 @@ pub struct AgentConfig {
     /// `127.0.0.1:2181` where ZooKeeper runs here.
     #[serde(default)]
     pub zookeeper: Option<String>,
+    /// Listeners whose certificates are watched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<Listener>,
     /// Relay and consumer endpoints on this host.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
@@ -48,6 +51,16 @@ pub struct Jvm {
     pub user: String,
     /// File with its password.
     pub password_file: PathBuf,
+}
+
+/// A listener that speaks TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// `kafka`.
+    pub service: String,
+    /// `10.0.0.11:9092`.
+    pub address: String,
 }
 
 /// A relay's or consumer's endpoint.

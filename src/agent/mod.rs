@@ -14,6 +14,7 @@ pub use metrics::prometheus_text;
 
 use crate::clock::{Clock, SystemClock};
 use crate::probe::bean::JvmProbe;
+use crate::probe::certificate::CertificateProbe;
 use crate::probe::endpoint::EndpointProbe;
 use crate::probe::host::HostProbe;
 use crate::probe::systemd::SystemdProbe;
@@ -118,6 +119,12 @@ pub fn probes(config: &AgentConfig) -> Result<Vec<Box<dyn Probe>>, ProbeError> {
             user: jvm.user.clone(),
             password_file: jvm.password_file.clone(),
             client: client.clone(),
+        }));
+    }
+    for listener in &config.certificates {
+        probes.push(Box::new(CertificateProbe {
+            service: listener.service.clone(),
+            address: listener.address.clone(),
         }));
     }
     if let Some(address) = &config.zookeeper {

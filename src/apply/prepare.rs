@@ -1,8 +1,9 @@
 //! All that is known before a host is asked: ids, secrets, certificates, templates, what hosts should look like.
 
-use super::certificates::{CertificateError, load_or_make};
+use super::certificates::{CertificateError, for_brokers, load_or_make};
 use super::{Contents, Events, Report};
 use crate::artifact::{ArtifactError, Store};
+use crate::clock::{Clock, SystemClock};
 use crate::inventory::model::{Host, Inventory, SecretRef};
 use crate::lock::{Change, Lock, LockError, OutOfIds, path_for};
 use crate::plan::{Action, Facts, Observation, Observed, Plan, digest, host_facts};
@@ -64,6 +65,8 @@ pub struct Prepared {
     pub lock_changes: Vec<Change>,
     /// Templates that the user has replaced.
     pub overridden: Vec<String>,
+    /// What a person should know of the certificates.
+    pub notes: Vec<String>,
     /// sudo passwords by host.
     pub sudo_passwords: BTreeMap<String, Secret>,
     /// Every host of [`Prepared::desired`]: those of the inventory, and those that it names no more.
@@ -107,11 +110,18 @@ impl Prepared {
             secrets.0.insert(key, value);
         }
         let sudo_passwords = sudo_passwords(&resolver, &hosts)?;
-        let addresses = carrying
+        let addresses: BTreeMap<String, String> = carrying
             .into_keys()
             .filter_map(|name| Some((name.clone(), inventory.hosts.get(&name)?.address.clone())))
             .collect();
-        let certificates = load_or_make(resolver.directory(), &inventory.cluster, &addresses)?;
+        let mut certificates = load_or_make(resolver.directory(), &inventory.cluster, &addresses)?;
+        if let Some((role, tls)) = inventory.kafka.as_ref().and_then(|role| Some((role, role.tls.as_ref()?)))
+        {
+            let nodes = role.members.iter().filter_map(|member| addresses.get_key_value(&member.host));
+            let nodes = nodes.map(|(host, address)| (host.clone(), address.clone())).collect();
+            let now = SystemClock.now();
+            certificates.kafka = for_brokers(resolver.directory(), &inventory.cluster, tls, &nodes, now)?;
+        }
         let folder = inventory.path.parent().unwrap_or(Path::new(".")).join("templates");
         let overrides = overrides(&folder)?;
         let templates = Templates::new(&overrides)?;
@@ -152,6 +162,7 @@ impl Prepared {
             lock,
             lock_changes,
             overridden,
+            notes: certificates.kafka.notes.clone(),
             sudo_passwords,
             hosts,
             inputs,

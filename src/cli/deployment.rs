@@ -99,7 +99,10 @@ pub(super) async fn gather_for(
     };
     let (mut desired, mut notes) = (prepared.desired.clone(), Vec::new());
     let mut plan = match goal {
-        Goal::Inventory => plan(&inventory.cluster, &desired, &observed),
+        Goal::Inventory => {
+            notes.clone_from(&prepared.notes);
+            plan(&inventory.cluster, &desired, &observed)
+        }
         Goal::Nothing { data } => {
             desired = desired.into_keys().map(|host| (host, HostState::default())).collect();
             destroy(&inventory.cluster, &desired, &observed, data)

@@ -2,7 +2,8 @@
 //! `kafka_broker`, `kafka_controller`, and its variables (docs/VARIABLES.md of that project).
 
 use super::ImportError;
-use super::tree::Tree;
+use super::security::security;
+use super::tree::{Tree, scalar};
 use serde_yaml::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -48,10 +49,15 @@ pub fn convert(file: &str, tree: &Tree, cluster: &str) -> Result<Imported, Impor
     if !zookeeper.is_empty() {
         text.push_str(&work.role("zookeeper", zookeeper, &ZOOKEEPER_VARS));
     }
+    let mut known = BTreeSet::new();
     if !kafka.is_empty() {
         text.push_str(&work.role("kafka", kafka, &KAFKA_VARS));
+        let security = security(tree, &tree.members(kafka));
+        text.push_str(&security.lines);
+        security.left_out.into_iter().for_each(|what| work.leave(what));
+        known = security.known;
     }
-    work.rest(zookeeper, kafka, &members.iter().map(String::as_str).collect());
+    work.rest(zookeeper, kafka, &known, &members.iter().map(String::as_str).collect());
     text.push_str(
         "# Still to be said, see `aesop init` and docs/inventory.md:\n# sources:    the databases to read\n# relays:     the hosts that read them\n# consumers:  the hosts that write to Kafka\n# monitor:    the host that watches and mails\n",
     );
@@ -361,7 +367,13 @@ impl Work<'_> {
     }
 
     /// Groups and variables that nobody asked for.
-    fn rest(&mut self, zookeeper: &str, kafka: &str, members: &BTreeSet<&str>) {
+    fn rest(
+        &mut self,
+        zookeeper: &str,
+        kafka: &str,
+        known: &BTreeSet<&'static str>,
+        members: &BTreeSet<&str>,
+    ) {
         let tree = self.tree;
         if !tree.members(CONTROLLER).is_empty() {
             self.leave(format!(
@@ -379,7 +391,9 @@ impl Work<'_> {
         }
         let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for host in members {
-            for key in tree.vars(host).into_keys().filter(|key| !is_known(key)) {
+            for key in
+                tree.vars(host).into_keys().filter(|key| !is_known(key) && !known.contains(key.as_str()))
+            {
                 seen.entry(key).or_default().insert((*host).to_owned());
             }
         }
@@ -446,9 +460,9 @@ fn advice(key: &str) -> &'static str {
     if key.starts_with("(all of") {
         ": it is encrypted with ansible-vault; secrets are not copied"
     } else if says(&["ssl", "tls", "keystore", "truststore"]) {
-        ": TLS for Kafka and ZooKeeper is not supported yet"
+        ": TLS for ZooKeeper is not supported yet; for Kafka `ssl_enabled` alone is taken over, as `kafka.tls`, with certificates of aesop's own (your own: docs/inventory.md)"
     } else if says(&["sasl", "kerberos", "password", "secret"]) {
-        ": SASL is not supported yet; secrets of sources and mail are said as {env: …} or {file: …}"
+        ": secrets are not copied; users of Kafka are said under `kafka.sasl.users`, each with {env: …} or {file: …}"
     } else if says(&["version"]) {
         ": versions are Apache's here, `kafka.version` and `zookeeper.version`"
     } else if says(&["custom_listeners"]) {
@@ -480,18 +494,6 @@ fn heap(text: &str) -> Option<String> {
     };
     let (number, unit) = size.split_at_checked(size.len().checked_sub(1)?)?;
     (number.parse::<u64>().is_ok() && matches!(unit, "g" | "G" | "m" | "M")).then(|| size.to_lowercase())
-}
-
-fn scalar(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Bool(flag) => flag.to_string(),
-        Value::Number(number) => number.to_string(),
-        Value::Null => String::new(),
-        Value::Sequence(items) => items.iter().map(scalar).collect::<Vec<_>>().join(","),
-        // A vault's or a template's tag: never its content.
-        Value::Mapping(_) | Value::Tagged(_) => "{{…}}".to_owned(),
-    }
 }
 
 /// As YAML reads it back as text, or as the number or boolean that it is.

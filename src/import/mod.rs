@@ -4,6 +4,7 @@
 mod convert;
 mod ini;
 mod range;
+mod security;
 mod tree;
 mod yaml;
 

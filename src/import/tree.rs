@@ -92,3 +92,16 @@ impl Tree {
         1 + parents.map(|(parent, _)| self.depth(parent, seen)).max().unwrap_or(0)
     }
 }
+
+/// A value in one line.
+pub(super) fn scalar(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::Null => String::new(),
+        Value::Sequence(items) => items.iter().map(scalar).collect::<Vec<_>>().join(","),
+        // A vault's or a template's tag: never its content.
+        Value::Mapping(_) | Value::Tagged(_) => "{{…}}".to_owned(),
+    }
+}

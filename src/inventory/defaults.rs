@@ -15,6 +15,10 @@ pub(super) const ZOOKEEPER_DATA_DIR: &str = "/var/lib/aesop/zookeeper";
 pub(super) const KAFKA_VERSION: &str = "4.2.0";
 pub(super) const KAFKA_PORT: u16 = 9092;
 pub(super) const KAFKA_CONTROLLER_PORT: u16 = 9093;
+pub(super) const KAFKA_INTERNAL_PORT: u16 = 9094;
+/// As long as public authorities gave them for years; an apply in its last month renews it.
+pub(super) const KAFKA_TLS_VALID: &str = "365d";
+pub(super) const KAFKA_TLS_RENEW: &str = "30d";
 pub(super) const KAFKA_JOLOKIA_PORT: u16 = 8779;
 pub(super) const KAFKA_DATA_DIR: &str = "/var/lib/aesop/kafka";
 /// Half of what a 1 Gbit/s link carries.

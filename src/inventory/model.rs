@@ -152,6 +152,60 @@ pub struct KafkaRole {
     pub rebalance: bool,
     /// Bytes a second at each broker for partitions that move.
     pub rebalance_throttle: u64,
+    /// Listener for brokers among each other, with TLS.
+    pub internal_port: u16,
+    /// TLS; none: all is plain.
+    pub tls: Option<KafkaTls>,
+    /// Users; none: clients need no password.
+    pub sasl: Option<KafkaSasl>,
+}
+
+/// TLS of Kafka.
+#[derive(Clone, Debug)]
+pub struct KafkaTls {
+    /// Whose certificates.
+    pub authority: KafkaAuthority,
+    /// How long one is good that aesop makes.
+    pub valid: Duration,
+    /// How long before its end it is renewed.
+    pub renew: Duration,
+}
+
+/// Whose certificates Kafka's nodes show.
+#[derive(Clone, Debug)]
+pub enum KafkaAuthority {
+    /// Made by an authority of aesop's own.
+    Own,
+    /// Made by aesop with the user's authority.
+    Signs {
+        /// Its certificate, PEM.
+        certificate: String,
+        /// The file it is from.
+        path: PathBuf,
+        /// The file with its key.
+        key: PathBuf,
+    },
+    /// The user's.
+    Given {
+        /// The authorities to trust, PEM.
+        trusted: String,
+        /// The file they are from.
+        path: PathBuf,
+        /// Where `HOST.pem` lie.
+        folder: PathBuf,
+    },
+}
+
+/// Users of Kafka.
+#[derive(Clone, Debug)]
+pub struct KafkaSasl {
+    /// Passwords by user; [`KafkaSasl::OWN`] is among them.
+    pub users: BTreeMap<String, SecretRef>,
+}
+
+impl KafkaSasl {
+    /// The user of the consumers.
+    pub const OWN: &str = "aesop";
 }
 
 /// Where Kafka keeps its metadata.
@@ -234,8 +288,30 @@ pub struct ConsumerGroup {
     pub partitions: u32,
     /// Loopback port for metrics; groups on one host need different ones.
     pub http_port: u16,
-    /// Where rows go; `bootstrap` is filled in from the Kafka role when empty.
+    /// Where rows go; `bootstrap`, TLS and user are filled in from the Kafka role when empty.
     pub sink: relay::config::KafkaSink,
+    /// TLS towards brokers elsewhere.
+    pub sink_tls: Option<SinkTls>,
+    /// User of brokers elsewhere.
+    pub sink_sasl: Option<SinkSasl>,
+}
+
+/// TLS towards brokers elsewhere.
+#[derive(Clone, Debug)]
+pub struct SinkTls {
+    /// The authorities to trust, PEM; none: those of the host.
+    pub ca: Option<String>,
+}
+
+/// A user of brokers elsewhere.
+#[derive(Clone, Debug)]
+pub struct SinkSasl {
+    /// User.
+    pub user: String,
+    /// Password.
+    pub password: SecretRef,
+    /// How it is shown.
+    pub mechanism: relay::config::SaslMechanism,
 }
 
 /// Monitor and mail.

@@ -164,7 +164,7 @@ pub(super) struct ZooKeeper {
     /// Directory of snapshots and transaction logs.
     #[schemars(extend("default" = d::ZOOKEEPER_DATA_DIR))]
     pub(super) data_dir: Option<String>,
-    /// JVM heap; without it by the memory of the host.
+    /// JVM heap; without it an eighth of the host's memory.
     pub(super) heap: Option<Bytes>,
     /// `zoo.cfg` settings over those of aesop.
     #[serde(default)]
@@ -195,23 +195,26 @@ pub(super) struct Kafka {
     /// Port of the controllers.
     #[schemars(extend("default" = d::KAFKA_CONTROLLER_PORT))]
     pub(super) controller_port: Option<u16>,
+    /// Port of brokers among each other, where `tls` is on.
+    #[schemars(extend("default" = d::KAFKA_INTERNAL_PORT))]
+    pub(super) internal_port: Option<u16>,
     /// Port of Jolokia (JMX as JSON), on loopback.
     #[schemars(extend("default" = d::KAFKA_JOLOKIA_PORT))]
     pub(super) jolokia_port: Option<u16>,
     /// Log directories; the first holds the metadata log.
     #[schemars(extend("default" = [d::KAFKA_DATA_DIR]))]
     pub(super) data_dirs: Option<Vec<String>>,
-    /// JVM heap; without it by the memory of the host.
+    /// JVM heap; without it a quarter of the host's memory: the rest is for the page cache.
     pub(super) heap: Option<Bytes>,
     /// `server.properties` settings over those of aesop.
     #[serde(default)]
     pub(super) config: BTreeMap<String, Scalar>,
     /// Controllers on hosts of their own. Not supported yet.
     pub(super) controllers: Option<Later>,
-    /// TLS for clients and brokers. Not supported yet.
-    pub(super) tls: Option<Later>,
-    /// SASL for clients and brokers. Not supported yet.
-    pub(super) sasl: Option<Later>,
+    /// TLS for clients, brokers and controllers; `{}` makes certificates by an authority of aesop's own. It is for a new cluster, or for one that is stopped.
+    pub(super) tls: Option<KafkaTls>,
+    /// Passwords for clients (SCRAM-SHA-512); needs `tls`.
+    pub(super) sasl: Option<KafkaSasl>,
     /// Whether partitions move by themselves: `auto` gives a new broker its share and empties one that leaves; `never` leaves them where they are.
     #[schemars(extend("default" = "auto"))]
     pub(super) rebalance: Option<Rebalance>,
@@ -226,6 +229,35 @@ pub(super) struct Kafka {
 pub(super) enum Rebalance {
     Auto,
     Never,
+}
+
+/// TLS of Kafka.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KafkaTls {
+    /// PEM file with the authorities that brokers and clients trust; without it an authority of aesop's own, kept beside the inventory. Needs `ca_key` or `certificates`.
+    pub(super) ca: Option<String>,
+    /// PEM file, mode 0600, with the private key of the first certificate in `ca`: aesop makes the certificates with it.
+    pub(super) ca_key: Option<String>,
+    /// Folder with your own certificates: `HOST.pem` for each host, mode 0600, with its PKCS#8 key and its chain.
+    pub(super) certificates: Option<String>,
+    /// How long a certificate is good that aesop makes.
+    #[schemars(extend("default" = d::KAFKA_TLS_VALID))]
+    pub(super) valid: Option<Span>,
+    /// How long before its end an apply renews it.
+    #[schemars(extend("default" = d::KAFKA_TLS_RENEW))]
+    pub(super) renew: Option<Span>,
+}
+
+/// Users of Kafka.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KafkaSasl {
+    /// Password of the user `aesop`, with which the consumers write. Without it one is generated.
+    pub(super) password: Option<SecretSource>,
+    /// Further users and their passwords.
+    #[serde(default)]
+    pub(super) users: BTreeMap<String, SecretSource>,
 }
 
 /// Where Kafka keeps its metadata.
@@ -386,6 +418,10 @@ pub(super) struct KafkaSink {
     /// `host:port` of brokers that are not in this inventory; without it those of `kafka`.
     #[serde(default)]
     pub(super) bootstrap: Vec<String>,
+    /// TLS towards the brokers of `bootstrap`; those of `kafka` are reached as it says there.
+    pub(super) tls: Option<SinkTls>,
+    /// User and password for the brokers of `bootstrap`; needs `tls`.
+    pub(super) sasl: Option<SinkSasl>,
     /// Topic of a row, a template with `source`, `database` and `table`.
     #[schemars(extend("default" = d::TOPIC))]
     pub(super) topic: Option<String>,
@@ -403,6 +439,38 @@ pub(super) struct KafkaSink {
     /// Producer settings by librdkafka's names, over those of aesop.
     #[serde(default)]
     pub(super) config: BTreeMap<String, Scalar>,
+}
+
+/// TLS towards brokers elsewhere.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SinkTls {
+    /// PEM file with the authorities to trust, from the inventory's folder; without it those of the host.
+    pub(super) ca: Option<String>,
+}
+
+/// A user of brokers elsewhere.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SinkSasl {
+    /// User.
+    pub(super) user: String,
+    /// Password.
+    pub(super) password: SecretSource,
+    /// How the password is shown.
+    #[schemars(extend("default" = "scram-sha-512"))]
+    pub(super) mechanism: Option<SaslMechanism>,
+}
+
+/// How a password is shown.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum SaslMechanism {
+    #[serde(rename = "scram-sha-512")]
+    ScramSha512,
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
+    Plain,
 }
 
 /// Kafka's `cleanup.policy`.

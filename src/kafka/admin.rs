@@ -33,7 +33,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Connects to the first of `bootstrap` (`host:port`) that answers.
+    /// Connects to the first of `bootstrap` (`host:port`, or `ssl://host:port` on a broker's host) that answers.
     pub async fn connect(bootstrap: &[String]) -> Result<Self, AdminError> {
         let mut last = AdminError::NoBootstrap;
         for address in bootstrap {
@@ -104,7 +104,7 @@ impl Admin {
         refused("describe the cluster", answer.error_code, answer.error_message.as_ref())?;
         let brokers = answer.brokers.into_iter().map(|broker| {
             let about = Broker {
-                address: address(&broker.host, broker.port),
+                address: self.connection.likewise(address(&broker.host, broker.port)),
                 rack: broker.rack.map(|rack| rack.to_string()),
                 fenced: broker.is_fenced,
             };

@@ -10,10 +10,13 @@ pub mod moves;
 pub mod read;
 mod reassign;
 pub mod settings;
+mod tls;
+mod users;
 pub mod view;
 mod wire;
 
 pub use admin::Admin;
+pub use users::UserError;
 
 /// Why Kafka could not be asked or told something.
 #[derive(Debug, thiserror::Error)]

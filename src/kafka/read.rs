@@ -46,12 +46,21 @@ impl std::fmt::Debug for Reader {
 impl Reader {
     /// A reader of all topics that start with `prefix`, at the brokers `bootstrap` (`host:port,…`).
     pub fn new(bootstrap: &str, prefix: &str) -> Result<Self, KafkaError> {
-        let consumer = ClientConfig::new()
+        Self::with(bootstrap, prefix, &[])
+    }
+
+    /// The same with further settings of librdkafka: TLS, a user.
+    pub fn with(bootstrap: &str, prefix: &str, settings: &[(&str, &str)]) -> Result<Self, KafkaError> {
+        let mut config = ClientConfig::new();
+        config
             .set("bootstrap.servers", bootstrap)
             .set("group.id", "aesop-reader")
             .set("enable.auto.commit", "false")
-            .set("isolation.level", "read_committed")
-            .create()?;
+            .set("isolation.level", "read_committed");
+        for (name, value) in settings {
+            config.set(*name, *value);
+        }
+        let consumer = config.create()?;
         Ok(Self { consumer, prefix: prefix.to_owned(), assigned: BTreeSet::new() })
     }
 

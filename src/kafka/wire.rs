@@ -1,6 +1,6 @@
-//! One connection to one broker: length-prefixed requests and answers (Kafka's protocol guide), plaintext.
+//! One connection to one broker: length-prefixed requests and answers (Kafka's protocol guide), plain or inside TLS.
 
-use super::AdminError;
+use super::{AdminError, tls};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader,
@@ -8,7 +8,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Request, StrBytes};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A broker on the same network answers at once or not at all.
@@ -20,11 +20,17 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// The version of `ApiVersions` that tells feature levels; every Kafka since 2.4 knows it.
 const API_VERSIONS_VERSION: i16 = 3;
 
+/// Plain or TLS.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug> Stream for S {}
+
 /// A connection, and what the broker at its end understands.
 #[derive(Debug)]
 pub(super) struct Connection {
     address: String,
-    stream: TcpStream,
+    /// Inside TLS.
+    secure: bool,
+    stream: Box<dyn Stream>,
     correlation: i32,
     versions: BTreeMap<i16, (i16, i16)>,
     /// The broker's answer to the first request: its features are in it.
@@ -32,14 +38,26 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// `address` is `host:port`; with `ssl://` before it, it is spoken to with TLS and this host's certificate.
     pub(super) async fn open(address: &str) -> Result<Self, AdminError> {
+        let (address, secure) = match address.strip_prefix(tls::SCHEME) {
+            Some(address) => (address, true),
+            None => (address, false),
+        };
         let failed = |detail: String| AdminError::Connect { address: address.to_owned(), detail };
-        let stream = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(address))
+        let connect = async {
+            let stream = TcpStream::connect(address).await.map_err(|error| failed(error.to_string()))?;
+            if !secure {
+                return Ok::<Box<dyn Stream>, AdminError>(Box::new(stream));
+            }
+            Ok(Box::new(tls::handshake(address, stream).await.map_err(failed)?))
+        };
+        let stream = tokio::time::timeout(CONNECT_LIMIT, connect)
             .await
-            .map_err(|_elapsed| failed("no answer".to_owned()))?
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(|_elapsed| failed("no answer".to_owned()))??;
         let mut connection = Self {
             address: address.to_owned(),
+            secure,
             stream,
             correlation: 0,
             versions: BTreeMap::new(),
@@ -52,6 +70,11 @@ impl Connection {
         let keys = connection.about.api_keys.iter();
         connection.versions = keys.map(|key| (key.api_key, (key.min_version, key.max_version))).collect();
         Ok(connection)
+    }
+
+    /// How another broker is reached that this one names: by the listener that this one was asked on.
+    pub(super) fn likewise(&self, address: String) -> String {
+        if self.secure { format!("{}{address}", tls::SCHEME) } else { address }
     }
 
     /// One request and its answer, in the newest version that both sides know.
@@ -105,8 +128,9 @@ impl Connection {
     }
 }
 
-async fn exchange(stream: &mut TcpStream, frame: &[u8]) -> std::io::Result<Bytes> {
+async fn exchange(stream: &mut Box<dyn Stream>, frame: &[u8]) -> std::io::Result<Bytes> {
     stream.write_all(frame).await?;
+    stream.flush().await?;
     let mut head = [0_u8; 4];
     stream.read_exact(&mut head).await?;
     let length = usize::try_from(head.as_slice().get_u32()).unwrap_or(usize::MAX);

@@ -345,7 +345,7 @@ impl Cluster<'_> {
 }
 
 fn member(args: Vec<String>, words: String, timeout_secs: u64) -> MemberChange {
-    MemberChange { args, words, timeout_secs, membership: true }
+    MemberChange { args, words, timeout_secs, membership: true, from_start: false }
 }
 
 fn list<'a>(ids: impl Iterator<Item = &'a i32>) -> String {

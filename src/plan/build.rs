@@ -10,7 +10,7 @@ use super::manifest::{Manifest, directory_value, file_value};
 use super::order::{Work, stages, turn};
 use super::step::{Action, Hash, Step, UnitStart};
 use super::{Drift, FileDiff, HostFacts, Observation, Observed, Plan, Stage, put_back, refuse, remove};
-use crate::service::{File, HostState, Init, Part, Role, Unit, paths};
+use crate::service::{File, HostState, Init, MemberChange, Part, Role, Unit, paths};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Compares what should be with what is.
@@ -235,9 +235,11 @@ impl<'a> HostPlan<'a> {
         let known = record.is_some_and(|record| record.restart == start.restart);
         let current = record.is_some_and(|record| record.reload == start.reload);
         // What it has taken in over its file stays with it over a restart.
-        let unadopted = record.is_some_and(|record| record.reload != start.reload || !record.ready);
+        let unadopted = |change: &MemberChange| {
+            record.map_or(change.from_start, |record| record.reload != start.reload || !record.ready)
+        };
         let adopt =
-            unit.adopt.clone().filter(|_| unadopted).map(|change| Step::plain(Action::ChangeMember(change)));
+            unit.adopt.clone().filter(unadopted).map(|change| Step::plain(Action::ChangeMember(change)));
         let timer = unit.name.rsplit('.').next() == Some("timer");
         match (active || trying, known, current) {
             (true, true, true) if timer || record.is_some_and(|record| record.ready) => return,

@@ -217,7 +217,8 @@ impl<'a> Ensemble<'a> {
         if founds && active {
             return;
         }
-        let change = MemberChange { args, words, timeout_secs: CONFIG_SECS, membership: !founds };
+        let change =
+            MemberChange { args, words, timeout_secs: CONFIG_SECS, membership: !founds, from_start: false };
         work.prepare.push(Step::plain(Action::ChangeMember(change)));
         if founds {
             return;
@@ -392,7 +393,13 @@ fn change(verb: &str, of: &EnsembleMember, rest: &[String], words: String) -> St
     args.extend(["--timeout".to_owned(), timeout]);
     args.extend_from_slice(rest);
     let timeout_secs = CHANGE_SECS + GRACE_SECS;
-    Step::plain(Action::ChangeMember(MemberChange { args, words, timeout_secs, membership: true }))
+    Step::plain(Action::ChangeMember(MemberChange {
+        args,
+        words,
+        timeout_secs,
+        membership: true,
+        from_start: false,
+    }))
 }
 
 fn words_of(words: &[&str]) -> Vec<String> {

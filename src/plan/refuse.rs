@@ -1,7 +1,7 @@
 //! What a plan must not do: settings that cannot change on a living cluster, and selections that would leave it in two
 //! halves.
 
-use super::manifest::Kind;
+use super::manifest::{Kind, file_value};
 use super::step::{Action, Step};
 use super::{HostFacts, Observation, Observed, Plan, Stage};
 use crate::service::{HostState, Part, Role, paths};
@@ -19,6 +19,7 @@ pub(super) fn immutable(
     if part.units.iter().any(|unit| facts.records.contains_key(&unit.name)) {
         data(host, part, facts, refused);
         partitions(host, part, facts, refused, notes);
+        listeners(host, part, facts, refused);
         downgrade(host, part, facts, refused);
     }
 }
@@ -69,6 +70,42 @@ fn dotted(release: &[u32]) -> String {
 fn release(text: &str) -> Option<Vec<u32>> {
     let numbers = text.split(|c: char| c != '.' && !c.is_ascii_digit()).next()?;
     numbers.split('.').map(|number| number.parse().ok()).collect()
+}
+
+/// Nodes of Kafka that speak another protocol, or show what the others do not trust yet, are strangers to those that
+/// have not restarted.
+fn listeners(host: &str, part: &Part, facts: &HostFacts, refused: &mut Vec<String>) {
+    let runs =
+        |unit: &crate::service::Unit| facts.units.get(&unit.name).is_some_and(|fact| fact.active == "active");
+    if part.role != Role::Kafka || !part.units.iter().any(runs) {
+        return;
+    }
+    let map = |text: &str| {
+        text.lines().find_map(|line| line.strip_prefix("listener.security.protocol.map=")).map(str::to_owned)
+    };
+    for file in &part.files {
+        let before = facts.contents.get(&file.path).and_then(|text| map(text));
+        let after = map(&String::from_utf8_lossy(&file.content));
+        if before.is_some() && before != after {
+            refused.push(format!(
+                "{host}: Kafka runs, and `kafka.tls` or `kafka.sasl` is another than it was started with; nodes that speak differently do not find each other. Stop all of it (`aesop stop kafka`), then apply: rows wait in the logs of the relays meanwhile"
+            ));
+        }
+    }
+    // What somebody edited is put back; what the inventory changes is the question.
+    let differs = |path: &str| {
+        let file = part.files.iter().find(|file| file.path == path);
+        let found = facts.sha256.get(path).zip(facts.stats.get(path));
+        file.zip(found).is_some_and(|(file, (sum, stat))| {
+            let found = file_value(sum, &stat.mode, &stat.owner, &stat.group);
+            *sum != file.sha256() && !facts.manifest.drifted(path, &found)
+        })
+    };
+    if differs(paths::KAFKA_KEYS) && differs(paths::KAFKA_TRUSTED) {
+        refused.push(format!(
+            "{host}: Kafka runs, and both its certificate and the authorities it trusts change; nodes would not trust each other until the last has restarted. Change one after the other: first trust both authorities, then the certificates, then the new authority alone (docs/operations.md, \"Kafka's certificates\")"
+        ));
+    }
 }
 
 /// Data does not move because a path changes.

@@ -60,6 +60,12 @@ pub fn edges(inventory: &Inventory) -> BTreeMap<String, BTreeSet<Edge>> {
                 }
                 "kafka" => {
                     wanted.extend(kafka.iter().cloned());
+                    if let Some(role) = inventory.kafka.as_ref().filter(|role| role.tls.is_some()) {
+                        let members = role.members.iter();
+                        wanted.extend(
+                            members.filter_map(|member| ours(&member.host, role.internal_port, "kafka")),
+                        );
+                    }
                     if let Some(role) = &inventory.kafka {
                         // Which of them are controllers is in the lock file; the first three become it.
                         for member in role.members.iter().take(3) {

@@ -4,6 +4,7 @@
 //! Every probe has a hard deadline. Probes read `/proc` below a root that tests replace.
 
 pub mod bean;
+pub mod certificate;
 pub mod endpoint;
 pub mod host;
 pub mod jolokia;
@@ -79,7 +80,7 @@ pub enum ProbeError {
 
 /// Reads one thing.
 pub trait Probe: Send + Sync + std::fmt::Debug {
-    /// Kind of probe: `host`, `systemd`, `jolokia`, `zookeeper`, `endpoint`.
+    /// Kind of probe: `host`, `systemd`, `jolokia`, `zookeeper`, `certificate`, `endpoint`.
     fn name(&self) -> &str;
     /// The service it reads, if it reads one: `kafka`.
     fn service(&self) -> Option<&str>;

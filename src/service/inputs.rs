@@ -16,7 +16,7 @@ pub struct Inputs<'a> {
     pub lock: &'a Lock,
     /// Values of [`secret_refs`].
     pub secrets: &'a Secrets,
-    /// Certificates of the agents.
+    /// Certificates of the agents and of Kafka.
     pub certificates: &'a Certificates,
     /// Ids of [`wanted_artifacts`].
     pub artifacts: &'a ArtifactIds,
@@ -28,13 +28,26 @@ pub struct Inputs<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Secrets(pub BTreeMap<String, Secret>);
 
-/// Certificates of the agents, signed by the cluster's own authority.
+/// Certificates of the agents, signed by the cluster's own authority, and those of Kafka.
 #[derive(Clone, Debug, Default)]
 pub struct Certificates {
     /// The authority's certificate, PEM.
     pub authority: String,
     /// Certificate and key of each host, PEM.
     pub hosts: BTreeMap<String, (String, Secret)>,
+    /// What Kafka's nodes show and trust, where they speak TLS.
+    pub kafka: BrokerCertificates,
+}
+
+/// Kafka's certificates.
+#[derive(Clone, Debug, Default)]
+pub struct BrokerCertificates {
+    /// The authorities that brokers and clients trust, PEM.
+    pub trusted: String,
+    /// Key and certificate chain of each node in one, PEM.
+    pub nodes: BTreeMap<String, Secret>,
+    /// Which are renewed, and what a person has to renew.
+    pub notes: Vec<String>,
 }
 
 /// Artifacts by name.
@@ -88,6 +101,17 @@ pub fn secret_refs(inventory: &Inventory) -> BTreeMap<String, SecretRef> {
     }
     if inventory.zookeeper.is_some() || inventory.kafka.is_some() {
         refs.insert("jolokia".to_owned(), SecretRef::Generated("jolokia".to_owned()));
+    }
+    if let Some(sasl) = inventory.kafka.as_ref().and_then(|role| role.sasl.as_ref()) {
+        let users = sasl.users.iter();
+        refs.extend(
+            users.map(|(name, password)| (super::kafka_security::password_key(name), password.clone())),
+        );
+    }
+    for (name, group) in &inventory.consumers {
+        if let Some(sasl) = &group.sink_sasl {
+            refs.insert(format!("consumers.{name}.sink.kafka.sasl.password"), sasl.password.clone());
+        }
     }
     for (name, source) in &inventory.sources {
         if let Some(password) = &source.mysql.password {

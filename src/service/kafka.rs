@@ -6,7 +6,7 @@ use super::jvm::{self, Jvm};
 use super::state::STOP_GATE_SECS;
 use super::{
     File, Gate, Init, KafkaFormat, KafkaMember, MemberChange, Part, Role, ServiceError, Turn, Unit, User,
-    dynamic_setting, paths,
+    dynamic_setting, kafka_security, paths,
 };
 use crate::inventory::model::{KafkaMode, KafkaRole, Member};
 use crate::lock::KafkaLock;
@@ -75,6 +75,9 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
         },
     )?;
     restart_on.push(config.clone());
+    restart_on.extend(kafka_security::keys(inputs, role, host, &mut part)?);
+    let mut reload_on = vec![config.clone()];
+    reload_on.extend(kafka_security::users(inputs, role, host, &mut part)?);
 
     let first = data.first().ok_or_else(|| missing("kafka.data_dirs".to_owned(), host))?;
     part.init = Some(Init::KafkaFormat(KafkaFormat {
@@ -91,7 +94,7 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
     part.units.push(Unit {
         name: unit.clone(),
         restart_on,
-        reload_on: vec![config.clone()],
+        reload_on,
         adopt: Some(adopt(inputs, role, host, &config)?),
     });
     let jolokia = [
@@ -138,7 +141,7 @@ fn broker(
     let retired = lock.nodes.retired.iter().map(|(node, host)| Ok((id(*node)?, host.clone())));
     Ok(KafkaMember {
         id: id(node)?,
-        address: join(address, role.port),
+        address: kafka_security::admin(role, address),
         rack: inputs.inventory.hosts.get(host).and_then(|host| host.rack.clone()),
         controller: is_controller(lock, host).then(|| join(address, role.controller_port)),
         retired: retired.collect::<Result<_, ServiceError>>()?,
@@ -155,7 +158,7 @@ fn adopt(
     config: &str,
 ) -> Result<MemberChange, ServiceError> {
     let id = inputs.lock.node_id(host).ok_or_else(|| missing("node.id".to_owned(), host))?;
-    let address = join(inputs.address(host)?, role.port);
+    let address = kafka_security::admin(role, inputs.address(host)?);
     let record = format!("{}/kafka-settings", paths::STATE);
     let args = [
         "kafka-settings",
@@ -168,8 +171,14 @@ fn adopt(
         "--record",
         &record,
     ];
+    let mut args = args.map(str::to_owned).to_vec();
+    if role.sasl.is_some() {
+        let users = format!("{}/kafka-users", paths::STATE);
+        args.extend(["--users", paths::KAFKA_USERS, "--users-record", &users].map(str::to_owned));
+    }
     Ok(MemberChange {
-        args: args.map(str::to_owned).to_vec(),
+        from_start: role.sasl.is_some(),
+        args,
         words: "the broker takes in what changed (no restart)".to_owned(),
         timeout_secs: CHANGE_SECS,
         membership: false,
@@ -179,7 +188,8 @@ fn adopt(
 /// The node and where its cluster is reached, as `aesop` on the host takes them.
 fn node(inputs: &Inputs<'_>, role: &KafkaRole, host: &str) -> Result<[String; 4], ServiceError> {
     let id = inputs.lock.node_id(host).ok_or_else(|| missing("node.id".to_owned(), host))?;
-    let brokers = role.members.iter().map(|member| Ok(join(inputs.address(&member.host)?, role.port)));
+    let brokers =
+        role.members.iter().map(|member| Ok(kafka_security::admin(role, inputs.address(&member.host)?)));
     let brokers = brokers.collect::<Result<Vec<_>, ServiceError>>()?;
     Ok(["--bootstrap".to_owned(), brokers.join(","), "--node".to_owned(), id.to_string()])
 }
@@ -225,10 +235,7 @@ fn settings(
         .into_iter()
         .map(|(_, address)| join(address, role.controller_port))
         .collect();
-    let client = format!("PLAINTEXT://{}", join(address, role.port));
-    let control = format!("CONTROLLER://{}", join(address, role.controller_port));
     let controller = is_controller(lock, host);
-    let listeners = if controller { format!("{client},{control}") } else { client.clone() };
     let replication = lock.replication_factor.to_string();
     let in_sync = lock.min_insync_replicas.to_string();
 
@@ -236,11 +243,6 @@ fn settings(
         ("process.roles", if controller { "broker,controller" } else { "broker" }),
         ("node.id", &id.to_string()),
         ("controller.quorum.bootstrap.servers", &bootstrap.join(",")),
-        ("listeners", &listeners),
-        ("advertised.listeners", &listeners),
-        ("inter.broker.listener.name", "PLAINTEXT"),
-        ("controller.listener.names", "CONTROLLER"),
-        ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"),
         ("log.dirs", &data.join(",")),
         ("default.replication.factor", &replication),
         ("min.insync.replicas", &in_sync),
@@ -259,6 +261,7 @@ fn settings(
     if let Some(rack) = inputs.inventory.hosts.get(host).and_then(|host| host.rack.as_ref()) {
         settings.insert("broker.rack".to_owned(), rack.clone());
     }
+    settings.extend(kafka_security::listeners(role, address, controller));
     settings.extend(role.config.clone());
     settings.extend(member.config.clone());
     Ok(settings)

@@ -7,6 +7,7 @@ mod extra;
 mod inputs;
 mod jvm;
 mod kafka;
+mod kafka_security;
 mod monitor;
 pub mod paths;
 mod ports;
@@ -16,7 +17,8 @@ mod zookeeper;
 
 pub use dynamic::dynamic_setting;
 pub use inputs::{
-    ArtifactIds, Certificates, Inputs, Origin, Secrets, WantedArtifact, secret_refs, wanted_artifacts,
+    ArtifactIds, BrokerCertificates, Certificates, Inputs, Origin, Secrets, WantedArtifact, secret_refs,
+    wanted_artifacts,
 };
 pub use state::{
     ArtifactRef, Directory, EnsembleMember, File, Gate, HostState, Init, KafkaFormat, KafkaMember, Link,

@@ -5,7 +5,7 @@ use super::inputs::{Inputs, join, missing};
 use super::jvm::{JOLOKIA_PASSWORD, unit_path};
 use super::program::{config_file, mysql, zookeeper, zookeeper_auth};
 use super::{File, Gate, Part, Role, ServiceError, Unit, paths, roles};
-use crate::agent::config::{AgentConfig, Endpoint, Jvm};
+use crate::agent::config::{AgentConfig, Endpoint, Jvm, Listener};
 use crate::inventory::model::{MonitorRole, SmtpTls};
 use crate::monitor::config::{
     AlertConfig, EmailConfig, LagReportConfig, MailTls, MonitorConfig, MonitoredGroup, MonitoredHost,
@@ -57,6 +57,7 @@ pub(super) fn agent(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> R
         password_file: PathBuf::from(JOLOKIA_PASSWORD),
     };
     let mut local_zookeeper = None;
+    let mut certificates = Vec::new();
     for other in parts.iter() {
         let inventory = inputs.inventory;
         match other.role {
@@ -65,7 +66,16 @@ pub(super) fn agent(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> R
                 local_zookeeper =
                     inventory.zookeeper.as_ref().map(|role| format!("127.0.0.1:{}", role.client_port));
             }
-            Role::Kafka => jvms.extend(inventory.kafka.iter().map(|role| jvm("kafka", role.jolokia_port))),
+            Role::Kafka => {
+                jvms.extend(inventory.kafka.iter().map(|role| jvm("kafka", role.jolokia_port)));
+                let secure = inventory.kafka.iter().filter(|role| role.tls.is_some());
+                certificates.extend(
+                    secure.map(|role| Listener {
+                        service: "kafka".to_owned(),
+                        address: join(address, role.port),
+                    }),
+                );
+            }
             Role::Relay => {
                 endpoints.extend(inventory.relays.iter().map(|role| (&other.service, role.http_port)));
             }
@@ -110,6 +120,7 @@ pub(super) fn agent(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> R
         paths: data,
         jvms,
         zookeeper: local_zookeeper,
+        certificates,
         endpoints,
     };
     part.files.push(config_file(inputs, host, "agent/agent.yml.j2", &path, &config)?);

@@ -10,6 +10,12 @@ pub const ARTIFACTS: &str = "/opt/aesop/artifacts";
 pub const ETC: &str = "/etc/aesop";
 /// Secrets, each readable by the service's user alone.
 pub const SECRETS: &str = "/etc/aesop/secrets";
+/// Key and certificate of a Kafka node; what aesop on its host shows the brokers too.
+pub const KAFKA_KEYS: &str = "/etc/aesop/secrets/kafka.pem";
+/// Who Kafka's nodes trust.
+pub const KAFKA_TRUSTED: &str = "/etc/aesop/kafka/ca.pem";
+/// Kafka's users and their passwords, as JSON.
+pub const KAFKA_USERS: &str = "/etc/aesop/secrets/kafka-users";
 /// Data.
 pub const DATA: &str = "/var/lib/aesop";
 /// What aesop remembers on a host: generation, what each unit was started with.

@@ -10,10 +10,11 @@ pub(super) fn of(inventory: &Inventory, part: &Part) -> Vec<u16> {
         Role::ZooKeeper => inventory.zookeeper.as_ref().map_or_else(Vec::new, |role| {
             vec![role.client_port, role.peer_port, role.election_port, role.jolokia_port]
         }),
-        Role::Kafka => inventory
-            .kafka
-            .as_ref()
-            .map_or_else(Vec::new, |role| vec![role.port, role.controller_port, role.jolokia_port]),
+        Role::Kafka => inventory.kafka.as_ref().map_or_else(Vec::new, |role| {
+            let internal = role.tls.is_some().then_some(role.internal_port);
+            let ports = [role.port, role.controller_port, role.jolokia_port];
+            ports.into_iter().chain(internal).collect()
+        }),
         Role::Relay => {
             inventory.relays.as_ref().map_or_else(Vec::new, |role| vec![role.port, role.http_port])
         }

@@ -3,7 +3,7 @@
 use super::base::directory;
 use super::inputs::{Inputs, join, missing};
 use super::jvm::unit_path;
-use super::{File, Gate, Link, Part, Role, ServiceError, Unit, paths};
+use super::{File, Gate, Link, Part, Role, ServiceError, Unit, kafka_security, paths};
 use crate::secret::Secret;
 use minijinja::context;
 use relay::config::{ConsumedSource, ConsumerConfig, Mysql, RelayConfig, Sink, Source, ZooKeeper};
@@ -191,11 +191,14 @@ pub(super) fn consumers(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) 
             sources.insert(source.clone(), ConsumedSource { start });
         }
         let mut sink = group.sink.clone();
-        if let (true, Some(kafka)) = (sink.bootstrap.is_empty(), &inputs.inventory.kafka) {
-            for member in &kafka.members {
-                sink.bootstrap.push(join(inputs.address(&member.host)?, kafka.port));
-            }
+        let own = inputs.inventory.kafka.as_ref().filter(|_| sink.bootstrap.is_empty());
+        for member in own.iter().flat_map(|kafka| &kafka.members) {
+            let port = own.map_or(0, |kafka| kafka.port);
+            sink.bootstrap.push(join(inputs.address(&member.host)?, port));
         }
+        let files = kafka_security::sink(inputs, host, group, own, &mut sink)?;
+        restart_on.extend(files.iter().map(|file| file.path.clone()));
+        part.files.extend(files);
         let config = ConsumerConfig {
             cluster: cluster.clone(),
             group: name.clone(),

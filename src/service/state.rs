@@ -144,7 +144,7 @@ pub struct Part {
 pub struct KafkaMember {
     /// `node.id`.
     pub id: i32,
-    /// `host:port` for clients.
+    /// Where aesop administers it: `host:port`, with `ssl://` before it where it speaks TLS.
     pub address: String,
     /// Its rack.
     pub rack: Option<String>,
@@ -384,6 +384,9 @@ pub struct MemberChange {
     /// left out where it was not done.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub membership: bool,
+    /// It is told after its very first start too: not all of it is in the files it starts with.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_start: bool,
 }
 
 /// A step done once.

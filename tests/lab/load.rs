@@ -44,6 +44,7 @@ impl ProducerContext for Booking {
 /// A running writer.
 pub(crate) struct Writer {
     bootstrap: String,
+    settings: Vec<(String, String)>,
     stop: Arc<AtomicBool>,
     account: Arc<Account>,
     thread: JoinHandle<()>,
@@ -52,8 +53,14 @@ pub(crate) struct Writer {
 impl Writer {
     /// Starts to write numbers with `acks=all`.
     pub(crate) fn start(bootstrap: &str) -> Self {
+        Self::start_with(bootstrap, Vec::new())
+    }
+
+    /// The same with further settings of librdkafka: TLS, a user.
+    pub(crate) fn start_with(bootstrap: &str, settings: Vec<(String, String)>) -> Self {
         let (stop, account) = (Arc::new(AtomicBool::new(false)), Arc::new(Account::default()));
-        let producer: BaseProducer<Booking> = ClientConfig::new()
+        let mut config: ClientConfig = settings.iter().cloned().collect();
+        let producer: BaseProducer<Booking> = config
             .set("bootstrap.servers", bootstrap)
             .set("acks", "all")
             .set("enable.idempotence", "true")
@@ -76,7 +83,7 @@ impl Writer {
             }
             producer.flush(Duration::from_mins(2)).expect("everything is delivered in the end");
         });
-        Self { bootstrap: bootstrap.to_owned(), stop, account, thread }
+        Self { bootstrap: bootstrap.to_owned(), settings, stop, account, thread }
     }
 
     /// Numbers acknowledged so far.
@@ -91,7 +98,7 @@ impl Writer {
         let errors = self.account.errors.lock().unwrap();
         assert!(errors.is_empty(), "the producer saw more than retriable errors: {errors:?}");
         let wanted: BTreeSet<u64> = self.account.acknowledged.lock().unwrap().iter().copied().collect();
-        let found = numbers(&self.bootstrap, wanted.len());
+        let found = numbers(&self.bootstrap, &self.settings, wanted.len());
         let lost: Vec<&u64> = wanted.iter().filter(|number| found.binary_search(number).is_err()).collect();
         assert!(
             lost.is_empty(),
@@ -105,8 +112,10 @@ impl Writer {
 }
 
 /// All numbers in the topic, sorted; waits for at least `count`.
-fn numbers(bootstrap: &str, count: usize) -> Vec<u64> {
-    let mut reader = Reader::new(bootstrap, TOPIC).expect("a reader");
+fn numbers(bootstrap: &str, settings: &[(String, String)], count: usize) -> Vec<u64> {
+    let settings: Vec<(&str, &str)> =
+        settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let mut reader = Reader::with(bootstrap, TOPIC, &settings).expect("a reader");
     reader.refresh().expect("the topic's partitions");
     let deadline = Instant::now() + crate::cluster::PATIENCE;
     let mut found = Vec::new();

@@ -73,7 +73,7 @@ impl Kafka {
         Ok(Self { config, client_id, runtime: tokio::runtime::Handle::current(), counters })
     }
 
-    fn client_config(&self) -> ClientConfig {
+    fn client_config(&self, security: &[(&'static str, String)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("client.id", &self.client_id)
@@ -87,6 +87,9 @@ impl Kafka {
         for (key, value) in &self.config.config {
             config.set(key, value);
         }
+        for (key, value) in security {
+            config.set(*key, value);
+        }
         config
             .set("bootstrap.servers", self.config.bootstrap.join(","))
             .set("acks", "all")
@@ -99,13 +102,17 @@ impl Kafka {
 
 impl Open for Kafka {
     fn open(&self, acks: Arc<Acks>) -> Result<Box<dyn Sink>, Failure> {
-        let config = self.client_config();
+        let security = security(&self.config)?;
+        let config = self.client_config(&security);
         let context = Context { acks, counters: Arc::clone(&self.counters) };
         let bad = |error: KafkaError| Failure::definite(format!("sink.kafka.config: {error}"));
         let producer: ThreadedProducer<Context> = config.create_with_context(context).map_err(bad)?;
         let mut admin = ClientConfig::new();
         admin.set("client.id", &self.client_id).set("bootstrap.servers", self.config.bootstrap.join(","));
         for (key, value) in self.config.config.iter().filter(|(key, _)| is_connection(key)) {
+            admin.set(key, value);
+        }
+        for (key, value) in security {
             admin.set(key, value);
         }
         let admin = admin.create().map_err(bad)?;
@@ -118,6 +125,30 @@ impl Open for Kafka {
             headers: None,
         }))
     }
+}
+
+/// TLS and user in librdkafka's settings. The password's file is read each time, for it may have changed.
+fn security(config: &KafkaSink) -> Result<Vec<(&'static str, String)>, Failure> {
+    let mut settings = Vec::new();
+    let protocol = match (&config.tls, &config.sasl) {
+        (None, None) => return Ok(settings),
+        (Some(_), None) => "ssl",
+        (None, Some(_)) => "sasl_plaintext",
+        (Some(_), Some(_)) => "sasl_ssl",
+    };
+    settings.push(("security.protocol", protocol.to_owned()));
+    if let Some(ca) = config.tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
+        settings.push(("ssl.ca.location", ca.display().to_string()));
+    }
+    if let Some(sasl) = &config.sasl {
+        let path = sasl.password_file.display();
+        let password = std::fs::read_to_string(&sasl.password_file)
+            .map_err(|error| Failure::definite(format!("sink.kafka.sasl: cannot read {path}: {error}")))?;
+        settings.push(("sasl.mechanism", sasl.mechanism.word().to_owned()));
+        settings.push(("sasl.username", sasl.user.clone()));
+        settings.push(("sasl.password", password.trim_end_matches(['\r', '\n']).to_owned()));
+    }
+    Ok(settings)
 }
 
 /// Settings that the administrative client shares with the producer.

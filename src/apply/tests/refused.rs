@@ -140,3 +140,69 @@ fn a_selection_does_not_tear_a_quorum() {
         );
     });
 }
+
+/// Kafka with TLS, the ways of its authority and whether it has users as given.
+fn secure(mut inventory: Inventory, tls: bool, sasl: bool, valid_days: u64) -> Inventory {
+    use crate::inventory::model::{KafkaAuthority, KafkaSasl, KafkaTls, SecretRef};
+    let day = std::time::Duration::from_hours(24);
+    let kafka = inventory.kafka.as_mut().unwrap();
+    let authority = KafkaAuthority::Own;
+    kafka.tls =
+        tls.then(|| KafkaTls { authority, valid: day * valid_days.try_into().unwrap(), renew: day * 20 });
+    let own = (KafkaSasl::OWN.to_owned(), SecretRef::Generated("kafka-aesop".to_owned()));
+    kafka.sasl = sasl.then(|| KafkaSasl { users: BTreeMap::from([own]) });
+    inventory
+}
+
+#[test]
+fn kafka_speaks_tls_from_its_beginning_or_from_a_standstill() {
+    block_on(async {
+        let lab = Lab::new();
+        let plain = inventory(lab.folder.path(), 3, 1, 1, false);
+        for (before, after) in
+            [((false, false), (true, false)), ((true, false), (true, true)), ((true, true), (false, false))]
+        {
+            let after = secure(plain.clone(), after.0, after.1, 100);
+            lab.apply(&secure(plain.clone(), before.0, before.1, 100)).await;
+            let refused = lab.plan(&after).await.refused;
+            assert_eq!(about(&refused, "Stop all of it").len(), 3, "{refused:#?}");
+            for host in ["k1", "k2"] {
+                lab.connect.host(host).with(|state| state.active.remove("aesop-kafka.service"));
+            }
+            let refused = lab.plan(&after).await.refused;
+            assert_eq!(about(&refused, "Stop all of it").len(), 1, "one still runs: {refused:#?}");
+            lab.connect.host("k3").with(|state| state.active.remove("aesop-kafka.service"));
+            let (plan, _) = lab.apply(&after).await;
+            assert!(plan.refused.is_empty(), "{:#?}", plan.refused);
+            assert!(lab.plan(&after).await.is_empty());
+        }
+    });
+}
+
+#[test]
+fn trust_and_certificates_change_one_after_the_other() {
+    block_on(async {
+        let lab = Lab::new();
+        let inventory = secure(inventory(lab.folder.path(), 3, 1, 1, false), true, true, 100);
+        lab.apply(&inventory).await;
+        let file = |name: &str| lab.folder.path().join("shop.secrets/kafka-tls").join(name);
+        let again = || {
+            for host in 1..=3 {
+                std::fs::remove_file(file(&format!("k{host}_10.0.0.1{host}.pem"))).unwrap();
+            }
+        };
+        let restarts = |plan: &crate::plan::Plan| {
+            plan.schedule().iter().filter(|turn| turn.unit == "aesop-kafka.service").count()
+        };
+        again();
+        let plan = lab.plan(&inventory).await;
+        assert!(plan.refused.is_empty(), "{:#?}", plan.refused);
+        assert_eq!(restarts(&plan), 3, "a renewal, one broker after the other: {:#?}", plan.schedule());
+        lab.apply(&inventory).await;
+        std::fs::rename(file("ca.crt"), file("former.crt")).unwrap();
+        std::fs::remove_file(file("ca.key")).unwrap();
+        again();
+        let refused = lab.plan(&inventory).await.refused;
+        assert_eq!(about(&refused, "both its certificate and the authorities").len(), 3, "{refused:#?}");
+    });
+}

@@ -3,10 +3,11 @@
 use crate::cli::Context;
 use crate::kafka::Admin;
 use crate::kafka::settings::{Change, changes, parse};
+use crate::secret::Secret;
 use crate::service::dynamic_setting;
 use anyhow::Context as _;
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 /// Flags of `aesop member kafka-settings`.
 #[derive(Clone, Debug, clap::Args)]
@@ -23,6 +24,12 @@ pub(super) struct Args {
     /// Where the names of what aesop has set are kept
     #[arg(long)]
     record: PathBuf,
+    /// Users and their passwords, as JSON
+    #[arg(long, requires = "users_record")]
+    users: Option<PathBuf>,
+    /// Where the names of users that aesop has made are kept
+    #[arg(long)]
+    users_record: Option<PathBuf>,
 }
 
 pub(super) async fn run(args: &Args, cx: &Context) -> anyhow::Result<()> {
@@ -30,11 +37,7 @@ pub(super) async fn run(args: &Args, cx: &Context) -> anyhow::Result<()> {
         .with_context(|| format!("cannot read {}", args.file.display()))?;
     let mut wanted = parse(&text);
     wanted.retain(|name, _| dynamic_setting(name));
-    let mut ours: BTreeSet<String> = match std::fs::read_to_string(&args.record) {
-        Ok(text) => text.lines().map(str::to_owned).collect(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeSet::new(),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", args.record.display())),
-    };
+    let mut ours = names(&args.record)?;
     let mut admin = Admin::connect(std::slice::from_ref(&args.bootstrap)).await?;
     let mut described = admin.settings(args.node).await?;
     described.retain(|name, _| dynamic_setting(name));
@@ -57,10 +60,37 @@ pub(super) async fn run(args: &Args, cx: &Context) -> anyhow::Result<()> {
             }
         }
     }
-    write(&args.record, &ours)
+    write(&args.record, &ours)?;
+    if let (Some(users), Some(record)) = (&args.users, &args.users_record) {
+        set_users(&mut admin, users, record).await?;
+    }
+    Ok(())
 }
 
-fn write(path: &std::path::Path, names: &BTreeSet<String>) -> anyhow::Result<()> {
+/// Passwords as the file says; users that aesop has made and that are not in it any more are taken away.
+async fn set_users(admin: &mut Admin, users: &Path, record: &Path) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(users).with_context(|| format!("cannot read {}", users.display()))?;
+    let wanted: BTreeMap<String, String> = serde_json::from_str(&text)
+        .map_err(|_| anyhow::anyhow!("{} is not what aesop writes", users.display()))?;
+    let wanted: BTreeMap<String, Secret> =
+        wanted.into_iter().map(|(name, password)| (name, Secret::new(password))).collect();
+    let mut ours = names(record)?;
+    let gone = ours.iter().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+    ours.extend(wanted.keys().cloned());
+    write(record, &ours)?;
+    admin.set_users(&wanted, &gone).await?;
+    write(record, &wanted.into_keys().collect())
+}
+
+fn names(record: &Path) -> anyhow::Result<BTreeSet<String>> {
+    match std::fs::read_to_string(record) {
+        Ok(text) => Ok(text.lines().map(str::to_owned).collect()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", record.display())),
+    }
+}
+
+fn write(path: &Path, names: &BTreeSet<String>) -> anyhow::Result<()> {
     let text = names.iter().fold(String::new(), |text, name| text + name + "\n");
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -22,6 +22,12 @@ const SINK_OWN: &[(&str, &str)] = &[
     ("request.required.acks", "`delivery`"),
     ("transactional.id", "`delivery`"),
     ("partitioner", ""),
+    ("security.protocol", "`tls` and `sasl`"),
+    ("ssl.ca.location", "`tls`"),
+    ("sasl.mechanism", "`sasl`"),
+    ("sasl.mechanisms", "`sasl`"),
+    ("sasl.username", "`sasl`"),
+    ("sasl.password", "`sasl`"),
 ];
 
 type Sources = BTreeMap<String, Source>;
@@ -271,9 +277,19 @@ impl Check<'_, '_> {
             }
             let none = KafkaSink::default();
             let sink = given.sink.as_ref().and_then(|sink| sink.kafka.as_ref()).unwrap_or(&none);
-            let sink = self.sink(&at.key("sink").key("kafka"), sink);
-            let group =
-                ConsumerGroup { name: name.clone(), hosts, sources: read, partitions, http_port, sink };
+            let sink_at = at.key("sink").key("kafka");
+            let (sink_tls, sink_sasl) = self.sink_security(&sink_at, sink);
+            let sink = self.sink(&sink_at, sink);
+            let group = ConsumerGroup {
+                name: name.clone(),
+                hosts,
+                sources: read,
+                partitions,
+                http_port,
+                sink,
+                sink_tls,
+                sink_sasl,
+            };
             groups.insert(name.clone(), group);
         }
         groups
@@ -305,6 +321,8 @@ impl Check<'_, '_> {
         }
         config::KafkaSink {
             bootstrap: given.bootstrap.clone(),
+            tls: None,
+            sasl: None,
             topic: topic.to_owned(),
             format: match format {
                 Format::Aesop => config::Format::Aesop,

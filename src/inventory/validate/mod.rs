@@ -4,6 +4,7 @@ mod extra;
 mod flow;
 mod host;
 mod role;
+mod security;
 mod watch;
 
 use super::defaults as d;

@@ -42,6 +42,10 @@ const KAFKA_OWN: &[(&str, &str)] = &[
     ("log.dirs", "`kafka.data_dirs`"),
     ("metadata.log.dir", "`kafka.data_dirs`"),
     ("zookeeper.*", "`kafka.mode`"),
+    ("ssl.*", "`kafka.tls`"),
+    ("sasl.*", "`kafka.sasl`"),
+    ("listener.name.*", "`kafka.tls` and `kafka.sasl`"),
+    ("security.inter.broker.protocol", "`kafka.tls`"),
     ("broker.rack", "`rack` under `hosts`"),
 ];
 
@@ -114,17 +118,12 @@ impl Check<'_, '_> {
     pub(super) fn kafka(&mut self) -> Option<KafkaRole> {
         let role = self.raw.kafka.as_ref()?;
         let at = At::top("kafka");
-        let network = "keep its ports inside a trusted network, and remove the key";
-        for (key, given, what, instead) in [
-            ("tls", role.tls, "TLS for Kafka", network),
-            ("sasl", role.sasl, "SASL for Kafka", network),
-            (
-                "controllers",
-                role.controllers,
-                "a controller on a host of its own",
-                "remove the key: the first three hosts are controllers",
-            ),
-        ] {
+        for (key, given, what, instead) in [(
+            "controllers",
+            role.controllers,
+            "a controller on a host of its own",
+            "remove the key: the first three hosts are controllers",
+        )] {
             if given.is_some() {
                 self.not_yet(&at.key(key), what, instead);
             }
@@ -141,7 +140,27 @@ impl Check<'_, '_> {
         ];
         let [port, controller_port, jolokia_port] =
             ports.map(|(key, given, default)| self.claimed(&at, "kafka", key, given, default, &members));
+        let tls = self.kafka_tls(&at.key("tls"), role.tls.as_ref());
+        let internal_port = match (&tls, role.internal_port) {
+            (None, None) => d::KAFKA_INTERNAL_PORT,
+            (None, Some(port)) => {
+                let help = "add `tls: {}`, or remove it".to_owned();
+                self.faults.add_key(
+                    &at.key("internal_port"),
+                    "`internal_port` is of no use without `tls`",
+                    help,
+                );
+                port
+            }
+            (Some(_), given) => {
+                self.claimed(&at, "kafka", "internal_port", given, d::KAFKA_INTERNAL_PORT, &members)
+            }
+        };
+        let sasl = self.kafka_sasl(&at, role, tls.is_some());
         Some(KafkaRole {
+            internal_port,
+            tls,
+            sasl,
             version,
             mode: KafkaMode::Kraft,
             port,

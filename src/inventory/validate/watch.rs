@@ -65,7 +65,7 @@ impl Check<'_, '_> {
     }
 
     /// A file that the inventory names.
-    fn text_of(&mut self, at: &At, what: &str, file: &str) -> Option<String> {
+    pub(super) fn text_of(&mut self, at: &At, what: &str, file: &str) -> Option<String> {
         let path = self.beside(file);
         match (self.read)(&path) {
             Ok(text) => Some(text),

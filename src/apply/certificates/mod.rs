@@ -1,4 +1,10 @@
-//! A small certificate authority for the agents, kept beside the inventory with the other generated secrets.
+//! A small certificate authority for the agents, kept beside the inventory with the other generated secrets; that of
+//! Kafka is [`kafka`]'s.
+
+mod kafka;
+mod pem;
+
+pub(super) use kafka::for_brokers;
 
 use crate::secret::Secret;
 use crate::service::Certificates;
@@ -32,6 +38,16 @@ pub enum CertificateError {
         /// Why.
         message: String,
     },
+    /// A certificate of Kafka's that cannot be used or made.
+    #[error("{}: {problem}; {remedy}", path.display())]
+    Kafka {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do.
+        remedy: String,
+    },
 }
 
 /// Reads the authority and the certificates of all hosts, and makes those that are not there yet. `hosts` are
@@ -61,7 +77,7 @@ pub fn load_or_make(
     // The same parameters as its certificate was made with; only the name and the key end up in what it signs.
     let issuer_params = authority_params(cluster).map_err(content(&certificate_path))?;
     let issuer = Issuer::from_params(&issuer_params, &key);
-    let mut certificates = Certificates { authority: authority.clone(), hosts: BTreeMap::new() };
+    let mut certificates = Certificates { authority: authority.clone(), ..Certificates::default() };
     for (host, address) in hosts {
         let stem = format!("{host}_{}", address.replace(':', "-"));
         let (certificate_path, key_path) =

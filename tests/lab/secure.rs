@@ -1,0 +1,327 @@
+//! Kafka with TLS and passwords, deployed from an inventory: rows flow, strangers stay out, certificates are renewed
+//! under load, and it can be turned off again.
+
+use crate::cluster::{PATIENCE, Said, wait};
+use crate::load::{TOPIC, Writer};
+use aesop::lab::shop::{self, Server};
+use aesop::lab::{self, Host, HostKind, HostSpec, Lab, LabSpec};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+const BROKERS: [&str; 3] = ["k1", "k2", "k3"];
+/// Found nowhere but in files that their user alone can read.
+const PASSWORD: &str = "reader-sentinel-1";
+const NEXT_PASSWORD: &str = "reader-sentinel-2";
+/// Where rows of the shop's orders go.
+const ORDERS: &str = "shop.shop.orders";
+
+struct Secure {
+    lab: Lab,
+    dir: TempDir,
+    said: std::cell::RefCell<String>,
+}
+
+impl Secure {
+    fn boot() -> Self {
+        let spec = LabSpec::new(format!("secure-{}", std::process::id()));
+        let spec = BROKERS.iter().fold(spec, |spec, name| spec.host(HostSpec::new(*name)));
+        let spec = spec.host(HostSpec::new("db1").kind(HostKind::MariaDb));
+        let lab = Lab::create(&spec, &|_| ()).expect("the lab boots");
+        let dir = TempDir::new().expect("a temporary folder");
+        Self { lab, dir, said: std::cell::RefCell::default() }
+    }
+
+    fn host(&self, name: &str) -> Host {
+        self.lab.host(name).expect("a host of the lab")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn bootstrap(&self, port: u16) -> String {
+        BROKERS.map(|name| format!("{}:{port}", self.host(name).address())).join(",")
+    }
+
+    fn database(&self) -> Server {
+        Server {
+            host: self.host("db1").address().to_string(),
+            port: lab::DATABASE_PORT,
+            user: lab::DATABASE_USER.to_owned(),
+            password: self.lab.password().to_owned(),
+        }
+    }
+
+    /// A file that only its owner can read.
+    fn secret(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("a file");
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).expect("its mode");
+    }
+
+    /// Writes the inventory with these lines under `kafka`.
+    fn write(&self, kafka: &str) {
+        let address = |name: &str| self.host(name).address();
+        let hosts: String =
+            BROKERS.iter().map(|name| format!("  {name}: {{address: {}}}\n", address(name))).collect();
+        let text = format!(
+            "cluster: secure
+ssh: {{user: deploy, identity_file: {key}, known_hosts: {known}}}
+hosts:
+{hosts}
+zookeeper: {{hosts: [{{host: k1, heap: 96m}}]}}
+kafka:
+  hosts: [k1, k2, k3]
+  heap: 320m
+{kafka}
+sources:
+  shop:
+    mysql: {{host: {database}, user: aesop, password: {{file: database.password}}}}
+    tables: [\"shop.*\"]
+relays: {{hosts: [k1]}}
+consumers:
+  kafka-json: {{hosts: [k2], sources: [shop], partitions: 4}}
+",
+            key = self.lab.ssh_key().display(),
+            known = self.lab.known_hosts().display(),
+            database = address("db1"),
+        );
+        fs::write(self.path("secure.yml"), text).expect("the inventory is written");
+    }
+
+    fn aesop(&self, args: &[&str]) -> (Option<i32>, Said) {
+        let output = Command::new(env!("CARGO_BIN_EXE_aesop"))
+            .arg("-i")
+            .arg(self.path("secure.yml"))
+            .args(args)
+            .stdin(std::process::Stdio::null())
+            .output()
+            .expect("aesop runs");
+        let code = output.status.code();
+        let said = Said::from(output);
+        *self.said.borrow_mut() += &format!("{}{}", said.stdout, said.stderr);
+        (code, said)
+    }
+
+    /// Applies; afterwards there is nothing left to do.
+    fn apply(&self, kafka: &str) -> Said {
+        self.write(kafka);
+        let started = std::time::Instant::now();
+        let (code, said) = self.aesop(&["apply", "--yes"]);
+        assert_eq!(code, Some(0), "apply:\n{}\n{}", said.stdout, said.stderr);
+        let (code, plan) = self.aesop(&["plan", "--exit-code"]);
+        assert_eq!(code, Some(0), "a second plan is empty:\n{}\n{}", plan.stdout, plan.stderr);
+        eprintln!("    applied in {:.0} s", started.elapsed().as_secs_f64());
+        said
+    }
+
+    fn pids(&self) -> Vec<String> {
+        let show = ["systemctl", "show", "-P", "MainPID", "aesop-kafka"];
+        BROKERS.iter().map(|name| self.host(name).run(&show).expect("systemd answers")).collect()
+    }
+
+    /// librdkafka's settings of a client that trusts the cluster's authority, with this password.
+    fn client(&self, password: &str) -> Vec<(String, String)> {
+        let authority = self.path("secure.secrets/kafka-tls/ca.crt").display().to_string();
+        [
+            ("security.protocol", "sasl_ssl"),
+            ("ssl.ca.location", &authority),
+            ("sasl.mechanism", "SCRAM-SHA-512"),
+            ("sasl.username", "reader"),
+            ("sasl.password", password),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec()
+    }
+
+    /// A foreign client.
+    fn kcat(&self, port: u16, settings: &[(String, String)], args: &[&str]) -> Output {
+        let config: String = settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        self.secret("kcat.conf", &config);
+        Command::new("timeout")
+            .args(["60", "kcat", "-F"])
+            .arg(self.path("kcat.conf"))
+            .args(["-b", &self.bootstrap(port), "-m", "3"])
+            .args(args)
+            .output()
+            .expect("kcat runs")
+    }
+
+    /// Whether a client is let in.
+    fn is_let_in(&self, port: u16, settings: &[(String, String)]) -> bool {
+        let output = self.kcat(port, settings, &["-L", "-J"]);
+        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("\"brokers\":[{")
+    }
+
+    /// When the certificate ends that a broker shows.
+    fn shown(&self, name: &str) -> String {
+        let address = format!("{}:9092", self.host(name).address());
+        let script = format!(
+            "openssl s_client -connect {address} </dev/null 2>/dev/null | openssl x509 -noout -enddate"
+        );
+        let output = Command::new("sh").args(["-c", &script]).output().expect("openssl runs");
+        String::from_utf8(output.stdout).expect("a date")
+    }
+
+    /// Writes into the shop and waits until a foreign client has read as many orders as were sold.
+    fn sell(&self, settings: &[(String, String)], from: u64, count: u64) {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            let mut conn = self.database().connect().await.expect("the database answers");
+            for n in from..from + count {
+                shop::step(&mut conn, n).await.expect("a step of the traffic");
+            }
+        });
+        let orders = usize::try_from(from + count).expect("a number");
+        wait("the orders", || {
+            let read = self.kcat(9092, settings, &["-C", "-t", ORDERS, "-o", "beginning", "-e", "-q"]);
+            let text = String::from_utf8_lossy(&read.stdout);
+            let inserts = text.lines().filter(|line| line.contains("\"op\":\"insert\"")).count();
+            (inserts >= orders).then_some(())
+        });
+    }
+}
+
+/// The whole story.
+pub(crate) fn kafka_with_tls_and_passwords() {
+    let started = std::time::Instant::now();
+    let at = |what: &str| eprintln!("    {what} after {:.0} s", started.elapsed().as_secs_f64());
+    let secure = Secure::boot();
+    secure.secret("reader.password", PASSWORD);
+    fs::write(secure.path("database.password"), "reader-secret\n").expect("a file");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        shop::create(&secure.database()).await.expect("the shop opens");
+        shop::create_reader(&secure.database(), "aesop", "reader-secret").await.expect("the reader is made");
+    });
+    let with =
+        |tls: &str| format!("  tls: {{{tls}}}\n  sasl: {{users: {{reader: {{file: reader.password}}}}}}");
+    secure.apply(&with("valid: 10d, renew: 1d"));
+    let reader = secure.client(PASSWORD);
+    secure.sell(&reader, 0, 30);
+    at("rows");
+    strangers_stay_out(&secure);
+    at("strangers");
+    certificates_are_renewed_under_load(&secure, &with("valid: 20d, renew: 15d"));
+    at("renewed");
+    a_password_changes_without_a_restart(&secure, &with("valid: 20d, renew: 15d"));
+    nothing_tells_a_password(&secure);
+    the_agent_reads_the_certificate(&secure);
+    at("passwords");
+    it_is_turned_off_while_kafka_stands(&secure);
+    at("plain");
+    secure.lab.down().expect("the lab goes");
+}
+
+fn strangers_stay_out(secure: &Secure) {
+    let reader = secure.client(PASSWORD);
+    assert!(secure.is_let_in(9092, &reader));
+    assert!(!secure.is_let_in(9092, &[]), "plain");
+    assert!(!secure.is_let_in(9092, &secure.client("guessed")), "another password");
+    let only_tls = vec![("security.protocol".to_owned(), "ssl".to_owned()), reader[1].clone()];
+    assert!(!secure.is_let_in(9092, &only_tls), "no password");
+    assert!(!secure.is_let_in(9094, &only_tls), "no certificate among the brokers");
+    assert!(!secure.is_let_in(9094, &reader), "a password among the brokers");
+    let untrusting: Vec<_> = reader.iter().filter(|(name, _)| name != "ssl.ca.location").cloned().collect();
+    assert!(!secure.is_let_in(9092, &untrusting), "a client that knows nothing of this authority");
+    for name in BROKERS {
+        let listens = secure.host(name).run(&["cat", "/etc/aesop/kafka/server.properties"]).expect("a file");
+        assert!(!listens.contains("PLAINTEXT"), "{listens}");
+    }
+}
+
+fn certificates_are_renewed_under_load(secure: &Secure, renewing: &str) {
+    let reader = secure.client(PASSWORD);
+    let made = secure.kcat(9092, &reader, &["-L", "-t", TOPIC]);
+    assert!(made.status.success(), "{made:?}");
+    create_topic(secure, &reader);
+    let writer = Writer::start_with(&secure.bootstrap(9092), reader.clone());
+    wait("records", || (writer.acknowledged() > 50).then_some(()));
+    let before = BROKERS.map(|name| secure.shown(name));
+    assert!(before.iter().all(|date| date.starts_with("notAfter=")), "{before:?}");
+    secure.write(renewing);
+    let (code, plan) = secure.aesop(&["plan", "--exit-code"]);
+    assert_eq!(code, Some(3), "{}\n{}", plan.stdout, plan.stderr);
+    for name in BROKERS {
+        let note = format!("{name}: the certificate of its broker ends on ");
+        assert!(plan.stdout.contains(&note), "{}", plan.stdout);
+    }
+    let applied = secure.apply(renewing);
+    assert!(!applied.stdout.contains("BEGIN"), "{}", applied.stdout);
+    let after = BROKERS.map(|name| secure.shown(name));
+    for (before, after) in before.iter().zip(&after) {
+        assert!(after.starts_with("notAfter=") && before != after, "{before} {after}");
+    }
+    let records = writer.acknowledged();
+    wait("records after it", || (writer.acknowledged() > records + 50).then_some(()));
+    writer.settle();
+}
+
+fn create_topic(secure: &Secure, settings: &[(String, String)]) {
+    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+    let mut config: rdkafka::ClientConfig = settings.iter().cloned().collect();
+    let admin: AdminClient<rdkafka::client::DefaultClientContext> =
+        config.set("bootstrap.servers", secure.bootstrap(9092)).create().expect("an admin client");
+    let topic = NewTopic::new(TOPIC, 6, TopicReplication::Fixed(3));
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let made = tokio::runtime::Runtime::new()
+        .expect("a runtime")
+        .block_on(admin.create_topics([&topic], &options))
+        .expect("the cluster answers");
+    assert!(made.iter().all(Result::is_ok), "{made:?}");
+}
+
+fn a_password_changes_without_a_restart(secure: &Secure, kafka: &str) {
+    let before = secure.pids();
+    secure.secret("reader.password", NEXT_PASSWORD);
+    secure.apply(kafka);
+    assert_eq!(secure.pids(), before);
+    // Brokers take it in from their metadata, a moment later than it was acknowledged.
+    wait("the new password", || secure.is_let_in(9092, &secure.client(NEXT_PASSWORD)).then_some(()));
+    wait("the old password's end", || (!secure.is_let_in(9092, &secure.client(PASSWORD))).then_some(()));
+    secure.sell(&secure.client(NEXT_PASSWORD), 30, 30);
+}
+
+fn nothing_tells_a_password(secure: &Secure) {
+    let own = fs::read_to_string(secure.path("secure.secrets/kafka-aesop")).expect("a generated password");
+    let audit = fs::read_to_string(secure.path("secure.audit")).expect("the audit log");
+    for password in [PASSWORD, NEXT_PASSWORD, own.trim()] {
+        assert!(!secure.said.borrow().contains(password), "in an output");
+        assert!(!audit.contains(password), "in the audit log");
+        for name in BROKERS {
+            let host = secure.host(name);
+            let processes = host.run(&["ps", "axww", "-o", "args"]).expect("processes");
+            assert!(!processes.contains(password), "{name}: {processes}");
+            let search = format!(
+                "runuser -u nobody -- grep -rlsF {password} /etc /opt/aesop/bin /var/lib/aesop /var/log /run 2>/dev/null || true"
+            );
+            assert_eq!(host.run(&["sh", "-c", &search]).expect("a search").trim(), "", "{name}");
+            let journal = format!("journalctl -u 'aesop-*' | grep -cF {password} || true");
+            assert_eq!(host.run(&["sh", "-c", &journal]).expect("a search").trim(), "0", "{name}");
+        }
+    }
+    let modes = "stat -c '%a %U %n' /etc/aesop/secrets/kafka.pem /etc/aesop/secrets/kafka-users";
+    let modes = secure.host("k1").run(&["sh", "-c", modes]).expect("modes");
+    assert!(modes.contains("600 kafka") && modes.contains("600 root"), "{modes}");
+}
+
+fn the_agent_reads_the_certificate(secure: &Secure) {
+    let (_, said) = secure.aesop(&["probe", "--on", "k1"]);
+    let line = said.stdout.lines().find(|line| line.contains("certificate_seconds_left"));
+    assert!(line.is_some_and(|line| line.contains("ends on")), "{}", said.stdout);
+}
+
+/// Node by node it would fall apart: refused while it runs, done where it stands still.
+fn it_is_turned_off_while_kafka_stands(secure: &Secure) {
+    secure.write("");
+    let (code, said) = secure.aesop(&["apply", "--yes"]);
+    assert_eq!(code, Some(1), "{}\n{}", said.stdout, said.stderr);
+    assert!(said.stderr.contains("Stop all of it (`aesop stop kafka`)"), "{}", said.stderr);
+    let (code, said) = secure.aesop(&["stop", "kafka", "--yes"]);
+    assert_eq!(code, Some(0), "{}\n{}", said.stdout, said.stderr);
+    secure.apply("");
+    assert!(secure.is_let_in(9092, &[]));
+    secure.sell(&[], 60, 30);
+}
