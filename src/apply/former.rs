@@ -28,6 +28,20 @@ pub enum FormerError {
     /// A snapshot cannot be had.
     #[error("{0}")]
     Unreadable(String),
+    /// A member of a quorum has no snapshot so old: it was not there, or it was changed too often since.
+    #[error(
+        "{host} runs {now} and keeps nothing of generation {generation} (it keeps {kept}): it was not there yet, or was changed too often since; members of a quorum go back together, and come and go by the inventory"
+    )]
+    Forgotten {
+        /// The host.
+        host: String,
+        /// The generation.
+        generation: u64,
+        /// What it keeps.
+        kept: String,
+        /// Its quorum services.
+        now: String,
+    },
     /// Members of a quorum have come or gone since.
     #[error(
         "{host} had {then} in generation {generation} and has {now} now; members of a quorum come and go by the inventory, not by a rollback"
@@ -89,6 +103,10 @@ pub async fn former(
         let now = facts.manifest.quorums();
         if then != now {
             let (then, now) = (list(&then), list(&now));
+            if !desired.contains_key(*host) {
+                let kept = numbers(facts.generations.keys());
+                return Err(FormerError::Forgotten { host: (*host).clone(), generation, kept, now });
+            }
             return Err(FormerError::Membership { host: (*host).clone(), then, now, generation });
         }
     }
@@ -96,13 +114,20 @@ pub async fn former(
 }
 
 fn choose(kept: &BTreeSet<u64>, generation: Option<u64>) -> Result<u64, FormerError> {
-    let words = || kept.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    let words = || numbers(kept.iter());
     let generation = match generation {
         Some(generation) if kept.contains(&generation) => generation,
         Some(generation) => return Err(FormerError::NotKept { generation, kept: words() }),
         None => *kept.iter().rev().nth(1).ok_or_else(|| FormerError::NoneBefore { kept: words() })?,
     };
     if kept.last() == Some(&generation) { Err(FormerError::Last(generation)) } else { Ok(generation) }
+}
+
+fn numbers<'a>(generations: impl ExactSizeIterator<Item = &'a u64>) -> String {
+    if generations.len() == 0 {
+        return "none".to_owned();
+    }
+    generations.map(u64::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn list(services: &BTreeSet<String>) -> String {

@@ -1,5 +1,6 @@
 //! The reference and the examples are what the program says they are.
 
+use crate::document::{blocks, merge};
 use aesop::inventory::{load, schema};
 use expect_test::expect_file;
 use std::path::Path;
@@ -88,30 +89,27 @@ fn resolve<'a>(
 /// Inventories and commands of the documents are such that the program takes them.
 #[test]
 fn what_the_tutorial_says_is_understood() {
-    let text = include_str!("../../docs/tutorial.md");
-    let blocks = |kind: &str| -> Vec<String> {
-        let fence = format!("```{kind}\n");
-        text.split(&fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
-    };
-    let inventories = blocks("yaml");
+    let blocks = blocks(include_str!("../../docs/tutorial.md"));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("shop.yml");
-    std::fs::write(&path, &inventories[0]).unwrap();
-    load(&path).unwrap_or_else(|error| panic!("{error}"));
-    // The second is what changes; laid over the first it must be right too.
-    let mut whole: serde_yaml::Value = serde_yaml::from_str(&inventories[0]).unwrap();
-    let change: serde_yaml::Value = serde_yaml::from_str(&inventories[1]).unwrap();
-    for key in ["hosts", "consumers"] {
-        let into = whole[key].as_mapping_mut().unwrap();
-        into.extend(change[key].as_mapping().unwrap().clone());
-    }
-    std::fs::write(&path, serde_yaml::to_string(&whole).unwrap()).unwrap();
-    load(&path).unwrap_or_else(|error| panic!("{error}"));
+    let mut inventory = serde_yaml::Value::Null;
     let mut seen = 0;
-    for line in blocks("sh").concat().lines().filter(|line| line.starts_with("aesop ")) {
-        let words = line.split_whitespace();
-        aesop::cli::command().try_get_matches_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
-        seen += 1;
+    for block in &blocks {
+        match block.language.as_str() {
+            "yaml" => {
+                merge(&mut inventory, serde_yaml::from_str(&block.text).unwrap());
+                std::fs::write(&path, serde_yaml::to_string(&inventory).unwrap()).unwrap();
+                load(&path).unwrap_or_else(|error| panic!("{}: {error}", block.section));
+            }
+            "sh" => {
+                for line in block.text.lines().filter(|line| line.starts_with("aesop ")) {
+                    let parsed = aesop::cli::command().try_get_matches_from(line.split_whitespace());
+                    parsed.unwrap_or_else(|error| panic!("{}: {line}: {error}", block.section));
+                    seen += 1;
+                }
+            }
+            _ => {}
+        }
     }
     assert!(seen > 8, "{seen} commands");
     aesop::cli::command().try_get_matches_from(["aesop", "chek"]).unwrap_err();

@@ -6,4 +6,6 @@
 mod architecture;
 mod cases;
 mod docs;
+#[path = "../common/document.rs"]
+mod document;
 mod help;

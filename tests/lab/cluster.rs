@@ -295,11 +295,7 @@ monitor:
 
     /// All mails that have come, parsed; oldest first.
     pub(crate) fn mails(&self) -> Vec<Mail> {
-        let mut files: Vec<_> = fs::read_dir(self.host("mail1").mailbox())
-            .map(|entries| entries.filter_map(Result::ok).map(|entry| entry.path()).collect())
-            .unwrap_or_default();
-        files.sort_by_key(|path| fs::metadata(path).and_then(|meta| meta.modified()).ok());
-        files.iter().map(|path| Mail::parse(&fs::read(path).expect("a mail"))).collect()
+        Mail::all(&self.host("mail1"))
     }
 }
 
@@ -329,6 +325,15 @@ pub(crate) struct Mail {
 }
 
 impl Mail {
+    /// All mails in a mail host's box; oldest first.
+    pub(crate) fn all(host: &Host) -> Vec<Self> {
+        let mut files: Vec<_> = fs::read_dir(host.mailbox())
+            .map(|entries| entries.filter_map(Result::ok).map(|entry| entry.path()).collect())
+            .unwrap_or_default();
+        files.sort_by_key(|path| fs::metadata(path).and_then(|meta| meta.modified()).ok());
+        files.iter().map(|path| Self::parse(&fs::read(path).expect("a mail"))).collect()
+    }
+
     fn parse(bytes: &[u8]) -> Self {
         let mail = mailparse::parse_mail(bytes).expect("a mail");
         let header =

@@ -15,6 +15,8 @@
 mod brokers;
 mod cluster;
 mod crash;
+#[path = "../common/document.rs"]
+mod document;
 mod failover;
 mod growth;
 mod hosts;
@@ -26,6 +28,7 @@ mod refusals;
 mod secure;
 mod ssh;
 mod story;
+mod tutorial;
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
@@ -56,6 +59,7 @@ const TESTS: &[(&str, fn())] = &[
         ssh::services_are_stopped_started_and_hosts_rebooted,
     ),
     ("ssh::a_host_that_cannot_be_worked_on_says_why", ssh::a_host_that_cannot_be_worked_on_says_why),
+    ("tutorial::its_commands_do_what_it_says", tutorial::its_commands_do_what_it_says),
     ("story::from_nothing_to_a_resolved_mail", story::from_nothing_to_a_resolved_mail),
     ("growth::a_host_is_added_by_a_line", growth::a_host_is_added_by_a_line),
     (

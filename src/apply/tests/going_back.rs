@@ -56,7 +56,18 @@ fn no_rollback_changes_who_is_in_a_quorum() {
         let grown = inventory(lab.folder.path(), 4, 1, 1, false);
         lab.apply(&grown).await;
         let error = former_of(&lab, &lab.prepare(&grown), None).await.unwrap_err();
-        assert!(matches!(error, FormerError::Membership { ref host, .. } if host == "k4"), "{error}");
+        assert!(
+            matches!(error, FormerError::Forgotten { ref host, ref kept, .. } if host == "k4" && kept == "2"),
+            "{error}"
+        );
+        // Nor is a member that was changed too often left as it is while the others go back.
+        let shrunk = lab.prepare(&inventory(lab.folder.path(), 3, 1, 1, false));
+        lab.connect.host("k2").with(|host| host.generations.pop_first());
+        let error = former_of(&lab, &shrunk, Some(1)).await.unwrap_err();
+        assert!(
+            matches!(error, FormerError::Forgotten { ref host, ref kept, .. } if host == "k2" && kept == "none"),
+            "{error}"
+        );
     });
 }
 
