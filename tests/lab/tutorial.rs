@@ -202,7 +202,7 @@ impl Reader {
             assert!(all.contains(words), "{}: {words} is not in\n{all}", block.section);
         }
         if block.text.contains("--email") {
-            wait("the lag mail", || self.mails().into_iter().find(|mail| mail.subject.contains("lag")));
+            wait("the lag mail", || self.mails().into_iter().find(is_lag));
         }
     }
 
@@ -220,7 +220,7 @@ impl Reader {
 
     /// The last section, in which nothing is typed.
     fn loses_a_host(&self) {
-        let alerts = || self.mails().into_iter().filter(|mail| !mail.subject.contains("lag"));
+        let alerts = || self.mails().into_iter().filter(|mail| !is_lag(mail));
         assert_eq!(alerts().count(), 0, "nothing was wrong: {:?}", alerts().collect::<Vec<_>>());
         self.host("n2").kill().expect("n2 is off");
         let problem = wait("the mail about n2", || alerts().find(|mail| mail.text.contains("n2")));
@@ -232,6 +232,10 @@ impl Reader {
             alerts().find(|mail| answers(mail) && mail.subject.to_lowercase().contains("resolved"))
         });
     }
+}
+
+fn is_lag(mail: &Mail) -> bool {
+    mail.subject.to_lowercase().contains("lag")
 }
 
 /// Where it went wrong, for whoever reads the failure.
