@@ -12,7 +12,7 @@ help:
 	@echo 'make demo       from nothing to rows in Kafka and a lag mail, on lab hosts on this machine (root)'
 	@echo 'make demo-down  removes the demo'
 	@echo 'make test       formatting, lints, all tests; without root all but the lab tests'
-	@echo 'make test-long  the lab tests with ten rounds of crashes'
+	@echo 'make test-long  the lab tests with ten rounds of crashes, and the longer stories'
 	@echo 'make bench      the benchmarks of bench/'
 
 demo: build
@@ -54,7 +54,7 @@ endif
 test-long:
 	scripts/setup lab
 	cargo build --workspace --bins
-	AESOP_CRASH_ROUNDS=10 cargo test --test lab
+	AESOP_LONG=1 AESOP_CRASH_ROUNDS=10 cargo test --test lab
 	AESOP_FUZZ_ROUNDS=2000000 cargo test -p relay --test fuzz
 	AESOP_ORACLE_STATEMENTS=20000 cargo test -p relay --test database
 

@@ -319,6 +319,10 @@ fn it_is_turned_off_while_kafka_stands(secure: &Secure) {
     let (code, said) = secure.aesop(&["apply", "--yes"]);
     assert_eq!(code, Some(1), "{}\n{}", said.stdout, said.stderr);
     assert!(said.stderr.contains("Stop all of it (`aesop stop kafka`)"), "{}", said.stderr);
+    if std::env::var_os("AESOP_LONG").is_none() {
+        eprintln!("    the switch itself is left to make test-long");
+        return;
+    }
     let (code, said) = secure.aesop(&["stop", "kafka", "--yes"]);
     assert_eq!(code, Some(0), "{}\n{}", said.stdout, said.stderr);
     secure.apply("");
