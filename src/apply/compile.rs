@@ -196,7 +196,8 @@ impl Script {
                 &format.artifact,
                 &format.config,
                 &format.cluster_id,
-                format.initial_controllers.as_deref().unwrap_or(""),
+                // A controller that joins those that are there has no vote yet.
+                format.initial_controllers.as_deref().unwrap_or(if format.controller { "-" } else { "" }),
                 &format.marker,
             ]),
             Action::ApplySysctl(path) => self.line(&["sysctl", path]),

@@ -1,7 +1,7 @@
 //! `aesop apply`.
 
 use super::carry::{can_ask, carry_out};
-use super::deployment::{Gathered, Goal, gather_for};
+use super::deployment::{Consent, Gathered, Goal, gather_for};
 use super::{Context, Exit, UsageError};
 use crate::plan::{FORMAT, Saved};
 use anyhow::{Context as _, bail};
@@ -16,6 +16,8 @@ pub(super) struct Args {
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
@@ -31,7 +33,7 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
         Some((_, saved)) => &saved.on,
         None => &cx.globals.on,
     };
-    let gathered = gather_for(cx, &inventory, None, Goal::Inventory, on).await?;
+    let gathered = gather_for(cx, &inventory, None, Goal::Inventory, on, &args.consent).await?;
     if let (Some(path), Some((text, saved))) = (&args.plan, &saved)
         && let Err(error) = compare(path, text, saved, &gathered)
     {

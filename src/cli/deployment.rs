@@ -1,6 +1,6 @@
 //! What plan, apply, status, rollback and destroy have in common: read the inventory, ask the hosts, plan.
 
-use super::Context;
+use super::{Context, UsageError};
 use crate::apply::{Prepared, Session, former, observe, observe_again};
 use crate::artifact::Store;
 use crate::host::ssh::SshConnect;
@@ -70,7 +70,38 @@ pub(super) async fn gather(
     inventory: &Inventory,
     observed: Option<&Path>,
 ) -> anyhow::Result<Gathered> {
-    gather_for(cx, inventory, observed, Goal::Inventory, &cx.globals.on).await
+    gather_for(cx, inventory, observed, Goal::Inventory, &cx.globals.on, &Consent::default()).await
+}
+
+/// What only a person can say.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct Consent {
+    /// The data of this host's broker is gone for good: it begins anew and copies from the others
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    pub(super) accept_lost_disk: Vec<String>,
+    /// Hosts that are gone for good.
+    #[arg(skip)]
+    pub(super) gone: Vec<String>,
+}
+
+impl Consent {
+    fn apply_to(&self, prepared: &mut Prepared) -> anyhow::Result<()> {
+        for host in &self.accept_lost_disk {
+            let mut parts = prepared.desired.get_mut(host).into_iter().flat_map(|state| &mut state.parts);
+            let Some(broker) = parts.find_map(|part| part.broker.as_mut()) else {
+                return Err(
+                    UsageError(format!("--accept-lost-disk {host}: no broker of Kafka is there")).into()
+                );
+            };
+            broker.lost_disk = true;
+        }
+        for host in &self.gone {
+            prepared.desired.remove(host);
+            prepared.hosts.remove(host);
+            prepared.lock.leave(host);
+        }
+        Ok(())
+    }
 }
 
 /// The same for any goal and selection of hosts.
@@ -80,12 +111,14 @@ pub(super) async fn gather_for(
     observed: Option<&Path>,
     goal: Goal,
     on: &[String],
+    consent: &Consent,
 ) -> anyhow::Result<Gathered> {
     // It reads files and waits for password managers, once, before anything else can happen.
-    let prepared = tokio::task::block_in_place(|| match observed {
+    let mut prepared = tokio::task::block_in_place(|| match observed {
         Some(_) => Prepared::with_store(inventory, Store::unhashed),
         None => Prepared::new(inventory),
     })?;
+    consent.apply_to(&mut prepared)?;
     let selected = select(cx, inventory, &prepared, on)?;
     let parallel = usize::from(cx.globals.parallel);
     let (session, mut observed) = if let Some(path) = observed {

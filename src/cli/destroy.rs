@@ -1,7 +1,7 @@
 //! `aesop destroy`.
 
 use super::carry::{can_ask, carry_out, confirmed};
-use super::deployment::{Goal, gather_for};
+use super::deployment::{Consent, Goal, gather_for};
 use super::{Context, Exit, UsageError};
 use std::io::IsTerminal;
 
@@ -44,6 +44,6 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
         }
     }
     let goal = Goal::Nothing { data: args.data };
-    let gathered = gather_for(cx, &inventory, None, goal, &cx.globals.on).await?;
+    let gathered = gather_for(cx, &inventory, None, goal, &cx.globals.on, &Consent::default()).await?;
     carry_out(cx, &inventory, gathered, "destroy", args.yes).await
 }

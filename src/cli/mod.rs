@@ -16,6 +16,7 @@ mod deployment;
 mod destroy;
 mod diagnostic;
 mod exec;
+mod forget;
 mod import;
 mod init;
 mod journal;
@@ -255,6 +256,8 @@ subcommands! {
     Destroy => destroy,
     /// One table: hosts, services, versions, health
     Status => status,
+    /// Takes a host that is gone for good, and is no longer in the inventory, out of its clusters
+    Forget => forget,
     /// Writes every rendered file, by host
     Render => render,
     /// Starts what is stopped, and waits until it is ready

@@ -2,7 +2,7 @@
 //! gates, locks and journal as an apply.
 
 use super::carry::{can_ask, carry_out};
-use super::deployment::{Goal, gather_for};
+use super::deployment::{Consent, Goal, gather_for};
 use super::{Context, Exit};
 use crate::inventory::model::Inventory;
 use crate::plan::{Operation, Scope, operate};
@@ -37,7 +37,7 @@ pub(super) async fn one(
     yes: bool,
 ) -> anyhow::Result<Exit> {
     // All hosts are asked: those outside the scope may be in a gate.
-    let mut gathered = gather_for(cx, inventory, None, Goal::Inventory, &[]).await?;
+    let mut gathered = gather_for(cx, inventory, None, Goal::Inventory, &[], &Consent::default()).await?;
     let mut plan = operate(&inventory.cluster, &gathered.desired, &gathered.observed, scope, operation);
     plan.unreachable.retain(|host, _| scope.hosts.contains(host));
     gathered.plan = plan;

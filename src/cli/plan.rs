@@ -1,6 +1,6 @@
 //! `aesop plan`.
 
-use super::deployment::gather;
+use super::deployment::{Consent, Goal, gather_for};
 use super::show::{Diffs, show};
 use super::{Context, Exit};
 use anyhow::Context as _;
@@ -18,6 +18,8 @@ pub(super) struct Args {
     /// Exit with 3 when there is something to do
     #[arg(long)]
     exit_code: bool,
+    #[command(flatten)]
+    consent: Consent,
     /// Plan from what hosts said, saved in a file, instead of asking them
     #[arg(long, hide = true, value_name = "FILE")]
     observed: Option<PathBuf>,
@@ -28,7 +30,8 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     let inventory = cx.inventory()?;
-    let gathered = gather(cx, &inventory, args.observed.as_deref()).await?;
+    let (observed, on) = (args.observed.as_deref(), &cx.globals.on);
+    let gathered = gather_for(cx, &inventory, observed, Goal::Inventory, on, &args.consent).await?;
     let save = |path: &PathBuf, text: String| {
         std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
     };

@@ -4,7 +4,7 @@ use super::{Context, Exit};
 use crate::clock::{Clock, SystemClock};
 use crate::ensemble::{self, gate};
 use crate::kafka::Admin;
-use crate::kafka::gate::{may_stop_broker, may_stop_controller};
+use crate::kafka::gate::{may_lose_disk, may_stop_broker, may_stop_controller};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -61,6 +61,8 @@ enum Test {
         #[command(flatten)]
         node: Node,
     },
+    /// Its data may be gone: the others have all of it
+    KafkaLost(Node),
     /// No partition has a replica on it
     KafkaEmpty(Node),
     /// A URL answers 200; 500 ends the test at once
@@ -124,6 +126,10 @@ impl Test {
             }
             Self::Kafka(jolokia) => kafka(jolokia).await,
             Self::KafkaStop { jolokia, node } => kafka_stop(jolokia, node).await,
+            Self::KafkaLost(node) => {
+                let view = Admin::connect(&node.bootstrap).await?.view().await?;
+                Ok(may_lose_disk(&view, node.node)?)
+            }
             Self::KafkaEmpty(node) => kafka_empty(node).await,
             Self::Http { url } => http(url).await,
             Self::Port { address } => {

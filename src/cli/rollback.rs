@@ -1,7 +1,7 @@
 //! `aesop rollback`.
 
 use super::carry::{can_ask, carry_out};
-use super::deployment::{Goal, gather_for};
+use super::deployment::{Consent, Goal, gather_for};
 use super::{Context, Exit};
 
 /// Flags of `aesop rollback`.
@@ -18,6 +18,6 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     let inventory = cx.inventory()?;
     can_ask("rollback", args.yes)?;
     let goal = Goal::Generation(args.generation);
-    let gathered = gather_for(cx, &inventory, None, goal, &cx.globals.on).await?;
+    let gathered = gather_for(cx, &inventory, None, goal, &cx.globals.on, &Consent::default()).await?;
     carry_out(cx, &inventory, gathered, "rollback", args.yes).await
 }

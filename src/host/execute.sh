@@ -205,7 +205,11 @@ while IFS='|' read -r op a b c d e f; do
     ready) record "$a" "$b" "$c" 1 ;;
     kafka-format) # java artifact config cluster controllers marker
       set -- format -t "$d" -c "$c"
-      [ -z "$e" ] || set -- "$@" --initial-controllers "$e"
+      case $e in
+        '') ;;
+        -) set -- "$@" --no-initial-controllers ;;
+        *) set -- "$@" --initial-controllers "$e" ;;
+      esac
       run runuser -u kafka -- "$a" -Xmx256m -Dlog4j2.configurationFile=/etc/aesop/kafka/tools-log4j2.properties \
         -cp "$b/*" kafka.tools.StorageTool "$@" ;;
     member) # seconds arguments of `aesop member`: what it says while it works are notes

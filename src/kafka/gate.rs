@@ -44,6 +44,19 @@ pub fn unavailable_without(view: &View, broker: i32) -> Vec<String> {
         .collect()
 }
 
+/// Whether a broker may begin anew with an empty disk: nobody else may lack what it had.
+pub fn may_lose_disk(view: &View, broker: i32) -> Result<(), NotNow> {
+    if view.serves(broker) {
+        return Err(NotNow(format!("broker {broker} takes part in the cluster")));
+    }
+    let only: Vec<String> = super::moves::only_on(view, &[broker].into());
+    if only.is_empty() {
+        return may_stop_controller(&view.quorum, broker);
+    }
+    let partitions = some_of(&only);
+    Err(NotNow(format!("broker {broker} alone had what was last acknowledged of {partitions}")))
+}
+
 /// Whether a controller may stop: of the others enough must be caught up for a majority. A node without a vote may
 /// always.
 pub fn may_stop_controller(quorum: &Quorum, node: i32) -> Result<(), NotNow> {
@@ -141,6 +154,20 @@ mod tests {
         }
         let error = may_stop_broker(&view(&[1, 2, 3], &[1, 2], Some(2)), 1).unwrap_err().to_string();
         assert_eq!(error, "broker 1 must not stop now: t-0 has 2 in sync and needs 2");
+    }
+
+    #[test]
+    fn a_disk_is_given_up_only_where_the_others_have_all_that_was_on_it() {
+        let table: &[(&[i32], &[i32], bool)] = &[
+            (&[1, 2, 3], &[2, 3], true),
+            (&[1, 2, 3], &[1], false),
+            (&[1], &[1], false),
+            (&[2], &[2], true),
+        ];
+        for (replicas, in_sync, may) in table {
+            let verdict = may_lose_disk(&view(replicas, in_sync, Some(1)), 1);
+            assert_eq!(verdict.is_ok(), *may, "{replicas:?} {in_sync:?}: {verdict:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod settings;
 mod tls;
 mod users;
 pub mod view;
+mod voters;
 mod wire;
 
 pub use admin::Admin;

@@ -83,6 +83,11 @@ impl Connection {
         self.send(request, version).await
     }
 
+    /// An answer that makes no sense.
+    pub(super) fn nonsense(&self, detail: String) -> AdminError {
+        AdminError::Protocol { address: self.address.clone(), detail }
+    }
+
     fn version<R: Request>(&self) -> Result<i16, AdminError> {
         let ours = <R as Message>::VERSIONS;
         let common =

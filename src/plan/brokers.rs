@@ -3,10 +3,10 @@
 
 use super::step::{Action, Step};
 use super::{Stage, Wave};
-use crate::kafka::gate::unavailable_without;
+use crate::kafka::gate::{may_lose_disk, unavailable_without};
 use crate::kafka::moves::{Move, Wish, gains, moves, only_on};
 use crate::kafka::view::{Broker, View};
-use crate::service::{Gate, HostState, KafkaMember, MemberChange, Role};
+use crate::service::{Gate, HostState, KafkaFormat, KafkaMember, MemberChange, Role};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Moving partitions is waited for this long; Kafka goes on with it in any case, and so does the next apply.
@@ -16,7 +16,7 @@ const CHANGE_SECS: u64 = 120;
 /// Empty or not: Kafka knows at once.
 const EMPTY_SECS: u64 = 30;
 /// The unit of every broker.
-const UNIT: &str = "aesop-kafka.service";
+pub(super) const UNIT: &str = "aesop-kafka.service";
 
 /// What a plan knows of a host that has, or had, a broker.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +29,57 @@ pub(super) struct HostFacts {
     pub(super) leaves: bool,
     /// It will run another release, of which the feature level may differ.
     pub(super) new_release: Option<String>,
+}
+
+/// How a broker's storage is made: at first as it is, later only where somebody has said that its data is gone, and
+/// the others have all of it.
+pub(super) fn format(
+    host: &str,
+    format: &KafkaFormat,
+    member: &KafkaMember,
+    view: Option<&View>,
+    started: bool,
+    active: bool,
+) -> Result<Vec<Step>, String> {
+    let known = view.is_some_and(|view| view.brokers.contains_key(&member.id));
+    if !started && !known {
+        return Ok(vec![Step::plain(Action::FormatKafka(format.clone()))]);
+    }
+    let id = member.id;
+    let gone = format!("{host}: {} is not there, and broker {id} has lived on this host", format.marker);
+    if !member.lost_disk {
+        return Err(format!(
+            "{gone}: its disk was lost, replaced or not mounted. Mount it; or, if its data is gone for good, `aesop apply --accept-lost-disk {host}`: it gets an empty one and copies all from the other brokers"
+        ));
+    }
+    if active {
+        return Err(format!("{gone}; it runs still. Stop it first: `aesop stop kafka --on {host}`"));
+    }
+    let Some(view) = view else {
+        return Err(format!(
+            "{gone}, and no other broker answers the question whether they have all that it had. Start them first: `aesop start kafka`"
+        ));
+    };
+    may_lose_disk(view, id).map_err(|error| {
+        format!("{gone}: {error}. Bring its disk back, or wait until the others are in sync")
+    })?;
+    let others: Vec<&str> = view
+        .brokers
+        .iter()
+        .filter(|(_, broker)| !broker.fenced)
+        .map(|(_, broker)| broker.address.as_str())
+        .collect();
+    let test = ["kafka-lost", "--bootstrap", &others.join(","), "--node", &id.to_string()];
+    let gate = Gate {
+        unit: UNIT.to_owned(),
+        test: test.map(str::to_owned).to_vec(),
+        words: "the others have every partition in sync, and a majority of the controllers".to_owned(),
+        timeout_secs: EMPTY_SECS,
+    };
+    // With its former vote it could vote twice: it begins without one.
+    let anew = KafkaFormat { initial_controllers: None, ..format.clone() };
+    let reason = Some("its disk was lost".to_owned());
+    Ok(vec![Step::plain(Action::AwaitStop(gate)), Step::because(Action::FormatKafka(anew), reason)])
 }
 
 /// What comes of it.
@@ -87,6 +138,7 @@ pub(super) fn membership(
     };
     let known = desired.keys().map(String::as_str).collect();
     let cluster = Cluster { members, hosts, known, view };
+    cluster.votes(&mut result);
     cluster.feature(&mut result);
     cluster.leave(&leaving, &mut result);
     result
@@ -160,6 +212,34 @@ impl Cluster<'_> {
             members: BTreeSet::from([host.to_owned()]),
             waves: vec![Wave::of(steps)],
         })
+    }
+
+    /// A controller that began anew gets its vote back; the one that it had on its former disk goes.
+    fn votes(&self, result: &mut Membership) {
+        let waits = |member: &KafkaMember| {
+            let quorum = &self.view.quorum;
+            member.controller.is_some()
+                && (member.lost_disk || quorum.observers.iter().any(|observer| observer.id == member.id))
+        };
+        let names: Vec<String> = self
+            .members
+            .values()
+            .filter(|member| waits(member))
+            .map(|member| self.named(member.id))
+            .collect();
+        if names.is_empty() {
+            return;
+        }
+        let controllers: Vec<String> = self
+            .members
+            .values()
+            .filter_map(|member| Some(format!("{}@{}", member.id, member.controller.as_ref()?)))
+            .collect();
+        let mut args = vec!["kafka-voters".to_owned()];
+        args.extend(self.bootstrap());
+        args.extend(["--controllers".to_owned(), controllers.join(",")]);
+        let words = format!("{} votes again, with its new disk", names.join(", "));
+        result.after.extend(self.stage("kafka controllers", member(args, words, CHANGE_SECS)));
     }
 
     /// The feature level follows once every broker runs what is new; that way there is no return.
@@ -254,6 +334,15 @@ impl Cluster<'_> {
         result.refused.extend(out.iter().filter(votes).map(|id| {
             format!(
                 "{} is a controller, and this version cannot change the controllers of a cluster. Put {} back under `kafka.hosts`",
+                self.named(*id),
+                self.host_of(*id)
+            )
+        }));
+        let alive =
+            out.iter().filter(|id| self.view.serves(**id) && !self.known.contains(self.host_of(**id)));
+        result.refused.extend(alive.map(|id| {
+            format!(
+                "{} takes part in the cluster, on a host that aesop was told to forget: {} is not gone. Stop its broker there, or switch the host off, then plan again",
                 self.named(*id),
                 self.host_of(*id)
             )

@@ -10,6 +10,7 @@ use super::manifest::{Manifest, directory_value, file_value};
 use super::order::{Work, stages, turn};
 use super::step::{Action, Hash, Step, UnitStart};
 use super::{Drift, FileDiff, HostFacts, Observation, Observed, Plan, Stage, put_back, refuse, remove};
+use crate::kafka::view::View;
 use crate::service::{File, HostState, Init, MemberChange, Part, Role, Unit, paths};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +22,7 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
         match observed.hosts.get(name) {
             Some(Observation::Facts(facts)) => {
                 plan.rests_on = plan.rests_on.max(facts.generation);
-                hosts.insert(name.as_str(), HostPlan::new(name, state, facts));
+                hosts.insert(name.as_str(), HostPlan::new(name, state, facts, observed.kafka.as_deref()));
             }
             Some(Observation::Failed(why)) => drop(plan.unreachable.insert(name.clone(), why.clone())),
             None => drop(plan.unreachable.insert(name.clone(), "was not observed".to_owned())),
@@ -122,6 +123,7 @@ struct HostPlan<'a> {
     name: &'a str,
     state: &'a HostState,
     facts: &'a HostFacts,
+    view: Option<&'a View>,
     works: Vec<Work>,
     diffs: Vec<FileDiff>,
     refused: Vec<String>,
@@ -136,11 +138,12 @@ struct HostPlan<'a> {
 }
 
 impl<'a> HostPlan<'a> {
-    fn new(name: &'a str, state: &'a HostState, facts: &'a HostFacts) -> Self {
+    fn new(name: &'a str, state: &'a HostState, facts: &'a HostFacts, view: Option<&'a View>) -> Self {
         Self {
             name,
             state,
             facts,
+            view,
             works: Vec::new(),
             diffs: Vec::new(),
             refused: Vec::new(),
@@ -183,9 +186,23 @@ impl<'a> HostPlan<'a> {
             prepare.push(Step::plain(Action::ReloadSystemd));
         }
         if let Some(Init::KafkaFormat(format)) = &part.init {
-            match self.facts.ids.get(&format.marker) {
-                None => prepare.push(Step::plain(Action::FormatKafka(format.clone()))),
-                Some(properties) => self.check_cluster_id(&format.cluster_id, &format.marker, properties),
+            match (self.facts.ids.get(&format.marker), &part.broker) {
+                (None, Some(member)) => {
+                    let active =
+                        self.facts.units.get(brokers::UNIT).is_some_and(|unit| unit.active == "active");
+                    let started = self.facts.records.contains_key(brokers::UNIT);
+                    match brokers::format(self.name, format, member, self.view, started, active) {
+                        Ok(steps) => prepare.extend(steps),
+                        Err(why) => self.refused.push(why),
+                    }
+                }
+                (None, None) => prepare.push(Step::plain(Action::FormatKafka(format.clone()))),
+                (Some(properties), member) => {
+                    self.check_cluster_id(&format.cluster_id, &format.marker, properties);
+                    if let Some(member) = member {
+                        self.check_node_id(member.id, &format.marker, properties);
+                    }
+                }
             }
         }
         let gate = part.gate.as_ref().map(|gate| Step::plain(Action::AwaitReady(gate.clone())));
@@ -218,6 +235,18 @@ impl<'a> HostPlan<'a> {
             self.refused.push(format!(
                 "{}: {path} says Kafka cluster {found}, the lock file says {wanted}; the broker will refuse to start. Bring the right lock file, or move the old data away",
                 self.name
+            ));
+        }
+    }
+
+    /// Data of a broker that left stays on its host; a new one there has another id.
+    fn check_node_id(&mut self, wanted: i32, path: &str, properties: &str) {
+        let found = properties.lines().find_map(|line| line.strip_prefix("node.id="));
+        if let Some(found) = found.map(str::trim).filter(|found| *found != wanted.to_string()) {
+            self.refused.push(format!(
+                "{}: {path} is of node {found}, and the lock file says {wanted}; ids are never used again. If this was a broker that has left the cluster, its data is of no use: move {} away",
+                self.name,
+                path.trim_end_matches("/meta.properties")
             ));
         }
     }
@@ -302,11 +331,10 @@ impl<'a> HostPlan<'a> {
 
     /// What matters of it to the Kafka cluster.
     fn broker(&self) -> brokers::HostFacts {
-        const UNIT: &str = "aesop-kafka.service";
         let part = self.state.parts.iter().find(|part| part.role == Role::Kafka);
         brokers::HostFacts {
-            started: self.facts.records.contains_key(UNIT),
-            active: self.facts.units.get(UNIT).is_some_and(|unit| unit.active == "active"),
+            started: self.facts.records.contains_key(brokers::UNIT),
+            active: self.facts.units.get(brokers::UNIT).is_some_and(|unit| unit.active == "active"),
             leaves: part.is_none() && self.leaving().keys().any(|(role, _)| *role == Role::Kafka),
             new_release: part.and_then(|part| refuse::new_release(part, self.facts)),
         }

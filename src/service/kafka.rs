@@ -88,6 +88,7 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
         initial_controllers: is_controller(lock, host)
             .then(|| initial_controllers(inputs, role, lock))
             .transpose()?,
+        controller: is_controller(lock, host),
         marker: format!("{first}/meta.properties"),
     }));
     let unit = "aesop-kafka.service".to_owned();
@@ -147,6 +148,7 @@ fn broker(
         retired: retired.collect::<Result<_, ServiceError>>()?,
         rebalance: role.rebalance,
         throttle: role.rebalance_throttle,
+        lost_disk: false,
     })
 }
 

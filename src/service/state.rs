@@ -156,6 +156,9 @@ pub struct KafkaMember {
     pub rebalance: bool,
     /// Bytes a second at each broker for partitions that move.
     pub throttle: u64,
+    /// Somebody has said that its data is gone for good, and that it may begin anew.
+    #[serde(skip)]
+    pub lost_disk: bool,
 }
 
 /// A member that ZooKeeper's ensemble should have.
@@ -409,6 +412,9 @@ pub struct KafkaFormat {
     pub cluster_id: String,
     /// `id@host:port:directory,…`, the same on all first controllers; none for a broker.
     pub initial_controllers: Option<String>,
+    /// The node is a controller too.
+    #[serde(default)]
+    pub controller: bool,
     /// File whose presence says that it was done.
     pub marker: String,
 }

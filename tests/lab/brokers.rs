@@ -43,6 +43,47 @@ pub(crate) fn a_broker_joins_and_leaves(quorum: &Quorum, wish: &mut Wish, writer
     goes_on(writer);
 }
 
+/// A controller's disk is lost: refused until said so, then it copies all from the others and votes again.
+pub(crate) fn a_lost_disk_is_filled_again(quorum: &Quorum, wish: &Wish, writer: &Writer) {
+    let k3 = quorum.host("k3");
+    k3.run(&["systemctl", "stop", "aesop-kafka"]).expect("k3's broker stops");
+    k3.run(&["find", "/var/lib/aesop/kafka", "-mindepth", "1", "-delete"]).expect("its disk is empty");
+    quorum.write(wish);
+    let (code, said) = quorum.aesop(&["apply", "--yes"]);
+    assert_eq!(code, Some(1), "{}\n{}", said.stdout, said.stderr);
+    assert!(said.stderr.contains("its disk was lost, replaced or not mounted"), "{}", said.stderr);
+    goes_on(writer);
+    let (code, said) = quorum.aesop(&["apply", "--yes", "--accept-lost-disk", "k3"]);
+    assert_eq!(code, Some(0), "{}\n{}", said.stdout, said.stderr);
+    assert!(said.stderr.contains("controller 3 votes"), "{}\n{}", said.stdout, said.stderr);
+    let (code, plan) = quorum.aesop(&["plan", "--exit-code"]);
+    assert_eq!(code, Some(0), "a second plan is empty:\n{}\n{}", plan.stdout, plan.stderr);
+    let (_, replicas) = spread(&quorum.addresses(&THREE, 9092));
+    assert_eq!(replicas, BTreeMap::from([(1, 6), (2, 6), (3, 6)]));
+    goes_on(writer);
+}
+
+/// A host is gone for good: its broker is forgotten from the surviving side.
+pub(crate) fn a_dead_broker_is_forgotten(quorum: &Quorum, wish: &mut Wish, writer: &Writer) {
+    quorum.lab.add(&HostSpec::new("k5"), &|_| ()).expect("one more host");
+    wish.kafka = vec!["k1", "k2", "k3", "k5"];
+    quorum.apply(wish);
+    wish.kafka = THREE.to_vec();
+    quorum.write(wish);
+    let (code, said) = quorum.aesop(&["forget", "k5", "--yes"]);
+    assert!(code == Some(1) && said.stderr.contains("k5 answers, so it is not gone"), "{}", said.stderr);
+    quorum.host("k5").kill().expect("k5 dies");
+    goes_on(writer);
+    let (code, said) = quorum.aesop(&["forget", "k5", "--yes"]);
+    assert_eq!(code, Some(0), "{}\n{}", said.stdout, said.stderr);
+    let bootstrap = quorum.addresses(&THREE, 9092);
+    let (_, replicas) = spread(&bootstrap);
+    assert_eq!(replicas, BTreeMap::from([(1, 6), (2, 6), (3, 6)]));
+    assert_eq!(brokers(&bootstrap), [1, 2, 3]);
+    assert_unlimited(&bootstrap);
+    quorum.apply(wish);
+}
+
 /// More is written, and acknowledged.
 fn goes_on(writer: &Writer) {
     let before = writer.acknowledged();

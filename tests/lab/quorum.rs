@@ -184,6 +184,8 @@ pub(crate) fn members_are_upgraded_under_load() {
 
     settings_are_taken_in_without_a_restart(&quorum, &mut wish);
     crate::brokers::a_broker_joins_and_leaves(&quorum, &mut wish, &writer);
+    crate::brokers::a_dead_broker_is_forgotten(&quorum, &mut wish, &writer);
+    crate::brokers::a_lost_disk_is_filled_again(&quorum, &wish, &writer);
     a_broker_that_is_needed_is_not_stopped(&quorum, &mut wish);
     writer.settle();
     counter.settle(&servers);

@@ -225,6 +225,109 @@ fn what_a_restart_makes_unavailable_is_named() {
     });
 }
 
+#[test]
+fn an_empty_disk_is_taken_only_when_somebody_says_that_it_was_lost() {
+    block_on(async {
+        let lab = speaking();
+        let three = brokers(&lab, &[1, 2, 3], "");
+        lab.apply(&three).await;
+        lab.connect.kafka(|kafka| kafka.create_topic("rows", 6, 3, 2));
+        let marker = "/var/lib/aesop/kafka/meta.properties";
+        lab.connect.host("k3").with(|host| {
+            host.active.remove("aesop-kafka.service");
+            host.files.remove(marker).unwrap();
+        });
+        lab.connect.kafka_notices();
+        let refused = lab.plan(&three).await.refused;
+        assert_eq!(
+            refused,
+            [
+                "k3: /var/lib/aesop/kafka/meta.properties is not there, and broker 3 has lived on this host: its disk was lost, replaced or not mounted. Mount it; or, if its data is gone for good, `aesop apply --accept-lost-disk k3`: it gets an empty one and copies all from the other brokers"
+            ]
+        );
+        let mut prepared = lab.prepare(&three);
+        let accept = |prepared: &mut Prepared| {
+            let parts = prepared.desired.get_mut("k3").unwrap().parts.iter_mut();
+            parts.filter_map(|part| part.broker.as_mut()).for_each(|broker| broker.lost_disk = true);
+        };
+        accept(&mut prepared);
+        // Not while it alone has something.
+        lab.connect.kafka(|kafka| kafka.view.partitions[0].in_sync = BTreeSet::from([3]));
+        let refused = lab.plan_prepared(&three, &prepared).await.refused;
+        assert!(refused[0].contains("alone had what was last acknowledged of rows-0"), "{refused:?}");
+        lab.connect.kafka(|kafka| kafka.view.partitions[0].in_sync = BTreeSet::from([1, 2]));
+        // It dies between the format and the vote, and goes on from there.
+        let mut lines = 0;
+        while lab.connect.host("k3").with(|host| !host.active.contains("aesop-kafka.service")) {
+            lines += 1;
+            lab.connect.dies_after(Some(lines));
+            lab.apply_prepared(&three, &prepared).await;
+            lab.connect.dies_after(None);
+            for name in ["k1", "k2", "k3"] {
+                lab.connect.host(name).with(|host| host.lock = None);
+            }
+        }
+        let (plan, report) = lab.apply(&three).await;
+        assert!(report.is_success(), "{report:#?}");
+        assert_eq!(told(&plan).last().unwrap(), "k1: broker 3 (k3) votes again, with its new disk");
+        lab.connect.host("k3").with(|host| {
+            assert_eq!(host.log.iter().filter(|line| line.starts_with("kafka-format")).count(), 2);
+        });
+        check(&lab, &three, 3).await;
+    });
+}
+
+#[test]
+fn a_host_that_is_gone_is_forgotten_from_the_surviving_side() {
+    block_on(async {
+        let lab = speaking();
+        lab.apply(&brokers(&lab, &[1, 2, 3, 4], "")).await;
+        lab.connect.kafka(|kafka| kafka.create_topic("rows", 8, 3, 2));
+        let three = brokers(&lab, &[1, 2, 3], "");
+        let gone = |prepared: &mut Prepared| {
+            prepared.desired.remove("k4");
+            prepared.hosts.remove("k4");
+            prepared.lock.leave("k4");
+        };
+        let mut prepared = lab.prepare(&three);
+        gone(&mut prepared);
+        let refused = lab.plan_prepared(&three, &prepared).await.refused;
+        assert!(refused[0].starts_with("broker 4 (k4) takes part in the cluster"), "{refused:?}");
+        lab.connect.host("k4").with(|host| {
+            host.unreachable = true;
+            host.active.clear();
+        });
+        lab.connect.kafka_notices();
+        let plan = lab.plan(&three).await;
+        assert_eq!(told(&plan), [""; 0], "an apply alone does not give it up");
+        assert!(plan.notes.iter().any(|note| note.contains("`aesop forget k4`")), "{:?}", plan.notes);
+        let (plan, report) = lab.apply_prepared(&three, &prepared).await;
+        assert!(report.is_success(), "{report:#?}");
+        assert_eq!(told(&plan).len(), 2, "{plan:#?}");
+        assert!(!prepared.lock.hosts.contains_key("k4"));
+        check(&lab, &three, 3).await;
+    });
+}
+
+#[test]
+fn a_new_broker_does_not_take_the_data_of_one_that_left() {
+    block_on(async {
+        let lab = speaking();
+        let three = brokers(&lab, &[1, 2, 3], "");
+        lab.apply(&three).await;
+        lab.connect.host("k4").with(|host| {
+            let file = (b"cluster.id=x\nnode.id=4\n".to_vec(), "600".into(), "kafka".into(), "kafka".into());
+            host.files.insert("/var/lib/aesop/kafka/meta.properties".to_owned(), file);
+        });
+        let mut prepared = lab.prepare(&brokers(&lab, &[1, 2, 3, 4], ""));
+        for part in &mut prepared.desired.get_mut("k4").unwrap().parts {
+            part.broker.iter_mut().for_each(|broker| broker.id = 5);
+        }
+        let refused = lab.plan_prepared(&three, &prepared).await.refused;
+        assert!(refused.iter().any(|line| line.ends_with("move /var/lib/aesop/kafka away")), "{refused:?}");
+    });
+}
+
 /// An edit: which of the brokers that are no controllers there are, a topic that comes before it, and where the apply
 /// dies.
 type Edit = (BTreeSet<usize>, Option<(usize, usize)>, Vec<usize>);

@@ -4,6 +4,7 @@
 mod kafka_brokers;
 mod kafka_features;
 mod kafka_settings;
+mod kafka_voters;
 mod zookeeper;
 
 use super::{Context, Exit};
@@ -22,6 +23,8 @@ enum Change {
     KafkaSettings(kafka_settings::Args),
     /// Partitions follow brokers that come and go
     KafkaBrokers(kafka_brokers::Args),
+    /// Controllers that began anew get their votes back
+    KafkaVoters(kafka_voters::Args),
     /// The cluster's feature level is raised to what all brokers know
     KafkaFeatures(kafka_features::Args),
     /// What a ZooKeeper server that does not run starts with
@@ -36,6 +39,7 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     match args.change {
         Change::KafkaSettings(args) => kafka_settings::run(&args, cx).await?,
         Change::KafkaBrokers(args) => kafka_brokers::run(&args, cx).await?,
+        Change::KafkaVoters(args) => kafka_voters::run(&args, cx).await?,
         Change::KafkaFeatures(args) => kafka_features::run(&args, cx).await?,
         Change::ZookeeperConfig(args) => zookeeper::config(&args, cx)?,
         Change::ZookeeperJoin(args) => zookeeper::join(&args, cx).await?,

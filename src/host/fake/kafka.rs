@@ -1,6 +1,6 @@
 //! A Kafka cluster of brokers in memory: who is registered, who holds what, and what it would have lost.
 
-use crate::kafka::gate::may_stop_broker;
+use crate::kafka::gate::{may_lose_disk, may_stop_broker};
 use crate::kafka::moves::{Move, Wish, moves};
 use crate::kafka::view::{Broker, Feature, Moving, Partition, Quorum, Replica, Throttled, View};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +29,14 @@ pub struct FakeKafka {
     /// What no cluster should live through.
     pub faults: Vec<String>,
     levels: BTreeMap<i32, i16>,
+    /// Controllers with the directory that their vote is for.
+    voters: BTreeMap<i32, usize>,
+    /// Which directory each node has, counted over all that were made.
+    directories: BTreeMap<i32, usize>,
     controllers: BTreeSet<i32>,
+    formats: usize,
+    /// With which directory each broker was seen last.
+    held: BTreeMap<i32, Option<usize>>,
 }
 
 impl FakeKafka {
@@ -60,24 +67,41 @@ impl FakeKafka {
         let supported = self.up().filter_map(|id| self.levels.get(&id).copied()).min();
         view.feature =
             view.feature.zip(supported).map(|(feature, supported)| Feature { supported, ..feature });
-        let replica = |id: &i32| Replica { id: *id, ..Replica::default() };
+        let replica = |(id, directory): (&i32, &usize)| Replica {
+            id: *id,
+            directory: directory.to_string(),
+            ..Replica::default()
+        };
+        let waits = |(id, directory): &(&i32, &usize)| {
+            self.controllers.contains(id) && self.view.serves(**id) && self.voters.get(id) != Some(directory)
+        };
         view.quorum = Quorum {
-            leader: self.up().find(|id| self.controllers.contains(id)),
-            voters: self.controllers.iter().map(replica).collect(),
-            observers: Vec::new(),
+            leader: self.up().find(|id| self.voters.get(id) == self.directories.get(id)),
+            voters: self.voters.iter().map(replica).collect(),
+            observers: self.directories.iter().filter(waits).map(replica).collect(),
         };
         Some(view)
     }
 
     /// A broker came up, or went.
     pub(super) fn turn(&mut self, node: &Node, up: bool) {
+        // What came back empty while the others trusted it to have something.
+        let known = self.held.insert(node.id, self.directories.get(&node.id).copied());
+        if let (true, Some(known)) = (up, known)
+            && known != self.directories.get(&node.id).copied()
+        {
+            let alone = self.view.partitions.iter().filter(|p| p.in_sync == BTreeSet::from([node.id]));
+            self.faults.extend(alone.map(|partition| format!("{partition} is lost")));
+        }
         let broker = Broker { address: node.address.clone(), rack: node.rack.clone(), fenced: !up };
         self.view.brokers.insert(node.id, broker);
         self.levels.insert(node.id, node.level);
         let finalized = Feature { finalized: node.level, supported: node.level };
         self.view.feature.get_or_insert(finalized);
-        if node.controller && self.controllers.len() < 3 {
+        if node.controller {
             self.controllers.insert(node.id);
+            let directory = self.directories.get(&node.id).copied().unwrap_or_default();
+            self.voters.entry(node.id).or_insert(directory);
         }
         let alive: BTreeSet<i32> = self.up().collect();
         for partition in self.view.partitions.iter_mut().filter(|p| p.replicas.contains(&node.id)) {
@@ -119,11 +143,19 @@ impl FakeKafka {
                 }
                 self.turn(node, false);
             }
+            (["kafka-format", ..], Some(node)) => {
+                self.formats += 1;
+                self.directories.insert(node.id, self.formats);
+            }
             (["gate", UNIT, _, test], Some(node)) => return Some(self.gate(test, node)),
             (["member", _, args], _) => {
                 let args: Vec<&str> = args.split(' ').collect();
                 match args.first() {
                     Some(&"kafka-brokers") => return self.brokers(&args, fuse),
+                    Some(&"kafka-voters") => {
+                        let now = self.directories.iter().filter(|(id, _)| self.controllers.contains(id));
+                        self.voters = now.map(|(id, directory)| (*id, *directory)).collect();
+                    }
                     Some(&"kafka-features") => {
                         if let Some(said) = self.said().and_then(|view| view.feature) {
                             self.view.feature = Some(Feature { finalized: said.supported, ..said });
@@ -140,6 +172,11 @@ impl FakeKafka {
     fn gate(&self, test: &str, node: &Node) -> Result<(), String> {
         if test.starts_with("kafka-stop") && self.view.serves(node.id) {
             may_stop_broker(&self.view, node.id).map_err(|error| error.to_string())?;
+        }
+        if test.starts_with("kafka-lost")
+            && let Some(view) = self.said()
+        {
+            may_lose_disk(&view, node.id).map_err(|error| error.to_string())?;
         }
         let empty = test.strip_prefix("kafka-empty").and_then(|test| value(test, "--node"));
         match empty.and_then(|id| self.view.on(id.parse().ok()?).next()) {
