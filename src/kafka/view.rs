@@ -120,6 +120,19 @@ pub struct Replica {
     pub caught_up_ms: i64,
 }
 
+impl Quorum {
+    /// A node that follows, with a directory that has no vote; where it has voted with another, that one lags behind.
+    /// Kafka names a former directory for a while after its vote was taken away or given.
+    pub fn without_vote(&self, id: i32) -> Option<&Replica> {
+        let voter = self.voters.iter().find(|voter| voter.id == id);
+        self.observers.iter().filter(|observer| observer.id == id).find(|observer| {
+            voter.is_none_or(|voter| {
+                voter.directory != observer.directory && voter.caught_up_ms <= observer.caught_up_ms
+            })
+        })
+    }
+}
+
 impl View {
     /// Partitions as they will be once those on their way have arrived.
     pub fn settled(&self) -> Vec<Partition> {

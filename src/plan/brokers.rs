@@ -218,8 +218,7 @@ impl Cluster<'_> {
     fn votes(&self, result: &mut Membership) {
         let waits = |member: &KafkaMember| {
             let quorum = &self.view.quorum;
-            member.controller.is_some()
-                && (member.lost_disk || quorum.observers.iter().any(|observer| observer.id == member.id))
+            member.controller.is_some() && (member.lost_disk || quorum.without_vote(member.id).is_some())
         };
         let names: Vec<String> = self
             .members

@@ -33,7 +33,7 @@ pub(super) async fn run(args: &Args, cx: &Context) -> anyhow::Result<()> {
             let mut admin = Admin::connect(&args.bootstrap).await?;
             let quorum = admin.quorum().await?;
             let voter = quorum.voters.iter().find(|voter| voter.id == id);
-            let observer = quorum.observers.iter().find(|observer| observer.id == id);
+            let observer = quorum.without_vote(id);
             match (voter, observer) {
                 (Some(_), None) => break,
                 (Some(voter), Some(_)) => {
