@@ -201,6 +201,7 @@ fn replica(state: &ReplicaState) -> Replica {
         directory: URL_SAFE_NO_PAD.encode(state.replica_directory_id.as_bytes()),
         log_end: state.log_end_offset,
         caught_up_ms: state.last_caught_up_timestamp,
+        fetched_ms: state.last_fetch_timestamp,
     }
 }
 

@@ -118,18 +118,27 @@ pub struct Replica {
     pub log_end: i64,
     /// When it was last caught up with the leader, milliseconds since 1970 by the leader's clock; -1: unknown.
     pub caught_up_ms: i64,
+    /// When it last asked the leader for more, by the same clock; -1: unknown.
+    #[serde(default = "unknown")]
+    pub fetched_ms: i64,
+}
+
+fn unknown() -> i64 {
+    -1
 }
 
 impl Quorum {
-    /// A node that follows, with a directory that has no vote; where it has voted with another, that one lags behind.
-    /// Kafka names a former directory for a while after its vote was taken away or given.
+    /// The replica as which a node lives, if that one has no vote. Kafka names a former directory for minutes after its
+    /// disk was lost and its vote was taken away, and would give it a vote again; but nobody asks for more with it.
     pub fn without_vote(&self, id: i32) -> Option<&Replica> {
-        let voter = self.voters.iter().find(|voter| voter.id == id);
-        self.observers.iter().filter(|observer| observer.id == id).find(|observer| {
-            voter.is_none_or(|voter| {
-                voter.directory != observer.directory && voter.caught_up_ms <= observer.caught_up_ms
-            })
-        })
+        let votes = self.voters.iter().map(|replica| (replica, true));
+        let follows = self.observers.iter().map(|replica| (replica, false));
+        // Of two that are equal the last one is taken: the one that votes.
+        let (lives, has_vote) = follows
+            .chain(votes)
+            .filter(|(replica, _)| replica.id == id)
+            .max_by_key(|(replica, _)| replica.fetched_ms)?;
+        (!has_vote).then_some(lives)
     }
 }
 
@@ -156,5 +165,35 @@ impl View {
     /// Partitions with a replica on a broker.
     pub fn on(&self, broker: i32) -> impl Iterator<Item = &Partition> {
         self.partitions.iter().filter(move |partition| partition.replicas.contains(&broker))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_lives_as_what_it_asked_with_last() {
+        let replica = |directory: &str, fetched_ms| Replica {
+            id: 3,
+            directory: directory.to_owned(),
+            log_end: 9,
+            // What lags is no sign: both were caught up once.
+            caught_up_ms: 5,
+            fetched_ms,
+        };
+        let waits = |voters: &[Replica], observers: &[Replica]| {
+            let quorum = Quorum { leader: Some(1), voters: voters.to_vec(), observers: observers.to_vec() };
+            quorum.without_vote(3).map(|replica| replica.directory.clone())
+        };
+        let (old, new) = (replica("old", 10), replica("new", 20));
+        assert_eq!(waits(std::slice::from_ref(&old), &[]), None);
+        assert_eq!(waits(std::slice::from_ref(&old), std::slice::from_ref(&new)), Some("new".to_owned()));
+        for observers in [[old.clone(), new.clone()], [new.clone(), old.clone()]] {
+            assert_eq!(waits(&[], &observers), Some("new".to_owned()));
+        }
+        assert_eq!(waits(std::slice::from_ref(&new), std::slice::from_ref(&old)), None);
+        assert_eq!(waits(&[replica("new", -1)], &[replica("old", -1)]), None);
+        assert_eq!(waits(&[], &[]), None);
     }
 }

@@ -70,6 +70,8 @@ impl FakeKafka {
         let replica = |(id, directory): (&i32, &usize)| Replica {
             id: *id,
             directory: directory.to_string(),
+            // A later directory is the one that it lives with.
+            fetched_ms: i64::try_from(*directory).unwrap_or(i64::MAX),
             ..Replica::default()
         };
         let waits = |(id, directory): &(&i32, &usize)| {
