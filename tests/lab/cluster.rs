@@ -1,12 +1,12 @@
 //! A cluster on lab hosts, deployed by the real program over SSH as its user would; made once, shared by the stories.
 
-use crate::oracle;
+use crate::{oracle, program};
 use aesop::lab::shop::{self, Server};
 use aesop::lab::{self, Host, HostKind, HostSpec, Lab, LabSpec};
 use relay::format::fold::Fold;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
@@ -166,13 +166,7 @@ monitor:
 
     /// Runs `aesop` with the inventory.
     pub(crate) fn aesop(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_aesop"))
-            .arg("-i")
-            .arg(self.path("story.yml"))
-            .args(args)
-            .stdin(std::process::Stdio::null())
-            .output()
-            .expect("aesop runs")
+        program::aesop(&self.path("story.yml"), args)
     }
 
     /// Runs `aesop` with the inventory; it must end well.

@@ -23,6 +23,7 @@ mod hosts;
 mod load;
 mod oracle;
 mod plans;
+mod program;
 mod quorum;
 mod refusals;
 mod secure;

@@ -2,6 +2,7 @@
 
 use crate::cluster::{PATIENCE, Said, wait};
 use crate::load::{Counter, TOPIC, Writer};
+use crate::program;
 use aesop::lab::{Host, HostSpec, Lab, LabSpec};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -78,26 +79,14 @@ impl Quorum {
     }
 
     pub(crate) fn aesop(&self, args: &[&str]) -> (Option<i32>, Said) {
-        let output = Command::new(env!("CARGO_BIN_EXE_aesop"))
-            .arg("-i")
-            .arg(self.inventory())
-            .args(args)
-            .stdin(std::process::Stdio::null())
-            .output()
-            .expect("aesop runs");
+        let output = program::aesop(&self.inventory(), args);
         (output.status.code(), Said::from(output))
     }
 
     /// Applies; afterwards there is nothing left to do.
     pub(crate) fn apply(&self, wish: &Wish) -> Said {
         self.write(wish);
-        let started = std::time::Instant::now();
-        let (code, said) = self.aesop(&["apply", "--yes"]);
-        assert_eq!(code, Some(0), "apply:\n{}\n{}", said.stdout, said.stderr);
-        let (code, plan) = self.aesop(&["plan", "--exit-code"]);
-        assert_eq!(code, Some(0), "a second plan is empty:\n{}\n{}", plan.stdout, plan.stderr);
-        eprintln!("    applied in {:.0} s", started.elapsed().as_secs_f64());
-        said
+        program::apply(|args| self.aesop(args))
     }
 
     pub(crate) fn pid(&self, host: &str, unit: &str) -> String {

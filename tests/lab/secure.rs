@@ -3,6 +3,7 @@
 
 use crate::cluster::{PATIENCE, Said, wait};
 use crate::load::{TOPIC, Writer};
+use crate::program;
 use aesop::lab::shop::{self, Server};
 use aesop::lab::{self, Host, HostKind, HostSpec, Lab, LabSpec};
 use std::fs;
@@ -92,13 +93,7 @@ consumers:
     }
 
     fn aesop(&self, args: &[&str]) -> (Option<i32>, Said) {
-        let output = Command::new(env!("CARGO_BIN_EXE_aesop"))
-            .arg("-i")
-            .arg(self.path("secure.yml"))
-            .args(args)
-            .stdin(std::process::Stdio::null())
-            .output()
-            .expect("aesop runs");
+        let output = program::aesop(&self.path("secure.yml"), args);
         let code = output.status.code();
         let said = Said::from(output);
         *self.said.borrow_mut() += &format!("{}{}", said.stdout, said.stderr);
@@ -108,13 +103,7 @@ consumers:
     /// Applies; afterwards there is nothing left to do.
     fn apply(&self, kafka: &str) -> Said {
         self.write(kafka);
-        let started = std::time::Instant::now();
-        let (code, said) = self.aesop(&["apply", "--yes"]);
-        assert_eq!(code, Some(0), "apply:\n{}\n{}", said.stdout, said.stderr);
-        let (code, plan) = self.aesop(&["plan", "--exit-code"]);
-        assert_eq!(code, Some(0), "a second plan is empty:\n{}\n{}", plan.stdout, plan.stderr);
-        eprintln!("    applied in {:.0} s", started.elapsed().as_secs_f64());
-        said
+        program::apply(|args| self.aesop(args))
     }
 
     fn pids(&self) -> Vec<String> {

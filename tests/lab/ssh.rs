@@ -2,10 +2,10 @@
 //! sessions, no room. Nothing here needs Java, so these labs are quick.
 
 use crate::cluster::Said;
+use crate::program;
 use aesop::lab::{Host, HostSpec, Lab, LabSpec, Sudo};
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// A network of our own for the host that has IPv6 only.
@@ -62,18 +62,11 @@ impl Site {
 
     /// `aesop` with our `~/.ssh` in place of the user's, which only this process sees so.
     fn aesop(&self, args: &[&str]) -> (Option<i32>, Said) {
-        let home = std::env::home_dir().expect("a home").join(".ssh");
-        fs::create_dir_all(&home).expect("~/.ssh");
-        let output = Command::new("unshare")
-            .args(["--mount", "sh", "-c", r#"mount --bind "$1" "$2" && shift 2 && exec "$@""#, "-"])
-            .arg(self.ssh.path())
-            .arg(home)
-            .arg(env!("CARGO_BIN_EXE_aesop"))
+        let output = program::with_ssh(self.ssh.path(), env!("CARGO_BIN_EXE_aesop"))
             .arg("-i")
             .arg(self.dir.path().join("site.yml"))
             .args(args)
             .env("LAB_PASSWORD", self.lab.password())
-            .stdin(Stdio::null())
             .output()
             .expect("unshare runs");
         (output.status.code(), Said::from(output))

@@ -2,10 +2,11 @@
 
 use crate::cluster::{Mail, Said, wait};
 use crate::document::{Block, blocks, merge};
+use crate::program;
 use aesop::lab::{self, Host, HostKind, HostSpec, Lab, LabSpec};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use tempfile::TempDir;
 
 const TEXT: &str = include_str!("../../docs/tutorial.md");
@@ -134,21 +135,15 @@ impl Reader {
 
     /// A shell that has the programs, and our `~/.ssh` in place of the user's.
     fn shell(&self, text: &str) -> Command {
-        let home = std::env::home_dir().expect("a home").join(".ssh");
-        fs::create_dir_all(&home).expect("~/.ssh");
         let path = format!("{}:{}", self.programs.path().display(), std::env::var("PATH").expect("PATH"));
         // At a terminal apply would ask.
         let yes =
             r#"aesop() { if [ "$1" = apply ]; then command aesop "$@" --yes; else command aesop "$@"; fi; }"#;
-        let mut shell = Command::new("unshare");
+        let mut shell = program::with_ssh(self.ssh.path(), "bash");
         shell
-            .args(["--mount", "sh", "-c", r#"mount --bind "$1" "$2" && exec bash -ec "$3""#, "-"])
-            .arg(self.ssh.path())
-            .arg(home)
-            .arg(format!("{yes}\n{}{text}", self.exports))
+            .args(["-ec", &format!("{yes}\n{}{text}", self.exports)])
             .env("PATH", path)
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null());
+            .current_dir(self.folder.path());
         shell
     }
 
