@@ -242,7 +242,8 @@ impl State {
         }
         if let (Some(known), true) = (&self.ensemble, self.manifest.contains("zookeeper|data|")) {
             let (version, members) = (known.version, STANDARD.encode(&known.members));
-            say(format_args!("ensemble|zoo.cfg.dynamic.{version:x}|{members}"));
+            let id = self.myid().map_or_else(String::new, |id| id.to_string());
+            say(format_args!("ensemble|zoo.cfg.dynamic.{version:x}|{members}|{id}"));
         }
         for (generation, (_, artifacts)) in &self.generations {
             say(format_args!("kept|{generation}|{artifacts}"));
@@ -378,9 +379,10 @@ impl State {
                 self.configured = false;
                 let first = self.files.get("/etc/aesop/zookeeper/first.dynamic");
                 let first = first.map(|file| String::from_utf8_lossy(&file.0).into_owned());
-                let known = self
-                    .ensemble
-                    .get_or_insert_with(|| EnsembleFact { version: 0, members: first.unwrap_or_default() });
+                let known = self.ensemble.get_or_insert_with(|| EnsembleFact {
+                    members: first.unwrap_or_default(),
+                    ..EnsembleFact::default()
+                });
                 let known = known.clone();
                 ensemble.start(host, self.myid().ok_or("no myid")?, &known);
             }
@@ -399,7 +401,7 @@ impl State {
                         let members = values("--server").into_iter();
                         let members =
                             members.fold(String::new(), |all, server| all + "server." + server + "\n");
-                        self.ensemble = Some(EnsembleFact { version: 0, members });
+                        self.ensemble = Some(EnsembleFact { members, ..EnsembleFact::default() });
                         self.configured = true;
                     }
                     Some("zookeeper-join") => ensemble.join(host, values("--server").concat().as_str())?,

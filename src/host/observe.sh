@@ -30,7 +30,7 @@ if [ -r $state/manifest ]; then
       'zookeeper|data|'*/conf) # its members, as it keeps them itself
         pointer=$(sed -n 's/^dynamicConfigFile=//p' "$name/zoo.cfg" 2>/dev/null)
         [ -s "$pointer" ] || pointer=$(ls -t "$name"/zoo.cfg.dynamic.* 2>/dev/null | head -n 1)
-        [ -s "$pointer" ] && printf 'ensemble|%s|%s\n' "${pointer##*/}" "$(base64 -w0 "$pointer")"
+        [ -s "$pointer" ] && printf 'ensemble|%s|%s|%s\n' "${pointer##*/}" "$(base64 -w0 "$pointer")" "$(cat "${name%/conf}/myid" 2>/dev/null)"
         ;;
     esac
   done <$state/manifest

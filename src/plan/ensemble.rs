@@ -5,11 +5,14 @@
 //! gets it once it has caught up; one that is empty, or at another place, loses its vote first. So no server ever votes
 //! without the data that the others have acknowledged.
 
+mod leaving;
+
 use super::order::Work;
 use super::step::{Action, Step, UnitStart};
-use super::{HostFacts, Observation, Observed, Stage, TurnOf, Wave};
+use super::{HostFacts, Observation, Observed, Stage, Wave};
 use crate::ensemble::members::{Server, parse};
 use crate::service::{EnsembleMember, Gate, HostState, MemberChange, Part, Role};
+use leaving::Departing;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A learner copies what there is; a gate waits for others that are about to come back.
@@ -48,8 +51,8 @@ pub(super) struct Ensemble<'a> {
     current: Option<(BTreeMap<u32, Server>, bool)>,
     wanted: BTreeMap<&'a str, Wanted<'a>>,
     ways: BTreeMap<&'a str, Way>,
-    /// Hosts that should have no member, and whose server has run until now.
-    departing: BTreeSet<&'a str>,
+    /// Hosts that should have no member, and have one.
+    departing: BTreeMap<&'a str, Departing>,
 }
 
 impl<'a> Ensemble<'a> {
@@ -70,12 +73,7 @@ impl<'a> Ensemble<'a> {
         if wanted.is_empty() {
             return None;
         }
-        let departing = observed.hosts.iter().filter(|(host, observation)| {
-            let Observation::Facts(facts) = observation else { return false };
-            let ran = facts.records.keys().any(|unit| unit.starts_with("aesop-zookeeper"));
-            ran && facts.ensemble.is_some() && !wanted.contains_key(host.as_str())
-        });
-        let departing = departing.map(|(host, _)| host.as_str()).collect();
+        let departing = leaving::departing(observed, |host| wanted.contains_key(host));
         let mut this = Self { current: current(observed), wanted, ways: BTreeMap::new(), departing };
         let ways = this.wanted.iter().filter(|(_, wanted)| wanted.facts.is_some());
         this.ways = ways.map(|(host, wanted)| (*host, this.way(wanted))).collect();
@@ -98,13 +96,6 @@ impl<'a> Ensemble<'a> {
 
     fn hosts(&self, way: Way) -> impl Iterator<Item = &'a str> + '_ {
         self.ways.iter().filter(move |(_, found)| **found == way).map(|(host, _)| *host)
-    }
-
-    /// Members that the inventory names no more.
-    fn leaving(&self) -> impl Iterator<Item = (u32, &Server)> {
-        let stays = |id: &u32| self.wanted.values().any(|wanted| wanted.member.id == *id);
-        let members = self.current.iter().flat_map(|(members, _)| members);
-        members.filter(move |(id, _)| !stays(id)).map(|(id, server)| (*id, server))
     }
 
     /// What must not be done, and what a person should know.
@@ -252,6 +243,9 @@ impl<'a> Ensemble<'a> {
     ) {
         let Some((members, _)) = &self.current else { return };
         let mut voters: BTreeSet<u32> = members.keys().copied().collect();
+        let woken = self.woken();
+        let mut waves = self.wait_for_woken(&woken, works);
+        waves.extend(self.dead_leave(&woken, &mut voters));
         let mut ready: BTreeSet<&str> = self.hosts(Way::Belongs).chain(self.hosts(Way::Moves)).collect();
         let gates = |ready: &BTreeSet<&str>| -> BTreeMap<String, Vec<Step>> {
             let gates = ready.iter().filter_map(|host| {
@@ -260,7 +254,6 @@ impl<'a> Ensemble<'a> {
             });
             gates.collect()
         };
-        let mut waves = Vec::new();
         for (host, work) in returning {
             let (Some(wanted), Some(runner)) = (self.wanted.get(host), self.runner(Some(host))) else {
                 continue;
@@ -283,35 +276,7 @@ impl<'a> Ensemble<'a> {
         }
         if !waves.is_empty() {
             let members = self.ways.keys().map(|host| (*host).to_owned()).collect();
-            insert_joins(stages, members, waves);
-        }
-    }
-
-    /// Puts those who leave before the stops of their units.
-    pub(super) fn arrange_leaving(&self, stages: &mut Vec<Stage>, works: &BTreeMap<&str, &Work>) {
-        let (Some((members, _)), Some(runner)) = (&self.current, self.runner(None)) else { return };
-        let mut voters: BTreeSet<u32> = members.keys().copied().collect();
-        voters
-            .extend(self.ways.keys().filter_map(|host| self.wanted.get(host)).map(|wanted| wanted.member.id));
-        let Some(of) = self.wanted.get(runner) else { return };
-        let mut waves = Vec::new();
-        for (id, server) in self.leaving() {
-            voters.remove(&id);
-            let rank =
-                words_of(&["zookeeper", "--data-dir", &of.member.data_dir, "--member", &id.to_string()]);
-            let order = "one at a time, what is not ready first, the leader last".to_owned();
-            let gates = self.ways.keys().filter_map(|host| {
-                let gate = works.get(host)?.gate.clone()?;
-                Some(((*host).to_owned(), vec![gate]))
-            });
-            waves.push(Wave {
-                gates: gates.collect(),
-                turn: Some(TurnOf { rank, order }),
-                ..Wave::of(self.leave(runner, id, server, &voters))
-            });
-        }
-        if !waves.is_empty() {
-            insert_leaves(stages, waves);
+            insert_joins(stages, members, waves, self.wake(&woken));
         }
     }
 
@@ -325,7 +290,7 @@ impl<'a> Ensemble<'a> {
             self.hosts(way).find(|host| Some(*host) != but && runs(host))
         });
         // Who leaves is there until the end.
-        found.or_else(|| self.departing.first().copied())
+        found.or_else(|| self.departing.keys().next().copied())
     }
 
     fn leave(
@@ -410,26 +375,19 @@ fn list(ids: &BTreeSet<u32>) -> String {
     ids.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// After what starts, before what restarts.
-fn insert_joins(stages: &mut Vec<Stage>, members: BTreeSet<String>, waves: Vec<Wave>) {
-    if let Some(stage) = stages.iter_mut().find(|stage| stage.role == Role::ZooKeeper && !stage.removes) {
-        let turns = |wave: &Wave| wave.turn.is_some();
-        let at = stage.waves.iter().position(turns).unwrap_or(stage.waves.len());
-        stage.waves.splice(at..at, waves);
-        return;
-    }
-    let at = stages.iter().position(|stage| stage.role > Role::ZooKeeper).unwrap_or(stages.len());
-    let service = Role::ZooKeeper.word().to_owned();
-    stages.insert(at, Stage { role: Role::ZooKeeper, service, removes: false, members, waves });
-}
-
-fn insert_leaves(stages: &mut Vec<Stage>, waves: Vec<Wave>) {
-    if let Some(stage) = stages.iter_mut().find(|stage| stage.role == Role::ZooKeeper && stage.removes) {
-        stage.waves.splice(0..0, waves);
-        return;
-    }
-    let last = stages.iter().position(|stage| stage.removes && stage.role < Role::ZooKeeper);
-    let service = Role::ZooKeeper.word().to_owned();
-    let stage = Stage { role: Role::ZooKeeper, service, removes: true, members: BTreeSet::new(), waves };
-    stages.insert(last.unwrap_or(stages.len()), stage);
+/// After what starts, before what restarts; `first` before all.
+fn insert_joins(stages: &mut Vec<Stage>, members: BTreeSet<String>, waves: Vec<Wave>, first: Option<Wave>) {
+    let role = Role::ZooKeeper;
+    let found = stages.iter().position(|stage| stage.role == role && !stage.removes);
+    let at = found.unwrap_or_else(|| {
+        let at = stages.iter().position(|stage| stage.role > role).unwrap_or(stages.len());
+        let service = role.word().to_owned();
+        stages.insert(at, Stage { role, service, removes: false, members, waves: Vec::new() });
+        at
+    });
+    let Some(stage) = stages.get_mut(at) else { return };
+    let turns = |wave: &Wave| wave.turn.is_some();
+    let at = stage.waves.iter().position(turns).unwrap_or(stage.waves.len());
+    stage.waves.splice(at..at, waves);
+    stage.waves.splice(0..0, first);
 }

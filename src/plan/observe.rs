@@ -3,7 +3,7 @@
 use super::machine::Machine;
 use super::manifest::Manifest;
 use crate::kafka::view::View;
-use crate::service::{HostState, Init, Role, paths};
+use crate::service::{HostState, Init, Role, ZOOKEEPER_UNIT, paths};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -85,6 +85,8 @@ pub struct EnsembleFact {
     pub version: u64,
     /// Its lines: `server.1=10.0.0.11:2888:3888:participant;2181`.
     pub members: String,
+    /// Which of them is the server of this host.
+    pub id: Option<u32>,
 }
 
 /// Kind, mode and owner.
@@ -152,6 +154,8 @@ pub fn questions(desired: &HostState) -> String {
     if let Some(java) = &desired.java {
         ask(format_args!("java|{java}"));
     }
+    // Also where it should not be: who leaves may be needed once more.
+    ask(format_args!("unit|{ZOOKEEPER_UNIT}"));
     for part in &desired.parts {
         for port in &part.ports {
             ask(format_args!("port|{port}"));
@@ -177,7 +181,7 @@ pub fn questions(desired: &HostState) -> String {
                 ask(format_args!("show|{}|{show}", file.path));
             }
         }
-        for unit in &part.units {
+        for unit in part.units.iter().filter(|unit| unit.name != ZOOKEEPER_UNIT) {
             ask(format_args!("unit|{}", unit.name));
         }
         for package in &part.packages {
@@ -265,7 +269,9 @@ impl HostFacts {
             }
             "ensemble" => {
                 let version = crate::ensemble::members::version_of(&field(0)?);
-                self.ensemble = Some(EnsembleFact { version, members: text(&field(1)?)? });
+                let members = text(&field(1)?)?;
+                let id = field(2).and_then(|id| id.trim().parse().ok());
+                self.ensemble = Some(EnsembleFact { version, members, id });
             }
             "id" => drop(self.ids.insert(field(0)?, text(&field(1)?)?)),
             _ => return self.machine.read(kind, rest).filter(|known| *known).map(|_| ()),

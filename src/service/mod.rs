@@ -24,6 +24,7 @@ pub use state::{
     ArtifactRef, Directory, EnsembleMember, File, Gate, HostState, Init, KafkaFormat, KafkaMember, Link,
     MemberChange, Package, Part, Role, Turn, Unit, User, hex, sha256,
 };
+pub use zookeeper::UNIT as ZOOKEEPER_UNIT;
 
 use crate::inventory::model::Inventory;
 use crate::render::RenderError;

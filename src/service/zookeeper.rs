@@ -13,6 +13,8 @@ use minijinja::context;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
+/// The unit of its server.
+pub const UNIT: &str = "aesop-zookeeper.service";
 /// A quorum forms within seconds; a follower that copies a large snapshot takes longer.
 const READY_SECS: u64 = 90;
 /// It closes its sessions and its log at once.
@@ -80,7 +82,7 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
         },
     )?;
     restart_on.extend([zoo_cfg, prepare, options_path]);
-    let unit = "aesop-zookeeper.service".to_owned();
+    let unit = UNIT.to_owned();
     part.units.push(Unit { name: unit.clone(), restart_on, reload_on: Vec::new(), adopt: None });
     let test = |name: &str| [name, "--data-dir", &data].map(str::to_owned).to_vec();
     part.gate = Some(Gate {

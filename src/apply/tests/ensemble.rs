@@ -130,6 +130,50 @@ fn an_ensemble_grows_shrinks_and_is_replaced_whole() {
 }
 
 #[test]
+fn who_leaves_and_is_down_goes_first_or_is_started_where_nothing_goes_without_it() {
+    block_on(async {
+        let lab = Lab::new();
+        let three = inventory(&lab, &FIVE[..3]);
+        lab.becomes(&three).await;
+        let stop = |host: &str| {
+            lab.connect.host(host).with(|state| state.active.remove("aesop-zookeeper.service"));
+        };
+        // Nobody else may restart while a member that is down has a vote.
+        stop("z3");
+        let edited = inventory(&lab, &[FIVE[0], ("z2", 12)]);
+        lab.schedule(
+            &edited,
+            expect![[r#"
+                start aesop-zookeeper.service on z3: it leaves, and without it there is no majority that could let it go
+                member zookeeper on z1: server.2 (10.0.0.12) loses its vote, once the others are a majority without it; members are then 1, 3
+                member zookeeper on z2: server.2 starts without a vote and copies what server.1, 3 have
+                restart aesop-zookeeper.service on z2: it has no vote there yet
+                member zookeeper on z2: server.2 (z2) gets a vote, once it has caught up; members are then 1, 2, 3
+                restart aesop-relay.service on r1: /etc/aesop/relay.yml changed
+                restart aesop-agent.service on z2: /etc/aesop/agent.crt, /etc/aesop/secrets/agent.key, /etc/aesop/agent.yml changed
+                stop aesop-agent.service on z3
+                member zookeeper on z1: server.3 (10.0.0.3) loses its vote, once the others are a majority without it; members are then 1, 2
+                stop aesop-zookeeper.service on z3
+            "#]],
+        )
+        .await;
+        lab.becomes(&edited).await;
+        // Two that need each other.
+        stop("z2");
+        let one = inventory(&lab, &FIVE[..1]);
+        lab.schedule(&one, expect![[r#"
+            start aesop-zookeeper.service on z2: it leaves, and without it there is no majority that could let it go
+            restart aesop-relay.service on r1: /etc/aesop/relay.yml changed
+            stop aesop-agent.service on z2
+            member zookeeper on z1: server.2 (10.0.0.12) loses its vote, once the others are a majority without it; members are then 1
+            stop aesop-zookeeper.service on z2
+        "#]]).await;
+        lab.becomes(&one).await;
+        assert_eq!(lab.voters("z1"), [1]);
+    });
+}
+
+#[test]
 fn a_lost_disk_is_refused_until_somebody_says_so() {
     block_on(async {
         let lab = Lab::new();

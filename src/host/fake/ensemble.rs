@@ -5,8 +5,7 @@ use crate::plan::EnsembleFact;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// ZooKeeper's unit.
-pub(super) const UNIT: &str = "aesop-zookeeper.service";
+pub(super) use crate::service::ZOOKEEPER_UNIT as UNIT;
 /// Fewer members than this have no majority while one restarts.
 const MAJORITY: usize = 3;
 
@@ -48,7 +47,7 @@ impl Ensemble {
         for (id, server) in voters {
             let _infallible = writeln!(members, "server.{id}={server}");
         }
-        Some(EnsembleFact { version: self.version, members })
+        Some(EnsembleFact { version: self.version, members, id: None })
     }
 
     /// What `aesop turn` says of another member; nothing of the host's own.
