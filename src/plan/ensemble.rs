@@ -244,7 +244,7 @@ impl<'a> Ensemble<'a> {
         let Some((members, _)) = &self.current else { return };
         let mut voters: BTreeSet<u32> = members.keys().copied().collect();
         let woken = self.woken();
-        let mut waves = self.wait_for_woken(&woken, works);
+        let mut waves = leaving::wait_for_woken(&woken, works);
         waves.extend(self.dead_leave(&woken, &mut voters));
         let mut ready: BTreeSet<&str> = self.hosts(Way::Belongs).chain(self.hosts(Way::Moves)).collect();
         let gates = |ready: &BTreeSet<&str>| -> BTreeMap<String, Vec<Step>> {

@@ -67,14 +67,6 @@ impl<'a> Ensemble<'a> {
         (!steps.is_empty()).then(|| Wave::of(steps))
     }
 
-    pub(super) fn wait_for_woken(&self, woken: &Woken<'_>, works: &BTreeMap<&str, &Work>) -> Vec<Wave> {
-        // All members have the same directory, so the test of one is that of the others.
-        let gate = works.values().find_map(|work| work.gate.clone());
-        let steps = woken.iter().filter_map(|host| Some(((*host).to_owned(), vec![gate.clone()?])));
-        let steps: BTreeMap<String, Vec<Step>> = steps.collect();
-        if steps.is_empty() { Vec::new() } else { vec![Wave::of(steps)] }
-    }
-
     /// Members that leave and do not serve: while they have votes, nobody else may stop.
     fn dead(&self, woken: &Woken<'_>) -> BTreeMap<u32, &Server> {
         let serves = |id: u32| {
@@ -131,6 +123,14 @@ impl<'a> Ensemble<'a> {
             insert_leaves(stages, waves);
         }
     }
+}
+
+pub(super) fn wait_for_woken(woken: &Woken<'_>, works: &BTreeMap<&str, &Work>) -> Vec<Wave> {
+    // All members have the same directory, so the test of one is that of the others.
+    let gate = works.values().find_map(|work| work.gate.clone());
+    let steps = woken.iter().filter_map(|host| Some(((*host).to_owned(), vec![gate.clone()?])));
+    let steps: BTreeMap<String, Vec<Step>> = steps.collect();
+    if steps.is_empty() { Vec::new() } else { vec![Wave::of(steps)] }
 }
 
 fn insert_leaves(stages: &mut Vec<Stage>, waves: Vec<Wave>) {
