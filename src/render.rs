@@ -48,6 +48,7 @@ builtin! {
     "systemd/program.service.j2",
     "zookeeper/dynamic.j2",
     "zookeeper/log4j2.properties.j2",
+    "zookeeper/logback.xml.j2",
     "zookeeper/prepare.sh.j2",
     "zookeeper/zoo.cfg.j2",
 }

@@ -13,6 +13,25 @@ pub enum ApplyEvent {
         /// The artifact.
         artifact: String,
     },
+    /// How far a download is.
+    FetchProgress {
+        /// The artifact.
+        artifact: String,
+        /// Bytes that are here.
+        bytes: u64,
+        /// Bytes in all, where that is known.
+        total: Option<u64>,
+    },
+    /// An artifact is on this machine.
+    Fetched {
+        /// The artifact.
+        artifact: String,
+        /// Its size.
+        bytes: u64,
+        /// How long it took, milliseconds.
+        #[serde(rename = "elapsed_ms", serialize_with = "milliseconds")]
+        elapsed: Duration,
+    },
     /// A stage begins.
     StageStarted {
         /// Role.

@@ -1,7 +1,7 @@
 //! All that is known before a host is asked: ids, secrets, certificates, templates, what hosts should look like.
 
 use super::certificates::{CertificateError, for_brokers, load_or_make};
-use super::{Contents, Events, Report};
+use super::{Contents, Events, Report, fetch_all};
 use crate::artifact::{ArtifactError, Store};
 use crate::clock::{Clock, SystemClock};
 use crate::inventory::model::{Host, Inventory, SecretRef};
@@ -10,7 +10,7 @@ use crate::plan::{Action, Facts, Observation, Observed, Plan, digest, host_facts
 use crate::render::{RenderError, Templates};
 use crate::secret::{Resolver, Secret, SecretError, random_bytes};
 use crate::service::{
-    ArtifactRef, HostState, Inputs, Role, Secrets, ServiceError, WantedArtifact, desired, roles, secret_refs,
+    HostState, Inputs, Role, Secrets, ServiceError, WantedArtifact, desired, roles, secret_refs,
     wanted_artifacts,
 };
 use bytes::Bytes;
@@ -231,25 +231,10 @@ impl Prepared {
                 contents.files.entry(key).or_insert(entry);
             }
         }
-        let mut wanted: Vec<&ArtifactRef> = plan
-            .steps()
-            .filter_map(|(_, step)| {
-                if let Action::SendArtifact(artifact) = step.action() { Some(artifact) } else { None }
-            })
-            .collect();
-        wanted.sort();
-        wanted.dedup();
-        for artifact in wanted {
-            // Whoever renders may have gone away; the work goes on.
-            let _gone = events.send(super::ApplyEvent::Fetching { artifact: artifact.name.clone() }).await;
-            let (store, artifact) = (self.store.clone(), artifact.clone());
-            let id = artifact.id.clone();
-            let fetched = tokio::task::spawn_blocking(move || store.fetch(&artifact)).await;
-            let pieces = fetched.unwrap_or_else(|panic| {
-                Err(ArtifactError::Maven { name: id.clone(), detail: panic.to_string() })
-            })?;
-            contents.pieces.insert(id, pieces);
-        }
+        let wanted = plan.steps().filter_map(|(_, step)| {
+            if let Action::SendArtifact(artifact) = step.action() { Some(artifact.clone()) } else { None }
+        });
+        contents.pieces = fetch_all(&self.store, wanted.collect(), events).await?;
         Ok(contents)
     }
 }

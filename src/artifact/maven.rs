@@ -6,13 +6,17 @@ use super::{ArtifactError, Piece, io, sha512};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// Of the client's output the end names the cause.
 const DETAIL_LINES: usize = 6;
 
-/// Where a checked jar lies.
+/// One at a time: clients that share a local repository may read what another has half written. One fetches in parallel
+/// by itself.
+static CLIENT: Mutex<()> = Mutex::new(());
+
 fn cached(cache: &Path, jar: &Jar) -> PathBuf {
-    cache.join("sha512").join(&jar.sha512).join(jar.file())
+    super::cached(cache, &jar.sha512, &jar.file())
 }
 
 pub(super) fn fetch(cache: &Path, name: &str, jars: &[Jar]) -> Result<Vec<Piece>, ArtifactError> {
@@ -52,9 +56,15 @@ fn download(cache: &Path, name: &str, jars: &[&Jar]) -> Result<(), ArtifactError
         command.arg("-s").arg(&settings);
     }
     let failed = |detail: String| ArtifactError::Maven { name: name.to_owned(), detail };
+    let one = CLIENT.lock().unwrap_or_else(PoisonError::into_inner);
     let output = command.output().map_err(|error| {
-        failed(format!("{error}; install it (`apt-get install maven`), it is needed on this machine only"))
+        if error.kind() == std::io::ErrorKind::NotFound {
+            ArtifactError::NoMaven { name: name.to_owned() }
+        } else {
+            failed(error.to_string())
+        }
     })?;
+    drop(one);
     if !output.status.success() {
         let text =
             String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);

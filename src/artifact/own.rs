@@ -1,8 +1,8 @@
 //! Artifacts of the user's own: one file, from this machine or from an address. A download that was cut goes on
 //! where it ended, in this run or in the next; what comes is checked and kept by content.
 
-use super::{ArtifactError, Piece, binary, io, pinned, sha512};
-use crate::inventory::model::{ExtraArtifact, ExtraOrigin};
+use super::{ArtifactError, Piece, Told, binary, io, pinned, sha512};
+use crate::inventory::model::{ExtraArtifact, FileOrigin};
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_RANGE, RANGE};
 use std::fs::File;
@@ -21,33 +21,73 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What it is called by content.
 pub(super) fn id(cache: &Path, artifact: &ExtraArtifact) -> Result<String, ArtifactError> {
-    match &artifact.origin {
-        ExtraOrigin::Url { sha512, .. } => Ok(pinned::short(&artifact.name, sha512)),
-        ExtraOrigin::File { path, sha512 } => {
+    Ok(pinned::short(&artifact.name, &sum(cache, &artifact.origin)?))
+}
+
+/// The same, where that is known without the file.
+pub(super) fn expected(artifact: &ExtraArtifact) -> Option<String> {
+    Some(pinned::short(&artifact.name, given_sum(&artifact.origin)?))
+}
+
+pub(super) fn given_sum(origin: &FileOrigin) -> Option<&str> {
+    match origin {
+        FileOrigin::Url { sha512, .. } => Some(sha512),
+        FileOrigin::File { sha512, .. } => sha512.as_deref(),
+    }
+}
+
+/// SHA-512 of a file, as it must be and, where it is on this machine, is.
+pub(super) fn sum(cache: &Path, origin: &FileOrigin) -> Result<String, ArtifactError> {
+    match origin {
+        FileOrigin::Url { sha512, .. } => Ok(sha512.clone()),
+        FileOrigin::File { path, sha512 } => {
             let got = binary::hash(cache, path)?;
             match sha512 {
                 Some(expected) if *expected != got => {
                     Err(ArtifactError::OwnChecksum { file: path.clone(), expected: expected.clone(), got })
                 }
-                _ => Ok(pinned::short(&artifact.name, &got)),
+                _ => Ok(got),
             }
         }
     }
 }
 
 /// Gets its file.
-pub(super) fn fetch(cache: &Path, artifact: &ExtraArtifact) -> Result<Vec<Piece>, ArtifactError> {
-    let (path, sum) = match &artifact.origin {
-        ExtraOrigin::File { path, .. } => (path.clone(), binary::hash(cache, path)?),
-        ExtraOrigin::Url { url, sha512 } => (download(cache, url, &artifact.name, sha512)?, sha512.clone()),
-    };
+pub(super) fn fetch(
+    cache: &Path,
+    artifact: &ExtraArtifact,
+    told: Told<'_>,
+) -> Result<Vec<Piece>, ArtifactError> {
+    let ExtraArtifact { name, origin, executable, .. } = artifact;
+    let (path, sha512) = get(cache, origin, name, told)?;
     let bytes = path.metadata().map_err(io("cannot read", &path))?.len();
-    Ok(vec![Piece { name: artifact.name.clone(), path, bytes, sha512: sum, executable: artifact.executable }])
+    Ok(vec![Piece { name: name.clone(), path, bytes, sha512, executable: *executable }])
 }
 
-fn download(cache: &Path, url: &str, name: &str, expected: &str) -> Result<PathBuf, ArtifactError> {
-    let folder = cache.join("sha512").join(expected);
-    let target = folder.join(name);
+/// A file that is or comes here, and its SHA-512.
+pub(super) fn get(
+    cache: &Path,
+    origin: &FileOrigin,
+    name: &str,
+    told: Told<'_>,
+) -> Result<(PathBuf, String), ArtifactError> {
+    let sum = sum(cache, origin)?;
+    let path = match origin {
+        FileOrigin::File { path, .. } => path.clone(),
+        FileOrigin::Url { url, .. } => download(cache, url, name, &sum, told)?,
+    };
+    Ok((path, sum))
+}
+
+fn download(
+    cache: &Path,
+    url: &str,
+    name: &str,
+    expected: &str,
+    told: Told<'_>,
+) -> Result<PathBuf, ArtifactError> {
+    let target = super::cached(cache, expected, name);
+    let folder = target.parent().unwrap_or(cache).to_owned();
     let parts = cache.join("partial");
     for folder in [&folder, &parts] {
         std::fs::create_dir_all(folder).map_err(io("cannot make", folder))?;
@@ -67,7 +107,7 @@ fn download(cache: &Path, url: &str, name: &str, expected: &str) -> Result<PathB
         return Ok(target);
     }
     let runtime = tokio::runtime::Handle::current();
-    runtime.block_on(whole(url, &mut file, &part))?;
+    runtime.block_on(whole(url, &mut file, &part, told))?;
     file.sync_all().map_err(io("cannot write", &part))?;
     let got = sha512(&part)?;
     if got != expected {
@@ -79,7 +119,7 @@ fn download(cache: &Path, url: &str, name: &str, expected: &str) -> Result<PathB
 }
 
 /// Goes on until the server has sent all, or sends nothing any more.
-async fn whole(url: &str, file: &mut File, part: &Path) -> Result<(), ArtifactError> {
+async fn whole(url: &str, file: &mut File, part: &Path, told: Told<'_>) -> Result<(), ArtifactError> {
     let failed = |detail: String| ArtifactError::Download { url: url.to_owned(), detail };
     let client =
         reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build();
@@ -87,7 +127,7 @@ async fn whole(url: &str, file: &mut File, part: &Path) -> Result<(), ArtifactEr
     let mut fruitless = 0;
     loop {
         let before = file.seek(SeekFrom::End(0)).map_err(io("cannot read", part))?;
-        match some(&client, url, file, before).await {
+        match some(&client, url, file, before, told).await {
             Ok(()) => return Ok(()),
             Err(Cut::Definite(detail)) => return Err(failed(detail)),
             Err(Cut::Write(error)) => return Err(io("cannot write", part)(error)),
@@ -115,7 +155,13 @@ enum Cut {
 }
 
 /// One request, for what comes after the first `have` bytes.
-async fn some(client: &reqwest::Client, url: &str, file: &mut File, have: u64) -> Result<(), Cut> {
+async fn some(
+    client: &reqwest::Client,
+    url: &str,
+    file: &mut File,
+    have: u64,
+    told: Told<'_>,
+) -> Result<(), Cut> {
     let transient = |error: reqwest::Error| Cut::Transient(crate::probe::jolokia::root_cause(&error));
     let mut request = client.get(url);
     if have > 0 {
@@ -141,8 +187,12 @@ async fn some(client: &reqwest::Client, url: &str, file: &mut File, have: u64) -
         }
         status => return Err(Cut::Definite(format!("the server says {status}"))),
     }
+    let mut here = file.stream_position().map_err(Cut::Write)?;
+    let all = answer.content_length().map(|rest| here + rest);
     while let Some(bytes) = answer.chunk().await.map_err(transient)? {
         file.write_all(&bytes).map_err(Cut::Write)?;
+        here += u64::try_from(bytes.len()).unwrap_or(0);
+        told(here, all);
     }
     Ok(())
 }

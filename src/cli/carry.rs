@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use std::io::{BufRead, IsTerminal, Write};
 
 /// Events on their way to the terminal: a burst of a few hundred lines must not stop the workers.
-const EVENTS: usize = 4096;
+pub(super) const EVENTS: usize = 4096;
 
 /// A command that asks must be able to.
 pub(super) fn can_ask(command: &str, yes: bool) -> anyhow::Result<()> {

@@ -11,7 +11,7 @@ use crate::plan::{
 use crate::preflight::{Verdict, consider};
 use crate::service::HostState;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// All that a plan was made from.
 #[derive(Debug)]
@@ -79,6 +79,9 @@ pub(super) struct Consent {
     /// The data of this host's broker is gone for good: it begins anew and copies from the others
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     pub(super) accept_lost_disk: Vec<String>,
+    /// Take all artifacts from this archive of `aesop bundle`, and nothing from a network
+    #[arg(long, value_name = "FILE")]
+    pub(super) bundle: Option<PathBuf>,
     /// Hosts that are gone for good.
     #[arg(skip)]
     pub(super) gone: Vec<String>,
@@ -114,9 +117,11 @@ pub(super) async fn gather_for(
     consent: &Consent,
 ) -> anyhow::Result<Gathered> {
     // It reads files and waits for password managers, once, before anything else can happen.
-    let mut prepared = tokio::task::block_in_place(|| match observed {
-        Some(_) => Prepared::with_store(inventory, Store::unhashed),
-        None => Prepared::new(inventory),
+    let bundle = consent.bundle.clone().or_else(bundle_of_environment);
+    let mut prepared = tokio::task::block_in_place(|| match (observed, bundle) {
+        (Some(_), _) => Prepared::with_store(inventory, Store::unhashed),
+        (None, Some(file)) => Prepared::with_store(inventory, |wanted| Store::from_bundle(&file, wanted)),
+        (None, None) => Prepared::new(inventory),
     })?;
     consent.apply_to(&mut prepared)?;
     let selected = select(cx, inventory, &prepared, on)?;
@@ -176,6 +181,11 @@ pub(super) async fn gather_for(
     facts.hosts.retain(|host, _| selected.contains(host));
     desired.retain(|host, _| selected.contains(host));
     Ok(Gathered { prepared, desired, session, observed, plan, verdicts, facts })
+}
+
+/// Every command that plans takes it, those too that have no flag for it.
+fn bundle_of_environment() -> Option<PathBuf> {
+    std::env::var_os("AESOP_BUNDLE").filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// The hosts that are meant, those that the inventory names no more included.

@@ -8,6 +8,7 @@ mod agent;
 mod alerts;
 mod apply;
 mod audit;
+mod bundle;
 mod carry;
 mod check;
 mod completions;
@@ -242,6 +243,8 @@ subcommands! {
     Plan => plan,
     /// Makes the hosts what the inventory says: plans, asks, carries out
     Apply => apply,
+    /// Writes one archive with every artifact that the inventory needs, for a machine without a network
+    Bundle => bundle,
     /// Goes on after an apply that did not end: says what was interrupted, and finishes it
     Resume => resume,
     /// Goes back to an earlier generation, through the same gates

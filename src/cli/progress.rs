@@ -13,6 +13,8 @@ use tokio::sync::mpsc::Receiver;
 const TICK: Duration = Duration::from_millis(120);
 /// Fewer bytes are gone before anyone reads the line.
 const WORTH_SAYING: u64 = 1 << 20;
+/// What is in the cache comes at once.
+const WORTH_A_LINE: Duration = Duration::from_millis(500);
 
 /// Renders until the workers are done.
 pub(super) async fn render(out: Output, mut events: Receiver<ApplyEvent>) {
@@ -35,14 +37,20 @@ fn line(event: &ApplyEvent) -> Option<String> {
         ApplyEvent::StageStarted { service, hosts, .. } if service != Stage::GENERATION => {
             Some(format!("== {service} on {}", hosts.join(", ")))
         }
-        ApplyEvent::HostStarted { .. } | ApplyEvent::StageStarted { .. } | ApplyEvent::StepDone { .. } => {
-            None
+        ApplyEvent::Fetched { artifact, bytes, elapsed } if *elapsed >= WORTH_A_LINE => {
+            let (bytes, seconds) = (HumanBytes(*bytes), elapsed.as_secs_f64());
+            Some(format!("   {artifact} is here: {bytes} in {seconds:.1} s"))
         }
         ApplyEvent::Note { host, text } => Some(format!("   {host}: {}", text.trim())),
         ApplyEvent::HostDone { host, service, elapsed } if service != Stage::GENERATION => {
             Some(format!("   {host}: {service} done in {:.1} s", elapsed.as_secs_f64()))
         }
-        ApplyEvent::HostDone { .. } => None,
+        ApplyEvent::Fetched { .. }
+        | ApplyEvent::FetchProgress { .. }
+        | ApplyEvent::HostStarted { .. }
+        | ApplyEvent::StageStarted { .. }
+        | ApplyEvent::StepDone { .. }
+        | ApplyEvent::HostDone { .. } => None,
         ApplyEvent::HostFailed { host, service, error } => {
             Some(format!("   {host}: {service} FAILED: {}", error.lines().next().unwrap_or_default()))
         }
@@ -53,11 +61,12 @@ fn line(event: &ApplyEvent) -> Option<String> {
     }
 }
 
-/// A bar for each host that is at work.
+/// A bar for each host that is at work, and for each artifact that comes.
 #[derive(Default)]
 struct Bars {
     all: MultiProgress,
     hosts: BTreeMap<String, ProgressBar>,
+    artifacts: BTreeMap<String, ProgressBar>,
 }
 
 impl Bars {
@@ -92,8 +101,27 @@ impl Bars {
                     bar.finish_and_clear();
                 }
             }
-            ApplyEvent::Fetching { .. }
-            | ApplyEvent::StageStarted { .. }
+            ApplyEvent::Fetching { artifact } => {
+                let bar = self.all.add(ProgressBar::new_spinner());
+                if let Ok(style) = ProgressStyle::with_template("   {spinner} {prefix} {wide_msg}") {
+                    bar.set_style(style);
+                }
+                bar.set_prefix(artifact.clone());
+                bar.enable_steady_tick(TICK);
+                self.artifacts.insert(artifact.clone(), bar);
+            }
+            ApplyEvent::FetchProgress { artifact, bytes, total } => {
+                if let Some(bar) = self.artifacts.get(artifact) {
+                    let of = total.map(|total| format!(" of {}", HumanBytes(total))).unwrap_or_default();
+                    bar.set_message(format!("{}{of}", HumanBytes(*bytes)));
+                }
+            }
+            ApplyEvent::Fetched { artifact, .. } => {
+                if let Some(bar) = self.artifacts.remove(artifact) {
+                    bar.finish_and_clear();
+                }
+            }
+            ApplyEvent::StageStarted { .. }
             | ApplyEvent::HostStarted { .. }
             | ApplyEvent::Note { .. }
             | ApplyEvent::Skipped { .. } => {}

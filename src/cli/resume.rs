@@ -1,7 +1,7 @@
 //! `aesop resume`.
 
 use super::carry::{can_ask, carry_out};
-use super::deployment::{Gathered, gather};
+use super::deployment::{Consent, Gathered, Goal, gather_for};
 use super::{Context, Exit, journal};
 use crate::apply::LOCK_STALE;
 use crate::inventory::model::Inventory;
@@ -14,12 +14,15 @@ pub(super) struct Args {
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     let inventory = cx.inventory()?;
     can_ask("resume", args.yes)?;
-    let mut gathered = gather(cx, &inventory, None).await?;
+    let mut gathered =
+        gather_for(cx, &inventory, None, Goal::Inventory, &cx.globals.on, &args.consent).await?;
     let held = held(&gathered);
     for (id, holder) in &held {
         cx.out.note(holder.words());
@@ -29,7 +32,8 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
             cx.out
                 .note(format!("It may still be at work. Waiting {} s for its lease to end.", left.as_secs()));
             tokio::time::sleep(left).await;
-            gathered = gather(cx, &inventory, None).await?;
+            gathered =
+                gather_for(cx, &inventory, None, Goal::Inventory, &cx.globals.on, &args.consent).await?;
             let now = self::held(&gathered);
             if now.get(id).is_some_and(|now| now.left() > Duration::ZERO) {
                 gathered.session.close().await;

@@ -88,6 +88,12 @@ mod tests {
         let plan = Plan { cluster: "shop".to_owned(), generation: 3, ..Plan::default() };
         let events = [
             ApplyEvent::Fetching { artifact: "kafka-4.2.0".to_owned() },
+            ApplyEvent::FetchProgress { artifact: "kafka-4.2.0".to_owned(), bytes: 1, total: Some(10) },
+            ApplyEvent::Fetched {
+                artifact: "kafka-4.2.0".to_owned(),
+                bytes: 10,
+                elapsed: Duration::from_millis(1500),
+            },
             ApplyEvent::StageStarted {
                 role: Role::Kafka,
                 service: service.clone(),
@@ -129,6 +135,8 @@ mod tests {
         expect![[r#"
             {"cluster":"shop","event":"planned","generation":3,"notes":[],"refused":[],"summary":{"add":0,"change":0,"destroy":0,"restarts":0},"unreachable":{}}
             {"artifact":"kafka-4.2.0","event":"fetching"}
+            {"artifact":"kafka-4.2.0","bytes":1,"event":"fetch_progress","total":10}
+            {"artifact":"kafka-4.2.0","bytes":10,"elapsed_ms":1500,"event":"fetched"}
             {"event":"stage_started","hosts":["k1"],"role":"kafka","service":"kafka"}
             {"bytes":10,"event":"host_started","host":"k1","service":"kafka","step":"start aesop-kafka.service","steps":2}
             {"event":"step_done","host":"k1","next":null,"number":1,"service":"kafka","step":"start aesop-kafka.service","steps":2}

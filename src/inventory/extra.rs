@@ -63,14 +63,14 @@ pub struct ExtraArtifact {
     /// Its file name.
     pub name: String,
     /// Where it comes from.
-    pub origin: ExtraOrigin,
+    pub origin: FileOrigin,
     /// It may be run.
     pub executable: bool,
 }
 
-/// Where an artifact comes from.
+/// Where a file of any size comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ExtraOrigin {
+pub enum FileOrigin {
     /// A file of this machine.
     File {
         /// Where.

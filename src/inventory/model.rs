@@ -1,7 +1,7 @@
 //! The validated inventory: what the rest of the program sees. Every default is filled in, every reference
 //! resolved; the raw shapes of the YAML file live in `raw.rs`.
 
-pub use super::extra::{Extra, ExtraArtifact, ExtraDirectory, ExtraFile, ExtraOrigin, ExtraUnit};
+pub use super::extra::{Extra, ExtraArtifact, ExtraDirectory, ExtraFile, ExtraUnit, FileOrigin};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,6 +31,8 @@ pub struct Inventory {
     pub monitor: Option<MonitorRole>,
     /// Where the hosts' Java comes from.
     pub java: Java,
+    /// Jolokia's agent, where Maven does not bring it.
+    pub jolokia: Option<FileOrigin>,
     /// Port of the agent on every host.
     pub agent_port: u16,
     /// What the user wants on hosts besides, by name.
@@ -107,8 +109,10 @@ pub struct Member {
 /// ZooKeeper.
 #[derive(Clone, Debug)]
 pub struct ZooKeeperRole {
-    /// Version, in the pinned list or given by `artifact`.
+    /// Version, in the pinned list or that of `artifact`.
     pub version: String,
+    /// The project's own archive; none: jars from Maven.
+    pub artifact: Option<FileOrigin>,
     /// The ensemble, in inventory order.
     pub members: Vec<Member>,
     /// Client port.
@@ -132,8 +136,10 @@ pub struct ZooKeeperRole {
 /// Kafka.
 #[derive(Clone, Debug)]
 pub struct KafkaRole {
-    /// Version.
+    /// Version, in the pinned list or that of `artifact`.
     pub version: String,
+    /// The project's own archive; none: jars from Maven.
+    pub artifact: Option<FileOrigin>,
     /// KRaft or ZooKeeper.
     pub mode: KafkaMode,
     /// Brokers, in inventory order; the first three are controllers too.

@@ -28,6 +28,8 @@ pub(super) struct Raw {
     pub(super) hosts: BTreeMap<String, Host>,
     /// Where the hosts' Java comes from: a Debian package (`package`) or a directory that is there already (`home`).
     pub(super) java: Option<Java>,
+    /// Jolokia's agent (`jolokia-agent-jvm-2.6.0-javaagent.jar`) from a file or an address, instead of Maven.
+    pub(super) jolokia: Option<Artifact>,
     /// The agent that runs on every host.
     pub(super) agent: Option<Agent>,
     /// The ZooKeeper ensemble: members, owners and checkpoints of relays and consumers live in it.
@@ -95,6 +97,18 @@ pub(super) struct Java {
     pub(super) home: Option<String>,
 }
 
+/// A file that this machine has or fetches; one of `file` and `url`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Artifact {
+    /// A file beside the inventory.
+    pub(super) file: Option<String>,
+    /// Where this machine fetches it; hosts need no internet.
+    pub(super) url: Option<String>,
+    /// SHA-512 in hexadecimal; needed with `url`.
+    pub(super) sha512: Option<String>,
+}
+
 /// The agent of every host.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -147,6 +161,8 @@ pub(super) struct ZooKeeper {
     /// Version.
     #[schemars(extend("default" = d::ZOOKEEPER_VERSION))]
     pub(super) version: Option<String>,
+    /// The project's own archive (`apache-zookeeper-…-bin.tar.gz`) of that version, instead of the jars from Maven.
+    pub(super) artifact: Option<Artifact>,
     /// The ensemble: addresses, names from `hosts`, or maps. Add a host by adding a line.
     pub(super) hosts: Vec<Entry<ZooKeeperMember>>,
     /// Port for clients.
@@ -184,6 +200,8 @@ pub(super) struct Kafka {
     /// Version.
     #[schemars(extend("default" = d::KAFKA_VERSION))]
     pub(super) version: Option<String>,
+    /// The project's own archive (`kafka_2.13-….tgz`) of that version, instead of the jars from Maven.
+    pub(super) artifact: Option<Artifact>,
     /// Where Kafka keeps its metadata: `kraft`, its own controllers. `zookeeper` is not supported yet.
     #[schemars(extend("default" = "kraft"))]
     pub(super) mode: Option<KafkaMode>,

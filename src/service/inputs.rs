@@ -1,7 +1,7 @@
 //! What the desired state is made from.
 
 use super::{ArtifactRef, Role, ServiceError, extra, roles};
-use crate::inventory::model::{ExtraArtifact, Inventory, SecretRef};
+use crate::inventory::model::{ExtraArtifact, FileOrigin, Inventory, SecretRef};
 use crate::lock::Lock;
 use crate::render::Templates;
 use crate::secret::Secret;
@@ -149,36 +149,67 @@ pub enum Origin {
     Known,
     /// One file of the user's.
     Own(ExtraArtifact),
+    /// A project's own archive.
+    Distribution {
+        /// `kafka`, `zookeeper`.
+        service: &'static str,
+        /// Of what is inside.
+        version: String,
+        /// Where it is.
+        archive: FileOrigin,
+    },
 }
 
 /// The artifacts that an inventory needs.
 pub fn wanted_artifacts(inventory: &Inventory) -> Vec<WantedArtifact> {
-    let mut names = Vec::new();
+    let mut wanted = Vec::new();
+    let mut want = |name: String, origin: Origin| wanted.push(WantedArtifact { name, origin });
     let own = format!("{}/", Role::Extra);
     if roles(inventory).values().flatten().any(|role| !role.starts_with(&own)) {
-        names.push("aesop".to_owned());
+        want("aesop".to_owned(), Origin::Known);
     }
     if let Some(role) = &inventory.zookeeper {
-        names.push(format!("zookeeper-{}", role.version));
+        want_distribution(&mut want, "zookeeper", &role.version, role.artifact.as_ref());
     }
     if let Some(role) = &inventory.kafka {
-        names.push(format!("kafka-{}", role.version));
+        want_distribution(&mut want, "kafka", &role.version, role.artifact.as_ref());
     }
     if inventory.zookeeper.is_some() || inventory.kafka.is_some() {
-        names.push(super::jvm::JOLOKIA.to_owned());
+        let jar = |origin: &FileOrigin| {
+            Origin::Own(ExtraArtifact {
+                path: String::new(),
+                name: super::jvm::JOLOKIA_JAR.to_owned(),
+                origin: origin.clone(),
+                executable: false,
+            })
+        };
+        let origin = inventory.jolokia.as_ref().map_or(Origin::Known, jar);
+        want(super::jvm::JOLOKIA.to_owned(), origin);
     }
     if inventory.relays.is_some() {
-        names.push("aesop-relay".to_owned());
+        want("aesop-relay".to_owned(), Origin::Known);
     }
     if !inventory.consumers.is_empty() {
-        names.push("aesop-consumer".to_owned());
+        want("aesop-consumer".to_owned(), Origin::Known);
     }
-    let known = names.into_iter().map(|name| WantedArtifact { name, origin: Origin::Known });
-    let extras = inventory.extras.iter().flat_map(|(extra, given)| {
-        given.artifacts.iter().map(move |artifact| WantedArtifact {
-            name: extra::artifact_name(extra, &artifact.path),
-            origin: Origin::Own(artifact.clone()),
-        })
-    });
-    known.chain(extras).collect()
+    for (extra, given) in &inventory.extras {
+        for artifact in &given.artifacts {
+            want(extra::artifact_name(extra, &artifact.path), Origin::Own(artifact.clone()));
+        }
+    }
+    wanted
+}
+
+fn want_distribution(
+    want: &mut impl FnMut(String, Origin),
+    service: &'static str,
+    version: &str,
+    archive: Option<&FileOrigin>,
+) {
+    let own = |archive: &FileOrigin| Origin::Distribution {
+        service,
+        version: version.to_owned(),
+        archive: archive.clone(),
+    };
+    want(format!("{service}-{version}"), archive.map_or(Origin::Known, own));
 }

@@ -8,7 +8,8 @@ use minijinja::context;
 
 /// The Jolokia agent's artifact.
 pub(super) const JOLOKIA: &str = "jolokia-2.6.0";
-const JOLOKIA_JAR: &str = "jolokia-agent-jvm-2.6.0-javaagent.jar";
+/// The one file of it.
+pub(super) const JOLOKIA_JAR: &str = "jolokia-agent-jvm-2.6.0-javaagent.jar";
 /// What the agent and `aesop ready` read the password from.
 pub(super) const JOLOKIA_PASSWORD: &str = "/etc/aesop/secrets/jolokia-password";
 /// Where a package puts it.

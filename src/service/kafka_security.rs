@@ -157,6 +157,7 @@ mod tests {
 
     fn role(tls: bool, sasl: bool) -> KafkaRole {
         KafkaRole {
+            artifact: None,
             version: "4.2.0".to_owned(),
             mode: KafkaMode::Kraft,
             members: Vec::new(),

@@ -63,6 +63,13 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
     part.files.push(File::secret(&super_file, "root", &Secret::new(format!("{}\n", password.expose()))));
 
     let artifact = inputs.artifact(&format!("zookeeper-{}", role.version), host)?;
+    let mut options = vec![format!("@{options_path}")];
+    let logback = role.artifact.is_some().then(|| format!("{etc}/logback.xml"));
+    if let Some(path) = &logback {
+        // ZooKeeper's own archive logs with another library than the jars from Maven.
+        options.push(format!("-Dlogback.configurationFile={path}"));
+        part.files.push(File::new(path, inputs.templates.render("zookeeper/logback.xml.j2", context! {})?));
+    }
     let mut restart_on = jvm::add(
         inputs,
         host,
@@ -76,12 +83,13 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
             heap: member.heap,
             heap_percent: "12.5",
             before: vec![format!("/bin/sh {prepare}")],
-            options: vec![format!("@{options_path}")],
+            options,
             writable: vec![data.clone()],
             stop_timeout_secs: STOP_SECS,
         },
     )?;
     restart_on.extend([zoo_cfg, prepare, options_path]);
+    restart_on.extend(logback);
     let unit = UNIT.to_owned();
     part.units.push(Unit { name: unit.clone(), restart_on, reload_on: Vec::new(), adopt: None });
     let test = |name: &str| [name, "--data-dir", &data].map(str::to_owned).to_vec();

@@ -48,7 +48,7 @@ fn artifact(url: &str, sum: &str) -> ExtraArtifact {
     ExtraArtifact {
         path: "/opt/thing".to_owned(),
         name: "thing".to_owned(),
-        origin: ExtraOrigin::Url { url: url.to_owned(), sha512: sum.to_owned() },
+        origin: FileOrigin::Url { url: url.to_owned(), sha512: sum.to_owned() },
         executable: false,
     }
 }
@@ -61,7 +61,7 @@ fn sum() -> String {
 async fn fetched(cache: &Path, url: &str, sum: &str) -> Result<Vec<Piece>, String> {
     let _already_installed = rustls::crypto::ring::default_provider().install_default();
     let (cache, artifact) = (cache.to_owned(), artifact(url, sum));
-    let fetching = tokio::task::spawn_blocking(move || fetch(&cache, &artifact));
+    let fetching = tokio::task::spawn_blocking(move || fetch(&cache, &artifact, &|_, _| ()));
     fetching.await.unwrap().map_err(|error| error.to_string())
 }
 

@@ -2,9 +2,7 @@
 
 use super::Check;
 use crate::inventory::fault::At;
-use crate::inventory::model::{
-    Extra, ExtraArtifact, ExtraDirectory, ExtraFile, ExtraOrigin, ExtraUnit, Inventory,
-};
+use crate::inventory::model::{Extra, ExtraArtifact, ExtraDirectory, ExtraFile, ExtraUnit, Inventory};
 use crate::inventory::raw;
 use crate::inventory::select;
 use crate::inventory::value::Word;
@@ -27,8 +25,6 @@ const UNIT_FOLDER: &str = "/etc/systemd/system";
 const UNIT_KINDS: [&str; 4] = [".service", ".timer", ".socket", ".path"];
 /// Longest name of a Linux user.
 const USER_LENGTH_MAX: usize = 32;
-/// Hexadecimal digits of a SHA-512.
-const SHA512_LENGTH: usize = 128;
 
 impl Check<'_, '_> {
     /// Hosts that only extras name.
@@ -156,32 +152,10 @@ impl Check<'_, '_> {
         for (path, given) in given {
             let at = at.key(path);
             self.extra_path(&at, path);
-            let sha512 = given.sha512.as_ref().map(|sum| sum.to_ascii_lowercase());
-            if let Some(sum) = &sha512
-                && (sum.len() != SHA512_LENGTH || !sum.bytes().all(|byte| byte.is_ascii_hexdigit()))
-            {
-                let help = "128 hexadecimal digits, as `sha512sum FILE` prints".to_owned();
-                self.faults.add(&at.key("sha512"), "this is no SHA-512", help);
-            }
-            let origin = match (&given.file, &given.url, sha512) {
-                (Some(file), None, sha512) => ExtraOrigin::File { path: self.beside(file), sha512 },
-                (None, Some(url), Some(sha512)) => {
-                    if !url.starts_with("https://") && !url.starts_with("http://") {
-                        let help = "`https://…`; a file of this machine is a `file`".to_owned();
-                        self.faults.add(&at.key("url"), format!("`{url}` cannot be fetched"), help);
-                    }
-                    ExtraOrigin::Url { url: url.clone(), sha512 }
-                }
-                (None, Some(_), None) => {
-                    let help = "add `sha512`: what `sha512sum` says of a copy that you trust".to_owned();
-                    self.faults.add_key(&at, "what is downloaded needs a checksum", help);
-                    continue;
-                }
-                _ => {
-                    let help = "write `{file: PATH}` or `{url: …, sha512: …}`".to_owned();
-                    self.faults.add_key(&at, "an artifact has exactly one of `file` and `url`", help);
-                    continue;
-                }
+            let Some(origin) =
+                self.file_origin(&at, given.file.as_ref(), given.url.as_ref(), given.sha512.as_ref())
+            else {
+                continue;
             };
             let name = path.rsplit('/').next().unwrap_or(path).to_owned();
             let executable = given.executable.unwrap_or(false);

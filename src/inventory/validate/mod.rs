@@ -1,5 +1,6 @@
 //! From what is written to what it means: fills in defaults, resolves references and reports whatever cannot be.
 
+mod artifact;
 mod extra;
 mod flow;
 mod host;
@@ -34,6 +35,7 @@ pub(super) fn validate(raw: &Raw, path: &Path, read: Read<'_>, faults: &mut Faul
     check.needs(zookeeper.is_some());
     let agent_port = check.agent();
     let java = check.java();
+    let jolokia = check.artifact(&At::top("jolokia"), raw.jolokia.as_ref());
     check.ports_and_directories();
     let mut inventory = Inventory {
         path: path.to_owned(),
@@ -46,6 +48,7 @@ pub(super) fn validate(raw: &Raw, path: &Path, read: Read<'_>, faults: &mut Faul
         consumers,
         monitor,
         java,
+        jolokia,
         agent_port,
         extras: BTreeMap::new(),
     };

@@ -85,7 +85,9 @@ impl Check<'_, '_> {
                 "keep its ports inside a trusted network, and remove the key",
             );
         }
-        let version = self.version(&at, role.version.as_deref(), d::ZOOKEEPER_VERSION, ZOOKEEPER_VERSIONS);
+        let artifact = self.artifact(&at.key("artifact"), role.artifact.as_ref());
+        let known = (d::ZOOKEEPER_VERSION, ZOOKEEPER_VERSIONS);
+        let version = self.version(&at, role.version.as_deref(), known, role.artifact.is_some());
         let none = BTreeMap::new();
         let given = given(&role.hosts, &none, |m| Given { host: &m.host, heap: m.heap, config: &m.config });
         let members = self.members(&at, &given, role.heap, "zookeeper", ZOOKEEPER_OWN);
@@ -103,6 +105,7 @@ impl Check<'_, '_> {
         }
         Some(ZooKeeperRole {
             version,
+            artifact,
             client_port,
             peer_port,
             election_port,
@@ -162,6 +165,7 @@ impl Check<'_, '_> {
             tls,
             sasl,
             version,
+            artifact: self.artifact(&at.key("artifact"), role.artifact.as_ref()),
             mode: KafkaMode::Kraft,
             port,
             controller_port,
@@ -193,7 +197,8 @@ impl Check<'_, '_> {
     fn kafka_version(&mut self, at: &At, role: &raw::Kafka) -> String {
         let version = role.version.as_deref().unwrap_or(d::KAFKA_VERSION);
         if role.mode != Some(raw::KafkaMode::ZooKeeper) {
-            return self.version(at, role.version.as_deref(), d::KAFKA_VERSION, KAFKA_VERSIONS);
+            let known = (d::KAFKA_VERSION, KAFKA_VERSIONS);
+            return self.version(at, role.version.as_deref(), known, role.artifact.is_some());
         }
         if version.starts_with("3.") {
             self.not_yet(&at.key("mode"), "Kafka on ZooKeeper", "use `mode: kraft` with Kafka 4");
@@ -208,10 +213,31 @@ impl Check<'_, '_> {
         version.to_owned()
     }
 
-    fn version(&mut self, at: &At, given: Option<&str>, default: &str, known: &[&str]) -> String {
+    /// A version that can be installed: one of those with a list of jars, or with an archive of its own (`own`) any
+    /// of the same series.
+    fn version(
+        &mut self,
+        at: &At,
+        given: Option<&str>,
+        (default, known): (&str, &[&str]),
+        own: bool,
+    ) -> String {
         let version = given.unwrap_or(default);
-        if !known.contains(&version) {
-            let help = format!("it is {}", either(known.iter().copied()));
+        let series = |version: &str| version.rsplit_once('.').map(|(series, _)| series.to_owned());
+        let plain = version.chars().all(|c| c.is_ascii_digit() || c == '.');
+        let fits = own && plain && known.iter().any(|known| series(known) == series(version));
+        if !fits && !known.contains(&version) {
+            let choice = either(known.iter().copied());
+            let help = if own {
+                let all: std::collections::BTreeSet<String> =
+                    known.iter().filter_map(|known| series(known)).collect();
+                format!(
+                    "it is {choice}, or with `artifact` another of {}",
+                    either(all.iter().map(String::as_str))
+                )
+            } else {
+                format!("it is {choice}")
+            };
             self.faults.add(
                 &at.key("version"),
                 format!("version `{version}` is not one that this aesop can install"),
