@@ -23,6 +23,8 @@ const RESTART_LIMIT: Duration = Duration::from_mins(4);
 pub(super) enum Upkeep {
     /// Takes the lock, or says that its holder lives.
     Lock { id: String, operator: String, stale_secs: u64, generation: u64 },
+    /// Says that its holder lives, where it is still held.
+    Touch(String),
     /// Gives the lock back.
     Unlock(String),
     /// Appends a line to the host's audit log.
@@ -60,6 +62,7 @@ impl Script {
             Upkeep::Lock { id, operator, stale_secs, generation } => {
                 self.line(&["lock", id, operator, &stale_secs.to_string(), &generation.to_string()])
             }
+            Upkeep::Touch(id) => self.line(&["touch", id]),
             Upkeep::Unlock(id) => self.line(&["unlock", id]),
             Upkeep::Audit(text) => self.line(&["audit", text]),
             Upkeep::Downtime { name, host, service, seconds } => {

@@ -64,6 +64,8 @@ pub(super) struct Progress {
     pub(super) report: Report,
     /// Hosts that get no further steps.
     pub(super) out: BTreeSet<String>,
+    /// Hosts that have the generation, and their lock back.
+    pub(super) left: BTreeSet<String>,
     /// Failed members by role.
     pub(super) failed: BTreeMap<Role, BTreeSet<String>>,
 }
@@ -291,8 +293,17 @@ impl Run<'_> {
             self.left_out(stage, host, steps.len(), "a generation that is not whole is not kept").await;
             return true;
         }
+        if self.progress(|progress| progress.left.contains(host)) {
+            return true;
+        }
         let started = SystemClock.instant();
-        let script = match self.script(&stage.service, host, steps) {
+        let parting = self.parting(stage, host);
+        let with_notes = [steps, parting.unwrap_or_default()].concat();
+        let steps = with_notes.as_slice();
+        let script = self.script(&stage.service, host, steps).and_then(|mut script| {
+            parting.map_or(Ok(()), |_| self.add_unlock(&mut script, "done")).map(|()| script)
+        });
+        let script = match script {
             Ok(script) => script,
             Err(error) => {
                 let step = Failed::hard("prepare");
@@ -313,6 +324,9 @@ impl Run<'_> {
         self.count(host, steps, &outcome);
         match outcome.failure {
             None => {
+                if parting.is_some() {
+                    self.progress(|progress| progress.left.insert(host.to_owned()));
+                }
                 let event = ApplyEvent::HostDone {
                     host: host.to_owned(),
                     service: stage.service.clone(),
@@ -354,7 +368,7 @@ impl Run<'_> {
         Ok(script)
     }
 
-    fn has_failed(&self, host: &str) -> bool {
+    pub(super) fn has_failed(&self, host: &str) -> bool {
         self.progress(|progress| progress.report.hosts.get(host).is_some_and(|counts| counts.failed > 0))
     }
 

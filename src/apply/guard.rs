@@ -49,10 +49,13 @@ impl Run<'_> {
     pub(super) async fn heartbeat(&self, hosts: &[&str]) {
         loop {
             tokio::time::sleep(HEARTBEAT).await;
-            let beats = hosts.iter().filter(|host| !self.progress(|progress| progress.out.contains(**host)));
+            let works = |host: &&&str| {
+                self.progress(|progress| !progress.out.contains(**host) && !progress.left.contains(**host))
+            };
+            let beats = hosts.iter().filter(works);
             let beats = futures_util::stream::iter(beats.map(|host| async move {
                 let mut script = Script::new();
-                if script.upkeep(&self.lock_line()).is_ok() {
+                if script.upkeep(&Upkeep::Touch(self.id.clone())).is_ok() {
                     let outcome = self.call(host, "lock", script, &[], LOCK_LIMIT).await;
                     if let Some((_, error)) = outcome.failure {
                         // The next step on that host says it better.
@@ -73,14 +76,13 @@ impl Run<'_> {
         }
     }
 
+    /// Gives back the locks that no host's last call gave back.
     pub(super) async fn unlock(&self, hosts: &[&str]) {
-        let unlocked = futures_util::stream::iter(hosts.iter().map(|host| async move {
+        let held = hosts.iter().filter(|host| !self.progress(|progress| progress.left.contains(**host)));
+        let unlocked = futures_util::stream::iter(held.map(|host| async move {
             let mut script = Script::new();
-            let result =
-                if self.progress(|progress| progress.out.contains(*host)) { "failed" } else { "done" };
-            let audit = format!("{} generation {} {result}", self.options.operator, self.plan.generation);
-            let unlock = Upkeep::Unlock(self.id.clone());
-            if script.upkeep(&Upkeep::Audit(audit)).and_then(|()| script.upkeep(&unlock)).is_ok() {
+            let failed = self.progress(|progress| progress.out.contains(*host));
+            if self.add_unlock(&mut script, if failed { "failed" } else { "done" }).is_ok() {
                 let outcome = self.call(host, "unlock", script, &[], LOCK_LIMIT).await;
                 if let Some((_, error)) = outcome.failure {
                     tracing::warn!(host, error, "lock is left to expire");
@@ -88,6 +90,12 @@ impl Run<'_> {
             }
         }));
         unlocked.buffer_unordered(self.options.parallel.max(1)).collect::<()>().await;
+    }
+
+    pub(super) fn add_unlock(&self, script: &mut Script, result: &str) -> Result<(), ApplyError> {
+        let (operator, generation) = (&self.options.operator, self.plan.generation);
+        script.upkeep(&Upkeep::Audit(format!("{operator} generation {generation} {result}")))?;
+        script.upkeep(&Upkeep::Unlock(self.id.clone()))
     }
 
     /// Tells the monitor which service is about to be touched where, or that it is over. The work does not depend

@@ -14,6 +14,7 @@ mod fetch;
 mod former;
 mod guard;
 mod outcome;
+mod parting;
 mod preflight;
 mod prepare;
 mod put_back;

@@ -185,8 +185,8 @@ impl Prepared {
     pub fn settle(&self, desired: &BTreeMap<String, HostState>, report: &Report) -> Result<(), LockError> {
         let mut lock = self.lock.clone();
         let emptied = desired.iter().filter(|(host, state)| {
-            let counts = report.hosts.get(*host);
-            state.parts.is_empty() && counts.is_none_or(|counts| !counts.unreachable && counts.failed == 0)
+            let counts = report.hosts.get(*host).copied().unwrap_or_default();
+            state.parts.is_empty() && !counts.unreachable && counts.failed + counts.skipped == 0
         });
         for (host, _) in emptied {
             lock.leave(host);

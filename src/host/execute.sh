@@ -108,6 +108,10 @@ take_lock() { # id owner stale_after generation
 while IFS='|' read -r op a b c d e f; do
   case $op in
     lock) take_lock "$a" "$b" "$c" "$d" ;;
+    touch) # the lock, where it is still held: never takes it
+      held=
+      IFS='|' read -r held _ <$lock/owner 2>/dev/null
+      [ "$held" != "$a" ] || touch $lock/owner ;;
     unlock)
       held=
       IFS='|' read -r held _ <$lock/owner 2>/dev/null

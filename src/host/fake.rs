@@ -22,7 +22,8 @@ use ensemble::{Ensemble, UNIT};
 pub type FakeFile = (Vec<u8>, String, String, String);
 
 /// Steps that leave no line in [`State::log`].
-const SILENT: [&str; 8] = ["ids", "lock", "unlock", "audit", "part", "manifest", "downtime", "downtime-end"];
+const SILENT: [&str; 9] =
+    ["ids", "lock", "touch", "unlock", "audit", "part", "manifest", "downtime", "downtime-end"];
 
 /// What is on the host.
 #[derive(Clone, Debug, Default)]
@@ -534,7 +535,8 @@ impl State {
                 );
                 self.files.insert(field(6), file);
             }
-            "member" | "artifact" | "sysctl" | "daemon-reload" | "gate" | "downtime" | "downtime-end" => {}
+            "touch" | "member" | "artifact" | "sysctl" | "daemon-reload" | "gate" | "downtime"
+            | "downtime-end" => {}
             unknown => return Err(format!("unknown step {unknown}")),
         }
         Ok(())

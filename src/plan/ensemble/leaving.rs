@@ -3,7 +3,7 @@
 
 use super::super::order::Work;
 use super::super::step::{Action, Step, UnitStart};
-use super::super::{Observation, Observed, Stage, TurnOf, Wave};
+use super::super::{Observation, Observed, Record, Stage, TurnOf, Wave};
 use super::{Ensemble, Way, words_of};
 use crate::ensemble::members::Server;
 use crate::service::{Role, ZOOKEEPER_UNIT as UNIT};
@@ -22,9 +22,9 @@ pub(super) fn departing(observed: &Observed, stays: impl Fn(&str) -> bool) -> BT
     let departing =
         observed.hosts.iter().filter(|(host, _)| !stays(host)).filter_map(|(host, observation)| {
             let Observation::Facts(facts) = observation else { return None };
-            let (record, ensemble) = (facts.records.get(UNIT)?, facts.ensemble.as_ref()?);
+            let ensemble = facts.ensemble.as_ref()?;
             let runs = facts.units.get(UNIT).is_some_and(|unit| unit.active == "active");
-            let (restart, reload) = (record.restart.clone(), record.reload.clone());
+            let Record { restart, reload, .. } = facts.records.get(UNIT).cloned().unwrap_or_default();
             let start = UnitStart { unit: UNIT.to_owned(), restart, reload };
             Some((host.as_str(), Departing { id: ensemble.id, runs, start }))
         });
