@@ -59,7 +59,7 @@ test-long:
 	for round in 1 2 3 4 5 6 7 8 9 10; do cargo test --workspace --lib || exit 1; done
 	AESOP_LONG=1 AESOP_CRASH_ROUNDS=10 cargo test --test lab
 	AESOP_FUZZ_ROUNDS=2000000 cargo test -p relay --test fuzz
-	AESOP_ORACLE_STATEMENTS=20000 cargo test -p relay --test database
+	AESOP_LONG=1 AESOP_ORACLE_STATEMENTS=20000 cargo test -p relay --test database
 
 bench: build
 	scripts/setup lab

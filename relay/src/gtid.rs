@@ -1,19 +1,29 @@
-//! Sets of MySQL's GTIDs: what of a source was read, and whether another server has it too.
+//! Sets of GTIDs: what of a source was read, and whether another server has it too.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// A set as MySQL writes it, `uuid:1-5:7,uuid:tag:1-3`. MariaDB's `domain-server-number` is none.
+/// A set as MySQL writes it, `uuid:1-5:7,uuid:tag:1-3`, or as MariaDB does: `domain-server-number`, the last one of each
+/// domain, which stands for all before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GtidSet {
     /// By `uuid`, or `uuid:tag`: inclusive intervals, ascending, neither touching nor overlapping.
     sets: BTreeMap<String, Vec<(u64, u64)>>,
+    /// MariaDB's, by domain.
+    domains: BTreeMap<u32, MariaGtid>,
 }
 
-/// A text that is no set of MySQL's GTIDs.
+/// MariaDB's GTID without its domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct MariaGtid {
+    server: u32,
+    number: u64,
+}
+
+/// A text that is no set of GTIDs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no set of MySQL's GTIDs")]
+#[error("{0:?} is no set of GTIDs")]
 pub struct GtidError(String);
 
 impl FromStr for GtidSet {
@@ -30,8 +40,14 @@ impl FromStr for GtidSet {
 
 impl fmt::Display for GtidSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, (source, intervals)) in self.sets.iter().enumerate() {
-            write!(f, "{}{source}", if i > 0 { "," } else { "" })?;
+        let mut comma = "";
+        for (domain, MariaGtid { server, number }) in &self.domains {
+            write!(f, "{comma}{domain}-{server}-{number}")?;
+            comma = ",";
+        }
+        for (source, intervals) in &self.sets {
+            write!(f, "{comma}{source}")?;
+            comma = ",";
             for (first, last) in intervals {
                 write!(f, ":{first}")?;
                 if last > first {
@@ -46,11 +62,15 @@ impl fmt::Display for GtidSet {
 impl GtidSet {
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
-        self.sets.is_empty()
+        self.sets.is_empty() && self.domains.is_empty()
     }
 
-    /// Adds one GTID, `uuid:n` or `uuid:tag:n`; false when it is none.
+    /// Adds one GTID, `uuid:n`, `uuid:tag:n` or `domain-server-n`; false when it is none.
     pub fn insert(&mut self, gtid: &str) -> bool {
+        if let Some((domain, gtid)) = maria(gtid) {
+            self.reach(domain, gtid);
+            return true;
+        }
         let Some((source, number)) = gtid.rsplit_once(':') else { return false };
         let Ok(number) = number.parse() else { return false };
         match self.sets.get_mut(source) {
@@ -65,6 +85,9 @@ impl GtidSet {
 
     /// Whether a GTID is in it.
     pub fn contains(&self, gtid: &str) -> bool {
+        if let Some((domain, MariaGtid { number, .. })) = maria(gtid) {
+            return self.domains.get(&domain).is_some_and(|last| last.number >= number);
+        }
         let Some((source, number)) = gtid.rsplit_once(':') else { return false };
         let Ok(number) = number.parse::<u64>() else { return false };
         let intervals = self.sets.get(source).map_or(&[][..], Vec::as_slice);
@@ -83,7 +106,52 @@ impl GtidSet {
                 left.sets.insert(source.clone(), rest);
             }
         }
+        for (domain, ours) in &self.domains {
+            // The same number of another server is another transaction.
+            let has = |theirs: &MariaGtid| theirs.number > ours.number || theirs == ours;
+            if !other.domains.get(domain).is_some_and(has) {
+                left.domains.insert(*domain, *ours);
+            }
+        }
         left
+    }
+
+    /// Adds all of `other`.
+    pub fn add(&mut self, other: &Self) {
+        for (source, intervals) in &other.sets {
+            let ours = self.sets.entry(source.clone()).or_default();
+            for (first, last) in intervals {
+                add(ours, *first, *last);
+            }
+        }
+        for (domain, gtid) in &other.domains {
+            self.reach(*domain, *gtid);
+        }
+    }
+
+    /// Adds what a server has executed of its own before this GTID, and the GTID: a MySQL server numbers its own without
+    /// tags in the order of their commits. False, and nothing added, where that cannot be told.
+    pub fn add_up_to(&mut self, gtid: &str, server_uuid: &str) -> bool {
+        if maria(gtid).is_some() {
+            return self.insert(gtid);
+        }
+        match gtid.rsplit_once(':') {
+            Some((source, number)) if source == server_uuid => match number.parse() {
+                Ok(number) if number > 0 => {
+                    add(self.sets.entry(source.to_owned()).or_default(), 1, number);
+                    true
+                }
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    fn reach(&mut self, domain: u32, gtid: MariaGtid) {
+        let last = self.domains.entry(domain).or_insert(gtid);
+        if gtid.number > last.number {
+            *last = gtid;
+        }
     }
 
     /// UUIDs, tags (empty for none) and inclusive intervals.
@@ -95,6 +163,10 @@ impl GtidSet {
     }
 
     fn part(&mut self, part: &str) -> Option<()> {
+        if let Some((domain, gtid)) = maria(part) {
+            self.reach(domain, gtid);
+            return Some(());
+        }
         let mut fields = part.split(':').map(str::trim);
         let uuid = uuid::Uuid::parse_str(fields.next()?).ok()?.hyphenated().to_string();
         let (mut source, mut found) = (uuid.clone(), false);
@@ -113,6 +185,15 @@ impl GtidSet {
         }
         found.then_some(())
     }
+}
+
+/// The domain and the rest of `domain-server-number`.
+fn maria(gtid: &str) -> Option<(u32, MariaGtid)> {
+    let mut fields = gtid.split('-');
+    let (domain, server, number) = (fields.next()?, fields.next()?, fields.next()?);
+    let gtid = MariaGtid { server: server.parse().ok()?, number: number.parse().ok()? };
+    fields.next().is_none().then_some(())?;
+    Some((domain.parse().ok()?, gtid))
 }
 
 /// Adds an interval. The usual one follows the last.
@@ -166,7 +247,7 @@ mod tests {
         let upper = format!(" {}:7:1-3:4-5 ,\n {A}:Blue:2", A.to_uppercase());
         assert_eq!(upper.parse::<GtidSet>().unwrap().to_string(), text);
         assert!("".parse::<GtidSet>().unwrap().is_empty());
-        for wrong in ["0-1-42", A, &format!("{A}:0"), &format!("{A}:5-1"), &format!("{A}:blue")] {
+        for wrong in ["0-1", "0-1-2-3", A, &format!("{A}:0"), &format!("{A}:5-1"), &format!("{A}:blue")] {
             assert!(wrong.parse::<GtidSet>().is_err(), "{wrong}");
         }
     }
@@ -176,8 +257,32 @@ mod tests {
         let mut set = GtidSet::default();
         assert!(set.insert(&format!("{A}:1")));
         assert!(set.insert(&format!("{A}:blue:1")));
-        assert!(!set.insert("0-1-42"));
+        assert!(!set.insert("blue"));
         assert_eq!(set.to_string(), format!("{A}:1,{A}:blue:1"));
+    }
+
+    #[test]
+    fn mariadbs_are_the_last_of_each_domain() {
+        let set = |text: &str| text.parse::<GtidSet>().unwrap();
+        let mut ours = set("0-1-42,7-3-1");
+        assert!(ours.insert("0-2-43") && ours.insert("0-1-5"));
+        assert_eq!(ours.to_string(), "0-2-43,7-3-1");
+        assert!(ours.contains("0-1-42") && !ours.contains("0-1-44") && !ours.contains("1-1-1"));
+        assert_eq!(ours.minus(&set("0-1-50,7-3-1")), GtidSet::default());
+        assert_eq!(ours.minus(&set("0-2-42")).to_string(), "0-2-43,7-3-1");
+        // Another server wrote another transaction under that number.
+        assert_eq!(ours.minus(&set("0-1-43,7-3-1")).to_string(), "0-2-43");
+        ours.add(&set("0-9-99,8-1-1"));
+        assert_eq!(ours.to_string(), "0-9-99,7-3-1,8-1-1");
+    }
+
+    #[test]
+    fn a_servers_own_are_numbered_as_they_were_committed() {
+        let mut set: GtidSet = format!("{A}:1-5").parse().unwrap();
+        assert!(set.add_up_to(&format!("{A}:9"), A));
+        assert!(!set.add_up_to(&format!("{A}:blue:9"), A));
+        assert!(!set.add_up_to("8df73393-e6c3-11f1-8c4b-96b1c9bb65cd:9", A));
+        assert_eq!(set.to_string(), format!("{A}:1-9"));
     }
 
     proptest! {

@@ -1,8 +1,9 @@
 //! Questions to a server over SQL: who it is, which binlogs it has, where its end is.
 
-use super::connection::{Connection, Password};
-use super::{Error, Examined, Flavor, ServerIdentity, preflight};
+use super::connection::{Connection, Password, address};
+use super::{Definite, Error, Examined, Flavor, ServerIdentity, packet, preflight};
 use crate::config;
+use crate::gtid::GtidSet;
 
 /// One line of `SHOW BINARY LOGS`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +95,45 @@ pub(super) async fn gtids_before(connection: &mut Connection, file: &str) -> Res
         // File, offset, type, server, end, content.
         (fields.nth(2)? == "Previous_gtids").then(|| fields.nth(2).unwrap_or_default())
     }))
+}
+
+/// Whether a MariaDB server's binlog goes on from this set: an error where it lacks one of its GTIDs.
+pub async fn goes_on_from(mysql: &config::Mysql, gtids: &GtidSet) -> Result<(), Error> {
+    let mut connection = Connection::open(mysql, &Password::load(mysql)?).await?;
+    for statement in dump_from(&gtids.to_string()) {
+        connection.query(&statement).await?;
+    }
+    connection.query("SET @mariadb_slave_capability = 4, @master_heartbeat_period = 100000000").await?;
+    connection.query("SET @master_binlog_checksum = 'CRC32'").await?;
+    connection.command(&packet::dump(mysql.server_id, "", 4)).await?;
+    // A rotation comes first, made for us; then an event of a file, or a refusal.
+    for _ in 0..2 {
+        let packet = connection.answer().await?;
+        if let Some(error) = packet::server_error(&packet) {
+            let (address, wanted) = (address(mysql), gtids.to_string());
+            return Err(Definite::Purged { address, wanted, reason: error.to_string() }.into());
+        }
+    }
+    Ok(())
+}
+
+/// What tells a MariaDB server where a dump begins. It refuses GTIDs that its binlog lacks.
+pub(super) fn dump_from(gtids: &str) -> [String; 2] {
+    [
+        format!("SET @slave_connect_state = '{gtids}'"),
+        "SET @slave_gtid_strict_mode = 1, @slave_gtid_ignore_duplicates = 0".to_owned(),
+    ]
+}
+
+/// The GTIDs of everything before a place of a MariaDB server's binlog.
+pub(super) async fn gtids_at(
+    connection: &mut Connection,
+    file: &str,
+    offset: u64,
+) -> Result<Option<String>, Error> {
+    let file = file.replace('\'', "''").replace('\\', "\\\\");
+    let rows = connection.query(&format!("SELECT BINLOG_GTID_POS('{file}', {offset})")).await?;
+    Ok(rows.into_iter().flatten().next().flatten())
 }
 
 pub(super) fn flavor(version: &str) -> Flavor {

@@ -78,6 +78,20 @@ pub enum Definite {
         /// GTIDs.
         missing: String,
     },
+    /// Another server answers at the address, and how far the one before was served nobody can tell.
+    #[error(
+        "another server answers for source {name}, and group {group} was served of the one before up to {reached}, by a relay that is \
+         gone and read further than the others: start that relay again, with its data; if it is lost for good, give the source \
+         another name and take a snapshot"
+    )]
+    ServedBeyond {
+        /// The source.
+        name: String,
+        /// The group.
+        group: String,
+        /// GTID or position.
+        reached: String,
+    },
     /// The binlog at the known position holds something else.
     #[error(
         "{file} at {offset} does not hold the transaction read from there before: expected {expected}, found {found}; the binlog was \

@@ -42,6 +42,8 @@ pub enum State {
 pub struct Status {
     /// What it is doing.
     pub state: State,
+    /// The server was asked for its binlog over the connection there is.
+    pub dumping: bool,
     /// Who answers, once known.
     pub server: Option<ServerIdentity>,
     /// Start of the last whole transaction handed on.

@@ -1,20 +1,24 @@
 //! Which epoch a source is in: all relays agree on it in ZooKeeper, and each keeps a copy for when that is away.
 //!
 //! An epoch is a run of one server's binlog. When another server answers at the source's address, and has all that was
-//! served, the relay that has read furthest begins the next epoch, by making its znode: only one relay can.
+//! served, a relay begins the next epoch, by making its znode: only one relay can. What was served is what any relay has
+//! read, be it alive or not, and what any group has a checkpoint of; nobody makes the znode while a live relay still reads
+//! the former server.
 
 use super::kept;
+use super::served::Served;
 use crate::config::Mysql;
 use crate::gtid::GtidSet;
 use crate::mysql::{self, Definite, Flavor, ServerIdentity};
+use crate::position::Position;
 use crate::zk::Zk;
-use crate::zk::types::EpochNode;
+use crate::zk::types::{Checkpoint, EpochNode, ReadNode};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
 
 /// The first epoch of every source.
-const FIRST: u32 = 1;
+pub(super) const FIRST: u32 = 1;
 /// The copy of the epoch in force.
 const FILE: &str = "epoch.json";
 /// With a copy at hand, ZooKeeper is not waited for longer than this.
@@ -57,8 +61,8 @@ pub(super) struct Asking<'a> {
     pub(super) zk: Option<&'a Zk>,
     /// The GTIDs of all that this relay has read; none where it does not know.
     pub(super) executed: Option<&'a GtidSet>,
-    /// The last transaction in this relay's log.
-    pub(super) highest: Option<crate::position::Position>,
+    /// How far this relay has read.
+    pub(super) covered: Option<Position>,
 }
 
 impl Asking<'_> {
@@ -121,25 +125,29 @@ impl Asking<'_> {
     async fn fail_over(&self, old: &Epoch, server: &ServerIdentity) -> Result<Epoch, EpochError> {
         let address = format!("{}:{}", self.mysql.host, self.mysql.port);
         let (expected, found) = (old.node.server_uuid.clone(), server.server_uuid.clone());
-        let theirs: Option<GtidSet> = server.gtids.parse().ok();
-        let known = self.executed.zip(theirs).filter(|(ours, _)| !ours.is_empty());
-        let Some((ours, theirs)) = known.filter(|_| server.flavor == Flavor::MySql) else {
+        let mut served = Served { gtids: self.executed.cloned().unwrap_or_default(), end: self.covered };
+        if let Some(zk) = self.zk {
+            self.others(zk, old, &mut served).await?;
+        }
+        let known = server.gtids.parse().ok().filter(|_: &GtidSet| !served.gtids.is_empty());
+        let Some(theirs) = known else {
             return Err(Definite::WrongServer { address, expected, found }.into());
         };
-        let missing = ours.minus(&theirs);
+        let missing = served.gtids.minus(&theirs);
         if !missing.is_empty() {
             let missing = missing.to_string();
             return Err(Definite::Behind { address, expected, found, missing }.into());
         }
-        let next = Epoch { number: old.number + 1, node: node(server, ours.to_string()) };
+        if server.flavor == Flavor::MariaDb {
+            // By numbers alone it cannot be told whether it went another way.
+            mysql::admin::goes_on_from(self.mysql, &served.gtids).await.map_err(EpochError::Mysql)?;
+        }
+        let node = EpochNode { former_end: served.end, ..node(server, served.gtids.to_string()) };
+        let next = Epoch { number: old.number + 1, node };
         let Some(zk) = self.zk else {
             tracing::info!(source = self.source, epoch = next.number, server = found, "epoch begins");
             return Ok(next);
         };
-        if let Some(id) = self.further(zk).await? {
-            let reason = format!("relay {id} has read further: it begins the epoch of server {found}");
-            return Err(EpochError::Transient(reason));
-        }
         if zk.create_epoch(self.source, next.number, &next.node).await? {
             tracing::info!(source = self.source, epoch = next.number, server = found, "epoch begins");
         }
@@ -151,13 +159,39 @@ impl Asking<'_> {
         Err(EpochError::Transient(reason))
     }
 
-    /// A live relay whose log goes further than this one's.
-    async fn further(&self, zk: &Zk) -> Result<Option<String>, EpochError> {
-        let relays = zk.relays(self.source).await?;
-        Ok(relays
-            .into_iter()
-            .find(|(id, relay)| id != self.relay && relay.highest > self.highest)
-            .map(|(id, _)| id))
+    /// Adds what others have read, relays that are no more included, and what groups were served.
+    async fn others(&self, zk: &Zk, old: &Epoch, served: &mut Served) -> Result<(), EpochError> {
+        // Before the others are asked: who asks later knows of this relay.
+        let ours = self.covered.filter(|covered| covered.epoch == old.number);
+        if let (Some(position), Some(gtids)) = (ours, self.executed) {
+            let node = ReadNode { position, gtids: gtids.to_string(), reading: false };
+            zk.publish_read(self.source, self.relay, &node).await?;
+        }
+        let alive = zk.relays(self.source).await?;
+        for (id, read) in zk.reads(self.source).await? {
+            if read.position.epoch != old.number || id == self.relay {
+                continue;
+            }
+            if read.reading && alive.contains_key(&id) {
+                let former = &old.node.server_uuid;
+                return Err(EpochError::Transient(format!(
+                    "relay {id} still reads server {former}: waiting for it"
+                )));
+            }
+            served.add(&read.gtids, read.position);
+        }
+        let of_epoch =
+            |checkpoint: &Checkpoint| checkpoint.start.is_none() && checkpoint.position.epoch == old.number;
+        let all = zk.all_checkpoints(self.source).await?;
+        // Those inside or behind a transaction name it; what is before a mark without one must be known by then.
+        let (rows, marks): (Vec<_>, Vec<_>) =
+            all.iter().filter(|(_, c)| of_epoch(c)).partition(|(_, checkpoint)| checkpoint.rows > 0);
+        for (group, checkpoint) in rows.into_iter().chain(marks) {
+            served.delivered(checkpoint, &old.node.server_uuid).map_err(|reached| {
+                Definite::ServedBeyond { name: self.source.to_owned(), group: group.clone(), reached }
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -170,5 +204,5 @@ async fn current(source: &str, zk: &Zk) -> Result<Epoch, EpochError> {
 
 fn node(server: &ServerIdentity, start_gtids: String) -> EpochNode {
     let (server_uuid, file_base) = (server.server_uuid.clone(), server.file_base.clone());
-    EpochNode { server_uuid, start_gtids, file_base }
+    EpochNode { server_uuid, start_gtids, file_base, former_end: None }
 }

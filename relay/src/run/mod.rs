@@ -9,6 +9,7 @@ mod executed;
 mod kept;
 mod lookback;
 mod register;
+mod served;
 mod source;
 #[cfg(test)]
 mod tests;

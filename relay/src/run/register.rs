@@ -1,8 +1,9 @@
 //! Where consumers find this relay: an ephemeral znode a source, refreshed each second.
 
 use super::source::Source;
-use crate::zk::Zk;
-use crate::zk::types::RelayNode;
+use crate::gtid::GtidSet;
+use crate::zk::types::{ReadNode, RelayNode};
+use crate::zk::{self, Zk};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
@@ -23,6 +24,7 @@ pub(super) async fn keep(
     let mut tick = tokio::time::interval(REFRESH_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut registered = false;
+    let mut epochs = Epochs { source: &source, zk: &zk, relay: &id, said: None, before: None, asked: false };
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -44,12 +46,64 @@ pub(super) async fn keep(
             }
         }
         registered = result.is_ok();
+        if registered {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                result = epochs.look() => if let Err(error) = result {
+                    tracing::debug!(source = %source.name, %error, "what was read is not in zookeeper now");
+                },
+            }
+        }
     }
     match tokio::time::timeout(WITHDRAW_TIMEOUT, zk.withdraw_relay(&source.name, &id)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(source = %source.name, %error, "not withdrawn from zookeeper"),
         Err(_) => tracing::debug!(source = %source.name, "not withdrawn from zookeeper in time"),
     }
+}
+
+/// What relays tell each other for a failover.
+struct Epochs<'a> {
+    source: &'a Source,
+    zk: &'a Zk,
+    relay: &'a str,
+    /// What was said last.
+    said: Option<ReadNode>,
+    /// What this relay said before it was started; a log that was lost since does not take it back.
+    before: Option<ReadNode>,
+    asked: bool,
+}
+
+impl Epochs<'_> {
+    async fn look(&mut self) -> Result<(), zk::Error> {
+        let name = &self.source.name;
+        if !self.asked {
+            self.before = self.zk.read_of(name, self.relay).await?;
+            self.asked = true;
+        }
+        if let Some(node) =
+            read(self.source, self.before.as_ref()).filter(|node| self.said.as_ref() != Some(node))
+        {
+            self.zk.publish_read(name, self.relay, &node).await?;
+            self.said = Some(node);
+        }
+        self.source.agreed(self.zk.epoch_number(name).await?);
+        Ok(())
+    }
+}
+
+fn read(source: &Source, before: Option<&ReadNode>) -> Option<ReadNode> {
+    let status = source.status.get();
+    let executed = status.executed?;
+    let mut node = ReadNode { position: executed.position, gtids: executed.gtids, reading: status.dumping };
+    if let Some(before) = before.filter(|before| before.position.epoch == node.position.epoch)
+        && let (Ok(mut all), Ok(former)) = (node.gtids.parse::<GtidSet>(), before.gtids.parse())
+    {
+        all.add(&former);
+        node.gtids = all.to_string();
+        node.position = node.position.max(before.position);
+    }
+    Some(node)
 }
 
 fn node(source: &Source, address: &str) -> RelayNode {

@@ -4,16 +4,16 @@ use super::epoch::{self, Asking, Epoch};
 use super::executed::{self, Keeping, Kept};
 use super::lookback::LookBacks;
 use crate::config;
+use crate::event::Executed;
 use crate::gtid::GtidSet;
 use crate::log::{Log, LogError, Writer};
 use crate::mysql::source::{Ended, Job};
 use crate::mysql::{self, Definite, Start, State, StatusCell};
-use crate::position::Position;
 use crate::serve::{Hub, Identity};
 use crate::zk::{LowestCheckpoint, Zk};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,8 @@ pub(super) struct Source {
     dir: PathBuf,
     zk: Option<Zk>,
     connected_once: AtomicBool,
+    /// The epoch being read, and what ends that.
+    reading: Mutex<Option<(u32, CancellationToken)>>,
 }
 
 /// Why reading ended.
@@ -104,7 +106,19 @@ impl Source {
         // The hub is made of the same names.
         let log = log.unwrap_or_else(|| unreachable!("source {name} is served"));
         let (status, connected_once) = (StatusCell::default(), AtomicBool::new(false));
-        Self { name, status, log, hub, look_back, relay, config, dir, zk, connected_once }
+        let reading = Mutex::default();
+        Self { name, status, log, hub, look_back, relay, config, dir, zk, connected_once, reading }
+    }
+
+    /// Ends the reading of a former epoch: others have agreed on this one.
+    pub(super) fn agreed(&self, number: u32) {
+        let reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((epoch, stop)) = reading.as_ref().filter(|(epoch, _)| *epoch < number) {
+            if !stop.is_cancelled() {
+                tracing::warn!(source = %self.name, epoch, agreed = number, "others have begun an epoch: joining them");
+            }
+            stop.cancel();
+        }
     }
 
     /// Why the source does not count as read, if it does not.
@@ -136,14 +150,20 @@ impl Source {
             dir: &self.dir,
             zk: self.zk.as_ref(),
             executed: ours.as_ref(),
-            highest: self.log.state().last.map(|last| last.position),
+            covered: self.log.state().covered.map(|covered| covered.position),
         };
+        if let (Some(ours), Some(covered), None) = (&ours, asking.covered, self.status.get().executed) {
+            // For the other relays, before the server is reached.
+            let executed = Executed { position: covered, gtids: ours.to_string() };
+            self.status.update(|status| status.executed = Some(executed));
+        }
         let epoch = asking.settle().await?;
         if let Some(served) = self.hub.source(&self.name) {
             served.set_identity(Identity {
                 server_uuid: epoch.node.server_uuid.clone(),
                 epoch: epoch.number,
                 file_base: epoch.node.file_base.clone(),
+                crossing: epoch.node.former_end.map(|end| (end, epoch.node.start_gtids.clone())),
             });
         }
         self.look_back.settled(epoch.number, &epoch.node.server_uuid);
@@ -169,7 +189,9 @@ impl Source {
             until_caught_up: false,
         };
         let mut sink = Keeping { writer, dir: &self.dir };
-        match mysql::source::run(&job, &mut sink, &self.status, shutdown).await {
+        let stop = shutdown.child_token();
+        *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = Some((epoch.number, stop.clone()));
+        match mysql::source::run(&job, &mut sink, &self.status, &stop).await {
             // Settling the epoch anew tells whether it has everything.
             Err(mysql::Error::Definite(error @ Definite::WrongServer { .. })) => {
                 Err(Failure::Transient(error.to_string()))
@@ -196,7 +218,10 @@ impl Source {
             )));
         }
         let less = start.minus(ours);
-        if !less.is_empty() {
+        // A relay that was killed does not know the last ones that it passed over, but where its log ends.
+        let covered = self.log.state().covered.map(|covered| covered.position);
+        let whole = epoch.node.former_end.is_some_and(|end| covered.is_some_and(|covered| covered >= end));
+        if !less.is_empty() && !whole {
             tracing::warn!(source = %self.name, epoch = epoch.number, missing = %less, "the log lacks the end of the former epoch and begins anew");
             writer.clear().map_err(|error| Failure::Transient(error.to_string()))?;
         }
@@ -207,22 +232,19 @@ impl Source {
     async fn first_start(&self, epoch: &Epoch) -> Result<Start, Failure> {
         let configured =
             |text: &str| text.parse::<Start>().map_err(|error| Failure::Definite(error.to_string()));
-        let Some(zk) = &self.zk else { return configured(&self.config.start) };
+        // Nothing of a former epoch is read again: of that consumers have everything, or are told that it is gone.
+        let of_epoch = || Start::Gtid(epoch.node.start_gtids.clone());
+        let unless_later =
+            |text: &str| if epoch.number > epoch::FIRST { Ok(of_epoch()) } else { configured(text) };
+        let Some(zk) = &self.zk else { return unless_later(&self.config.start) };
         let lowest = zk.lowest_checkpoint(&self.name).await;
         match lowest.map_err(|error| Failure::Transient(error.to_string()))? {
-            LowestCheckpoint::None => configured(&self.config.start),
+            LowestCheckpoint::None => unless_later(&self.config.start),
             LowestCheckpoint::Start(start) => configured(&start),
-            LowestCheckpoint::At(checkpoint) => {
-                let Position { epoch: of, .. } = checkpoint.position;
-                if of == epoch.number {
-                    return Ok(Start::At(checkpoint.position));
-                }
-                Err(Failure::Definite(format!(
-                    "a group's checkpoint is in epoch {of}, but the source is in epoch {}: resuming over a failover needs \
-                     a GTID set",
-                    epoch.number
-                )))
+            LowestCheckpoint::At(checkpoint) if checkpoint.position.epoch == epoch.number => {
+                Ok(Start::At(checkpoint.position))
             }
+            LowestCheckpoint::At(_) => Ok(of_epoch()),
         }
     }
 
@@ -249,7 +271,8 @@ pub(super) async fn read(source: &Source, mut writer: Writer, shutdown: &Cancell
             pause = FIRST_PAUSE;
         }
         match ended {
-            Ok(Ended::Shutdown | Ended::CaughtUp) => return,
+            Ok(Ended::Shutdown | Ended::CaughtUp) if shutdown.is_cancelled() => return,
+            Ok(Ended::Shutdown | Ended::CaughtUp) => {}
             Err(Failure::Definite(reason)) => {
                 tracing::error!(source = %source.name, %reason, look_again_in = ?LOOK_AGAIN, "source stopped; correct this");
                 source.failed(&reason, State::Stopped);

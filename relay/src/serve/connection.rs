@@ -206,14 +206,15 @@ struct Streaming<'a> {
 
 impl<'a> Streaming<'a> {
     fn new(served: &'a Served, hub: &Hub, hello: &Hello, output: &'a mut OwnedWriteHalf) -> Self {
-        let from = match &hello.from {
+        let begin = served.begin(hello.from.clone());
+        let from = match &begin {
             StartFrom::Position { position, rows } => Some((*position, *rows)),
             StartFrom::Earliest | StartFrom::Latest | StartFrom::Gtid(_) | StartFrom::Time(_) => None,
         };
         let mut streaming = Self {
             served,
             output,
-            reader: Reading::new(served, hello.from.clone()),
+            reader: Reading::new(served, begin),
             filter: Filter::new(hello.partitions.clone(), from),
             credit: 0,
             defined: HashSet::new(),

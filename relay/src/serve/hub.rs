@@ -2,8 +2,9 @@
 
 use super::lookback::LookBack;
 use crate::log::Log;
+use crate::position::Position;
 use crate::telemetry::Registry;
-use crate::wire::frame::Hello;
+use crate::wire::frame::{Hello, StartFrom};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,8 @@ pub struct Identity {
     pub epoch: u32,
     /// What binlog file names begin with.
     pub file_base: String,
+    /// Where the former epoch ends, and the GTIDs of all up to there; none where that is not known.
+    pub crossing: Option<(Position, String)>,
 }
 
 /// A source as it is served.
@@ -48,6 +51,18 @@ impl Served {
     /// Which server it is.
     pub fn identity(&self) -> Identity {
         self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where a stream really begins. A place behind the end of the former epoch is the beginning of this one; a log that
+    /// still has that end needs no help.
+    pub(super) fn begin(&self, from: StartFrom) -> StartFrom {
+        let Identity { epoch, crossing, .. } = self.identity();
+        let (StartFrom::Position { position, .. }, Some((end, gtids))) = (&from, crossing) else {
+            return from;
+        };
+        let lowest = self.log.state().lowest;
+        let beyond = lowest.is_none_or(|lowest| *position < lowest.position);
+        if position.epoch < epoch && *position >= end && beyond { StartFrom::Gtid(gtids) } else { from }
     }
 
     /// Says which server it is.

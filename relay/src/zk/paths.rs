@@ -35,6 +35,14 @@ impl Paths {
         format!("{}/sources/{source}/epochs/{epoch}", self.root)
     }
 
+    pub(super) fn reads(&self, source: &str) -> String {
+        format!("{}/sources/{source}/read", self.root)
+    }
+
+    pub(super) fn read(&self, source: &str, relay: &str) -> String {
+        format!("{}/sources/{source}/read/{relay}", self.root)
+    }
+
     pub(super) fn groups(&self) -> String {
         format!("{}/groups", self.root)
     }

@@ -1,7 +1,7 @@
 //! Relays and epochs: what a relay writes, and what consumers and other relays read.
 
 use super::group::Changed;
-use super::types::{Checkpoint, CheckpointsNode, EpochNode, RelayNode};
+use super::types::{Checkpoint, CheckpointsNode, EpochNode, ReadNode, RelayNode};
 use super::{Error, Result, Zk, request};
 use std::collections::BTreeMap;
 use zookeeper::CreateMode;
@@ -58,6 +58,37 @@ impl Zk {
         Ok(relays)
     }
 
+    /// Says what a relay has read.
+    pub async fn publish_read(&self, source: &str, relay: &str, node: &ReadNode) -> Result<()> {
+        let path = self.paths().read(source, relay);
+        if self.set(&path, node, None).await?.is_none() {
+            self.create(&path, node, CreateMode::Persistent).await?;
+        }
+        Ok(())
+    }
+
+    /// What a relay said that it has read.
+    pub async fn read_of(&self, source: &str, relay: &str) -> Result<Option<ReadNode>> {
+        Ok(self.get(&self.paths().read(source, relay)).await?.map(|(node, _)| node))
+    }
+
+    /// What all relays said that they have read, by id; those that are no more, too.
+    pub async fn reads(&self, source: &str) -> Result<BTreeMap<String, ReadNode>> {
+        let mut reads = BTreeMap::new();
+        for id in self.children(&self.paths().reads(source)).await? {
+            if let Some(node) = self.read_of(source, &id).await? {
+                reads.insert(id, node);
+            }
+        }
+        Ok(reads)
+    }
+
+    /// The number of the source's epoch in force; 0 before the first.
+    pub async fn epoch_number(&self, source: &str) -> Result<u32> {
+        let names = self.children(&self.paths().epochs(source)).await?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).max().unwrap_or(0))
+    }
+
     /// The source's epoch in force, none before the first relay has connected.
     pub async fn current_epoch(&self, source: &str) -> Result<Option<(u32, EpochNode)>> {
         Ok(self.epochs(source).await?.pop_last())
@@ -104,6 +135,16 @@ impl Zk {
             }
         }
         Ok(lowest.map_or(LowestCheckpoint::None, LowestCheckpoint::At))
+    }
+
+    /// The checkpoints of a source in force, with their groups.
+    pub async fn all_checkpoints(&self, source: &str) -> Result<Vec<(String, Checkpoint)>> {
+        let mut all = Vec::new();
+        for group in self.children(&self.paths().groups()).await? {
+            let found = self.checkpoints(&group, source).await?;
+            all.extend(found.into_values().map(|checkpoint| (group.clone(), checkpoint)));
+        }
+        Ok(all)
     }
 
     /// The checkpoints in force of a group in a source.

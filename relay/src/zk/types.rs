@@ -38,6 +38,21 @@ pub struct EpochNode {
     pub start_gtids: String,
     /// What binlog file names begin with: `mysql-bin`.
     pub file_base: String,
+    /// Where the epoch before ends: whoever has everything up to there goes on with what is not in `start_gtids`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former_end: Option<Position>,
+}
+
+/// `/aesop/<cluster>/sources/<source>/read/<relay>`, persistent: what a relay has read, for when it dies together with the
+/// server. Refreshed each second in which it changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadNode {
+    /// A point between transactions; its epoch is the relay's.
+    pub position: Position,
+    /// The GTIDs of everything before it.
+    pub gtids: String,
+    /// It is connected to the epoch's server, and may have read more.
+    pub reading: bool,
 }
 
 /// `/aesop/<cluster>/groups/<group>/members/<id>`, ephemeral.

@@ -2,201 +2,15 @@
 //! fills up.
 
 use crate::oracle::Disturber;
+use crate::program::{LIMIT, Relay, Settings};
+use crate::proxy::Proxy;
 use crate::random::Random;
-use crate::server::{self, PASSWORD, Server, USER};
+use crate::server::Server;
 use futures_util::future::BoxFuture;
 use mysql_async::prelude::Queryable;
-use relay::client::{StreamEvent, Subscription, subscribe};
-use relay::config::Format;
-use relay::format::{Formatter, RowContext};
-use relay::wire::frame::StartFrom;
-use relay::wire::{BlockItem, PartitionSet};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
-
-/// Nothing here takes as long.
-const LIMIT: Duration = Duration::from_mins(2);
-
-/// Stands between relay and database, and cuts.
-#[derive(Debug)]
-struct Proxy {
-    port: u16,
-    /// Ends the connections there are.
-    cut: Arc<Mutex<CancellationToken>>,
-    /// Bytes after which the next connection ends by itself.
-    budget: Arc<AtomicU64>,
-    /// Connections that were made.
-    made: Arc<AtomicU64>,
-}
-
-impl Proxy {
-    async fn start(to: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let proxy = Self {
-            port,
-            cut: Arc::default(),
-            budget: Arc::new(AtomicU64::new(u64::MAX)),
-            made: Arc::default(),
-        };
-        let (cut, budget, made) =
-            (Arc::clone(&proxy.cut), Arc::clone(&proxy.budget), Arc::clone(&proxy.made));
-        tokio::spawn(async move {
-            loop {
-                let Ok((relay, _)) = listener.accept().await else { continue };
-                made.fetch_add(1, Ordering::Relaxed);
-                let (ended, budget) = (cut.lock().unwrap().clone(), budget.swap(u64::MAX, Ordering::Relaxed));
-                tokio::spawn(async move {
-                    let Ok(database) = TcpStream::connect(("127.0.0.1", to)).await else { return };
-                    tokio::select! {
-                        () = ended.cancelled() => {}
-                        () = forward(relay, database, budget) => {}
-                    }
-                });
-            }
-        });
-        proxy
-    }
-
-    fn cut(&self) {
-        std::mem::take(&mut *self.cut.lock().unwrap()).cancel();
-    }
-}
-
-async fn forward(relay: TcpStream, database: TcpStream, mut budget: u64) {
-    let (mut from_relay, mut to_relay) = relay.into_split();
-    let (mut from_database, mut to_database) = database.into_split();
-    let up = tokio::io::copy(&mut from_relay, &mut to_database);
-    let down = async {
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            let most = usize::try_from(budget).unwrap_or(usize::MAX).min(buffer.len());
-            match from_database.read(&mut buffer[..most]).await {
-                Ok(read) if read > 0 => {
-                    budget -= u64::try_from(read).unwrap();
-                    if to_relay.write_all(&buffer[..read]).await.is_err() {
-                        return;
-                    }
-                }
-                _ => return,
-            }
-        }
-    };
-    tokio::select! {
-        _ = up => {}
-        () = down => {}
-    }
-}
-
-/// The program, on a data directory of its own.
-pub(crate) struct Relay {
-    dir: PathBuf,
-    address: String,
-    process: Child,
-}
-
-impl Relay {
-    fn start(dir: &Path, port: u16, tables: &str, from: &str) -> Self {
-        let (address, http) = (format!("127.0.0.1:{}", server::free_port()), server::free_port());
-        let text = format!(
-            "cluster: c\nid: r1\nlisten: {address}\nadvertise: {address}\nhttp_listen: 127.0.0.1:{http}\ndata_dir: {0}\n\
-             sources:\n  s:\n    mysql: {{host: 127.0.0.1, port: {port}, user: {USER}, password_file: {0}/password, \
-             server_id: 4100}}\n    tables: ['{tables}']\n    start: '{from}'\n",
-            dir.display()
-        );
-        std::fs::write(dir.join("password"), PASSWORD).unwrap();
-        std::fs::write(dir.join("relay.yml"), text).unwrap();
-        Self { dir: dir.to_owned(), address, process: run(dir) }
-    }
-
-    fn kill(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        self.process = run(&self.dir);
-    }
-
-    /// All messages of its log, once that has come to this place of the binlog.
-    async fn lines(&self, file: &str, offset: u64) -> Vec<String> {
-        loop {
-            let all = self.try_lines(file, offset);
-            match tokio::time::timeout(LIMIT, all).await.expect("the relay catches up in time") {
-                Some(lines) => return lines,
-                None => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-    }
-
-    async fn try_lines(&self, file: &str, offset: u64) -> Option<Vec<String>> {
-        let mut stream = subscribe(Subscription {
-            address: self.address.clone(),
-            cluster: "c".into(),
-            source: "s".into(),
-            group: "g".into(),
-            member: "m".into(),
-            from: StartFrom::Earliest,
-            partitions: PartitionSet::all(1),
-            credit_bytes: 8 << 20,
-        })
-        .await
-        .ok()?;
-        let mut lines = Vec::new();
-        loop {
-            match stream.next().await.ok()? {
-                StreamEvent::Covered(covered)
-                    if covered.file_name == file && covered.position.offset >= offset =>
-                {
-                    return Some(lines);
-                }
-                StreamEvent::Covered(_) => {}
-                StreamEvent::Block(block) => {
-                    for item in block.items() {
-                        let BlockItem::Row { txn, row, change } = item else { continue };
-                        // As consumers deliver it: a changed key is a row that goes and a row that comes.
-                        let both = [change.old_row(), change.new_row()];
-                        let changes =
-                            if change.changes_key() { &both[..] } else { std::slice::from_ref(&change) };
-                        for change in changes {
-                            let context = RowContext {
-                                source: "s",
-                                txn,
-                                row,
-                                change: *change,
-                                server_uuid: "",
-                                snapshot: false,
-                            };
-                            let mut json = Vec::new();
-                            Formatter::new(Format::Aesop).value(&context, &mut json).unwrap();
-                            lines.push(String::from_utf8(json).unwrap());
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
-
-fn run(dir: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_aesop-relay"))
-        .args(["run", "--config"])
-        .arg(dir.join("relay.yml"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("aesop-relay runs")
-}
 
 /// Disturbs a relay while the oracle's statements run.
 struct Chaos<'a> {
@@ -256,7 +70,7 @@ pub(crate) async fn nothing_is_lost_or_doubled(server: &Server) {
     let from = (number << 32 | offset).to_string();
     let dir = tempfile::tempdir().unwrap();
     let proxy = Proxy::start(server.port).await;
-    let relay = Relay::start(dir.path(), proxy.port, "chaos.*", &from);
+    let relay = Relay::start(dir.path(), &Settings { from: &from, ..Settings::new(proxy.port, "chaos.*") });
     let seed = crate::oracle::seed();
     let mut chaos = Chaos { server, random: Random::new(seed), proxy, relay, done: 0, kills: 0 };
     crate::oracle::run_disturbed(server, "chaos", seed, &mut chaos).await;
@@ -301,7 +115,9 @@ pub(crate) async fn a_full_disk_only_delays(server: &Server) {
     let (file, offset) = server.end().await;
     let number: u64 = file.rsplit_once('.').unwrap().1.parse().unwrap();
     let disk = Small::new("4m");
-    let relay = Relay::start(disk.0.path(), server.port, "full_disk.*", &(number << 32 | offset).to_string());
+    let from = (number << 32 | offset).to_string();
+    let relay =
+        Relay::start(disk.0.path(), &Settings { from: &from, ..Settings::new(server.port, "full_disk.*") });
     let mut conn = server.connect().await;
     for id in 0..100 {
         // Each twentieth is larger than what is left at that time, and than a block.
@@ -327,18 +143,4 @@ pub(crate) async fn a_full_disk_only_delays(server: &Server) {
     let lines = relay.lines(&file, offset).await;
     let id = |line: &String| serde_json::from_str::<serde_json::Value>(line).unwrap()["key"]["id"].as_i64();
     assert_eq!(lines.iter().filter_map(id).collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
-}
-
-impl Relay {
-    /// What its MBeans say.
-    async fn metrics(&self) -> Option<String> {
-        let text = std::fs::read_to_string(self.dir.join("relay.yml")).ok()?;
-        let address = text.lines().find_map(|line| line.strip_prefix("http_listen: "))?;
-        let mut socket = TcpStream::connect(address).await.ok()?;
-        let request = "GET /jolokia/read/aesop.relay:type=Source,name=s HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-        socket.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await.ok()?;
-        Some(answer)
-    }
 }

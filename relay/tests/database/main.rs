@@ -12,17 +12,25 @@
 
 mod chaos;
 mod charsets;
+mod crash;
+mod failover;
 mod fold;
 mod login;
 mod lookback;
+mod network;
 mod oracle;
+mod program;
+mod proxy;
 mod random;
 mod rows;
 mod server;
 mod tail;
 mod types;
 mod xa;
+mod zookeeper;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use libtest_mimic::{Arguments, Trial};
 use server::{Kind, Server};
 use std::process::ExitCode;
@@ -54,7 +62,19 @@ const TESTS: &[(&str, Test)] = &[
     ("oracle::mariadb_partial_images", |s| s.block_on(oracle::run(&s.mariadb, "part", true, oracle::seed()))),
 ];
 
-/// The servers that all tests share.
+/// A test with servers of its own. They run beside each other: most of their time is waiting.
+type Apart = fn() -> BoxFuture<'static, ()>;
+
+const APART: &[(&str, Apart)] = &[
+    ("failover::mysql", || failover::relays_agree(Kind::MySql).boxed()),
+    ("failover::mariadb", || failover::relays_agree(Kind::MariaDb).boxed()),
+    ("crash::mysql", || crash::nothing_is_lost_or_made_up(Kind::MySql).boxed()),
+    ("crash::mariadb", || crash::nothing_is_lost_or_made_up(Kind::MariaDb).boxed()),
+    ("network::mysql", || network::a_dead_link_is_noticed(Kind::MySql).boxed()),
+    ("network::mariadb", || network::a_dead_link_is_noticed(Kind::MariaDb).boxed()),
+];
+
+/// The servers that most tests share.
 struct Servers {
     runtime: tokio::runtime::Runtime,
     mysql: Server,
@@ -80,9 +100,8 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     if let Some(reason) = server::why_not() {
         eprintln!("no database can be run here ({reason}); left out:");
-        for (name, _) in TESTS {
-            eprintln!("  {name}");
-        }
+        let names = TESTS.iter().map(|(name, _)| name).chain(APART.iter().map(|(name, _)| name));
+        names.for_each(|name| eprintln!("  {name}"));
         return libtest_mimic::run(&arguments, Vec::new()).exit_code();
     }
     let servers = std::sync::OnceLock::new();
@@ -93,5 +112,14 @@ fn main() -> ExitCode {
             Ok(())
         })
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    let shared = libtest_mimic::run(&arguments, trials.collect());
+    let apart = APART.iter().map(|&(name, test)| {
+        Trial::test(name, move || {
+            tokio::runtime::Runtime::new()?.block_on(test());
+            Ok(())
+        })
+    });
+    arguments.test_threads = Some(APART.len());
+    let apart = libtest_mimic::run(&arguments, apart.collect());
+    if shared.has_failed() { shared.exit_code() } else { apart.exit_code() }
 }

@@ -44,7 +44,8 @@ impl Kind {
                 "gtid_mode = ON\nenforce_gtid_consistency = ON\nmysqlx = OFF\nperformance_schema = OFF\n\
                  innodb_redo_log_capacity = 32M\n"
             }
-            Self::MariaDb => "",
+            // As MySQL does by itself.
+            Self::MariaDb => "sync_binlog = 1\n",
         }
     }
 }
@@ -100,9 +101,12 @@ printf '%s' "$5" > /mnt/root/etc/test-ca.pem
 printf '%s' "$6" > /mnt/root/etc/test-cert.pem
 printf '%s' "$7" > /mnt/root/etc/test-key.pem
 chroot /mnt/root chown mysql: /run/mysqld
-# SHUTDOWN is a clean end, and restarts it.
-while chroot /mnt/root /usr/bin/eatmydata "$2" --defaults-file=/etc/test.cnf; do :; done
-exit 1
+# SHUTDOWN is a clean end, and restarts it; so does kill -9. It ends with 1 where it cannot run.
+while :; do
+    code=0
+    chroot /mnt/root /usr/bin/eatmydata "$2" --defaults-file=/etc/test.cnf || code=$?
+    [ "$code" != 1 ] || exit 1
+done
 "#;
 
 impl Server {
@@ -133,25 +137,16 @@ impl Server {
         let authority = Authority::new();
         let [cert, key] = authority.certificate();
         let args = [image, kind.program().to_owned(), config, grants, authority.pem.clone(), cert, key];
-        // The kernel sends the signal when the thread that started the process ends: one that never does.
         let log = tempfile::tempfile().expect("a temporary file");
-        let stderr = log.try_clone().expect("a second handle");
-        let (sender, receiver) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let child = Command::new("setpriv")
-                .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"])
-                .args(["--pid", "--fork", "--kill-child", "sh", "-c", START, "sh"])
-                .args(args)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(stderr)
-                .spawn();
-            sender.send(child).ok();
-            loop {
-                std::thread::park();
-            }
-        });
-        let process = receiver.recv().unwrap().expect("setpriv and unshare (util-linux) run");
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"])
+            .args(["--pid", "--fork", "--kill-child", "sh", "-c", START, "sh"])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.try_clone().expect("a second handle"));
+        let process = spawn(command);
         let mut server = Self { kind, port, authority: authority.pem, process, log };
         server.wait().await;
         server
@@ -222,6 +217,42 @@ impl Server {
         }
     }
 
+    /// Ends it with `kill -9`; it starts again.
+    pub(crate) async fn crash(&self) {
+        let before = self.pid();
+        assert!(Command::new("kill").args(["-9", &before.to_string()]).status().unwrap().success());
+        let start = Instant::now();
+        while self.try_pid().is_none_or(|pid| pid == before)
+            || self.try_connect(USER, PASSWORD).await.is_err()
+        {
+            assert!(start.elapsed() < UP_WITHIN, "{:?} does not start again", self.kind);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn pid(&self) -> u32 {
+        self.try_pid().expect("the server runs")
+    }
+
+    /// Of the server among the descendants of what was started.
+    fn try_pid(&self) -> Option<u32> {
+        let mut parents = vec![self.process.id()];
+        while let Some(parent) = parents.pop() {
+            let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+            for child in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+                let name = std::fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
+                if self.kind.program().ends_with(name.trim())
+                    && !name.trim().is_empty()
+                    && name.trim() != "sh"
+                {
+                    return Some(child);
+                }
+                parents.push(child);
+            }
+        }
+        None
+    }
+
     /// File and offset where the binlog ends now.
     pub(crate) async fn end(&self) -> (String, u64) {
         let mut conn = self.connect().await;
@@ -240,6 +271,19 @@ impl Server {
     }
 }
 
+/// Starts what `setpriv --pdeathsig` ends together with this process. The kernel sends the signal when the thread that
+/// started it ends: one that never does.
+pub(crate) fn spawn(mut command: Command) -> Child {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        sender.send(command.spawn()).ok();
+        loop {
+            std::thread::park();
+        }
+    });
+    receiver.recv().unwrap().expect("setpriv and unshare (util-linux) run")
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.process.kill().ok();
@@ -253,12 +297,16 @@ pub(crate) fn free_port() -> u16 {
 }
 
 fn images() -> PathBuf {
+    cache().join("lab")
+}
+
+/// Where aesop keeps what it has made and fetched.
+pub(crate) fn cache() -> PathBuf {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = variable("AESOP_CACHE").unwrap_or_else(|| {
+    variable("AESOP_CACHE").unwrap_or_else(|| {
         let home = || variable("HOME").unwrap_or_else(|| PathBuf::from("/root")).join(".cache");
         variable("XDG_CACHE_HOME").unwrap_or_else(home).join("aesop")
-    });
-    cache.join("lab")
+    })
 }
 
 /// The newest image of a kind that the lab has made.

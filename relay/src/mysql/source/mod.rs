@@ -5,7 +5,8 @@ mod plan;
 use super::connection::{Connection, Password, address};
 use super::preflight::now_us;
 use super::{
-    Definite, Error, Examined, Finding, Flavor, ServerIdentity, Start, State, StatusCell, packet, preflight,
+    Definite, Error, Examined, Finding, Flavor, ServerIdentity, Start, State, StatusCell, admin, packet,
+    preflight,
 };
 use crate::config;
 use crate::decode::stream::{Assembler, Counts, Progress, StreamError, file_number};
@@ -19,8 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Heartbeats while a server has nothing to say: what idle progress and the dead-link test rest on.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// A link that is silent for so long is dead: many heartbeats, yet longer than a server needs to seek by GTID.
-const SILENCE: Duration = Duration::from_mins(1);
+/// A link that is silent for so long is dead: many heartbeats.
+const SILENCE: Duration = Duration::from_secs(15);
+/// The same before the first heartbeat: longer than a server needs to seek by GTID.
+const FIRST_SILENCE: Duration = Duration::from_mins(1);
 /// Between `covered` marks.
 const COVERED_EVERY: Duration = Duration::from_secs(1);
 /// First pause before connecting again; each one doubles.
@@ -131,7 +134,10 @@ impl Reader<'_> {
                 () = shutdown.cancelled() => Ok(Ended::Shutdown),
                 outcome = self.session(sink) => outcome,
             };
-            self.leave(sink)?;
+            let left = self.leave(sink);
+            // Not before it is known how far it was read.
+            self.status.update(|s| s.dumping = false);
+            left?;
             let reason = match outcome {
                 Err(Error::Transient(reason)) => reason,
                 ended => return ended,
@@ -210,6 +216,7 @@ impl Reader<'_> {
         let dump = self.plan(&server, &logs, since.as_deref())?;
         self.announce_executed(&dump.assembler, sink)?;
         self.prepare(&mut connection, &server).await?;
+        self.status.update(|s| s.dumping = true);
         connection.command(&dump.command).await?;
         tracing::info!(
             source = %self.job.name, server = %server.server_uuid, version = %server.version, from = %dump.wanted,
@@ -261,9 +268,7 @@ impl Reader<'_> {
             if let Start::Gtid(set) = &self.start {
                 let set: String =
                     set.chars().filter(|c| c.is_ascii_digit() || matches!(c, '-' | ',')).collect();
-                statements.push(format!("SET @slave_connect_state = '{set}'"));
-                statements
-                    .push("SET @slave_gtid_strict_mode = 0, @slave_gtid_ignore_duplicates = 0".to_owned());
+                statements.extend(admin::dump_from(&set));
             }
         }
         for statement in statements {
@@ -282,16 +287,16 @@ impl Reader<'_> {
         let sink_error = |e: S::Error| Error::Sink(Box::new(e));
         let mut covered_at: Option<Instant> = None;
         let mut bytes_read = 0u64;
+        let mut silence = FIRST_SILENCE;
         loop {
             let packet = if let Some(packet) = connection.packet().now_or_never() {
                 packet?
             } else {
                 sink.flush().map_err(sink_error)?;
                 self.progress(&mut bytes_read);
-                match tokio::time::timeout(SILENCE, connection.packet()).await {
-                    Ok(packet) => packet?,
-                    Err(_) => return Err(Error::Transient("the server has been silent for 60 s".to_owned())),
-                }
+                let waited = tokio::time::timeout(silence, connection.packet()).await;
+                let silent = |_| format!("the server has been silent for {} s", silence.as_secs());
+                waited.map_err(|elapsed| Error::Transient(silent(elapsed)))??
             };
             let bytes = self.event_bytes(connection, &packet, wanted)?;
             bytes_read += u64::try_from(bytes.len()).unwrap_or(0);
@@ -311,6 +316,7 @@ impl Reader<'_> {
                 }
             }
             if progress == Progress::Heartbeat {
+                silence = SILENCE;
                 let mut offset = 0;
                 self.status.update(|s| {
                     s.caught_up = true;

@@ -80,21 +80,22 @@ impl Reader<'_> {
         logs: &BinaryLogs,
         since: Option<&str>,
     ) -> Result<(), Error> {
-        if !self.job.counts_gtids
-            || server.flavor == Flavor::MariaDb
-            || server.gtids.is_empty() && logs.current_gtids.is_empty()
-        {
+        let none = server.gtids.is_empty() && logs.current_gtids.is_empty();
+        if !self.job.counts_gtids || none && server.flavor == Flavor::MySql {
             self.executed = None;
             return Ok(());
         }
         let epoch = self.job.epoch;
         let start = match &self.start {
             Start::Gtid(_) => return Ok(()),
-            Start::Latest => {
+            Start::Latest if server.flavor == Flavor::MySql => {
                 let file = file_number(&logs.current_file).unwrap_or(0);
                 let position = Position::new(epoch, file, logs.current_offset);
                 self.executed = logs.current_gtids.parse().ok().map(|set| (position, set));
                 return Ok(());
+            }
+            Start::Latest => {
+                file_number(&logs.current_file).map(|file| Position::new(epoch, file, logs.current_offset))
             }
             Start::Earliest => logs
                 .files
@@ -116,6 +117,11 @@ impl Reader<'_> {
         }
         self.executed = None;
         if let Some(file) = named(start.file) {
+            if server.flavor == Flavor::MariaDb {
+                let before = admin::gtids_at(connection, &file.name, start.offset.max(FILE_START)).await?;
+                self.executed = before.and_then(|set| Some((start, set.parse().ok()?)));
+                return Ok(());
+            }
             let before = admin::gtids_before(connection, &file.name).await?;
             let position = Position::new(epoch, start.file, FILE_START);
             self.executed = before.and_then(|set| Some((position, set.parse().ok()?)));
@@ -187,6 +193,10 @@ impl Reader<'_> {
             }
             Start::Gtid(set) if server.flavor == Flavor::MariaDb => {
                 let command = packet::dump(server_id, "", 4);
+                let assembler = match set.parse() {
+                    Ok(known) => assembler.knowing(known),
+                    Err(_) => assembler,
+                };
                 Ok(Dump { command, wanted: set.clone(), assembler })
             }
             Start::Gtid(set) => {
