@@ -24,11 +24,13 @@ pub use state::{
     ArtifactRef, Directory, EnsembleMember, File, Gate, HostState, Init, KafkaFormat, KafkaMember, Link,
     MemberChange, Package, Part, Role, Turn, Unit, User, hex, sha256,
 };
-pub use zookeeper::UNIT as ZOOKEEPER_UNIT;
 
 use crate::inventory::model::Inventory;
 use crate::render::RenderError;
 use std::collections::BTreeMap;
+
+/// The unit of ZooKeeper's server.
+pub const ZOOKEEPER_UNIT: &str = "aesop-zookeeper.service";
 
 /// Why the desired state cannot be said.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@ use super::base::directory;
 use super::inputs::{Inputs, missing};
 use super::jvm::{self, Jvm};
 use super::state::STOP_GATE_SECS;
-use super::{EnsembleMember, File, Gate, Part, Role, ServiceError, Turn, Unit, User, paths};
+use super::{EnsembleMember, File, Gate, Part, Role, ServiceError, Turn, Unit, User, ZOOKEEPER_UNIT, paths};
 use crate::ensemble::members::Server;
 use crate::inventory::model::ZooKeeperRole;
 use crate::secret::Secret;
@@ -13,8 +13,6 @@ use minijinja::context;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// The unit of its server.
-pub const UNIT: &str = "aesop-zookeeper.service";
 /// A quorum forms within seconds; a follower that copies a large snapshot takes longer.
 const READY_SECS: u64 = 90;
 /// It closes its sessions and its log at once.
@@ -90,7 +88,7 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
     )?;
     restart_on.extend([zoo_cfg, prepare, options_path]);
     restart_on.extend(logback);
-    let unit = UNIT.to_owned();
+    let unit = ZOOKEEPER_UNIT.to_owned();
     part.units.push(Unit { name: unit.clone(), restart_on, reload_on: Vec::new(), adopt: None });
     let test = |name: &str| [name, "--data-dir", &data].map(str::to_owned).to_vec();
     part.gate = Some(Gate {
