@@ -90,6 +90,21 @@ pub struct Source {
     /// What becomes of a row that has more.
     #[serde(default, skip_serializing_if = "is_default")]
     pub oversize: Oversize,
+    /// Where names, keys and members come from.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub schema: SchemaFrom,
+}
+
+/// Where the names of columns, their keys and the members of ENUM and SET come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum SchemaFrom {
+    /// The binlog, which has them with `binlog_row_metadata=FULL`; a server without it is refused.
+    #[default]
+    RowMetadata,
+    /// `information_schema`, where the binlog does not have them, as far as it can be known that they held for a row.
+    BestEffort,
 }
 
 /// Bytes of a row unless the source says otherwise: several copies of it are within the relay's memory.

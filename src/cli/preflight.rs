@@ -93,7 +93,7 @@ pub(super) async fn sources(cx: &Context, inventory: &Inventory) -> anyhow::Resu
         bad |= result.is_err();
         if cx.out.is_json() {
             told.push(match &result {
-                Ok(Examined { server, warnings }) => {
+                Ok(Examined { server, warnings, .. }) => {
                     let warnings: Vec<_> = warnings
                         .iter()
                         .map(|Finding { problem, remedy }| json!({ "problem": problem, "remedy": remedy }))
@@ -105,7 +105,7 @@ pub(super) async fn sources(cx: &Context, inventory: &Inventory) -> anyhow::Resu
             continue;
         }
         match result {
-            Ok(Examined { server, warnings }) => {
+            Ok(Examined { server, warnings, .. }) => {
                 cx.out.data(format!("{name}: {} is ready to be read", server.version))?;
                 for Finding { problem, remedy } in warnings {
                     cx.out.data(format!("  {}", diagnostic::label("warning", problem, cx.out.color())))?;
@@ -146,7 +146,8 @@ async fn source_of(
         // Nothing is replicated here, so no number is taken.
         server_id: u32::MAX,
     };
-    let checked = tokio::time::timeout(DATABASE_LIMIT, relay::mysql::admin::check(&mysql, relays)).await;
+    let checked =
+        tokio::time::timeout(DATABASE_LIMIT, relay::mysql::admin::check(&mysql, source.schema, relays)).await;
     let examined = checked.map_err(|_elapsed| {
         anyhow::anyhow!(
             "no answer from {}:{} within {} s; a database that only the relays reach is checked by `aesop check --hosts`",

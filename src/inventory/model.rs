@@ -238,6 +238,8 @@ pub struct Source {
     pub max_row_bytes: u64,
     /// What becomes of a row that has more.
     pub oversize: relay::config::Oversize,
+    /// Where names of columns come from.
+    pub schema: relay::config::SchemaFrom,
 }
 
 /// Connection of a source.

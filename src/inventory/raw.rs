@@ -308,6 +308,19 @@ pub(super) struct Source {
     /// counted and warned of (`leave_out`).
     #[schemars(extend("default" = "stop"))]
     pub(super) oversize: Option<Oversize>,
+    /// Where names, keys and members of ENUM and SET come from: the binlog, of a server with `binlog_row_metadata=FULL`
+    /// (`row_metadata`), or, where it does not have them, `information_schema` (`best_effort`): what cannot be known of a
+    /// row then stops the source.
+    #[schemars(extend("default" = "row_metadata"))]
+    pub(super) schema: Option<SchemaFrom>,
+}
+
+/// Where names of columns come from.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SchemaFrom {
+    RowMetadata,
+    BestEffort,
 }
 
 /// What becomes of a row above `max_row_bytes`.

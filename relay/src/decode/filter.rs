@@ -26,6 +26,11 @@ impl TableFilter {
         Self { globs, open }
     }
 
+    /// No table at all.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
     /// Whether rows of the table are handed on.
     pub fn table(&self, database: &str, table: &str) -> bool {
         if system(database) {

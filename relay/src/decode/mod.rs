@@ -9,6 +9,8 @@
 pub mod branch;
 mod bytes;
 pub mod charset;
+mod declared;
+pub mod definitions;
 pub mod event;
 pub mod filter;
 pub(crate) mod geometry;
@@ -17,6 +19,7 @@ mod golden;
 mod json;
 mod json_diff;
 pub mod key;
+mod network;
 mod partial;
 pub mod query;
 pub mod rows;
@@ -24,6 +27,7 @@ pub mod stream;
 pub mod table_map;
 mod temporal;
 pub(crate) mod text;
+pub mod touch;
 mod value;
 
 pub(crate) use bytes::Bytes;
@@ -66,7 +70,19 @@ pub enum DecodeError {
     /// The table map names no columns.
     #[error(
         "the table map of {0} has no column names: SET GLOBAL binlog_row_metadata = 'FULL'; rows logged before \
-         that cannot be read"
+         that can be read with schema: best_effort of the source only"
     )]
     NoMetadata(String),
+    /// The table map and what `information_schema` said do not fit.
+    #[error(
+        "the table map of {table} does not fit what information_schema says of it: {what}; the table was changed by a \
+         statement that is not in the binlog. Put it right by SET GLOBAL binlog_row_metadata = 'FULL', begin behind these \
+         rows, and take a snapshot of the table"
+    )]
+    Disagrees {
+        /// `database.table`.
+        table: String,
+        /// Where they differ.
+        what: String,
+    },
 }

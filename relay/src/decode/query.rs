@@ -50,7 +50,7 @@ pub fn classify(sql: &[u8]) -> Statement {
         b"COMMIT" => return Statement::Commit,
         _ => {}
     }
-    let mut words = Words { rest: sql };
+    let mut words = Words::new(sql);
     let first = words.keyword();
     match first.as_str() {
         "BEGIN" => Statement::Begin,
@@ -116,8 +116,9 @@ fn definition(verb: &str, mut words: Words<'_>) -> Statement {
     }
 }
 
+/// A statement, word by word.
 #[derive(Clone, Copy)]
-struct Words<'a> {
+pub(super) struct Words<'a> {
     rest: &'a [u8],
 }
 
@@ -126,6 +127,10 @@ fn is_word(byte: u8) -> bool {
 }
 
 impl<'a> Words<'a> {
+    pub(super) fn new(sql: &'a [u8]) -> Self {
+        Self { rest: sql }
+    }
+
     fn advance(&mut self, by: usize) -> &'a [u8] {
         let (head, tail) = self.rest.split_at_checked(by).unwrap_or((self.rest, &[]));
         self.rest = tail;
@@ -163,18 +168,75 @@ impl<'a> Words<'a> {
     }
 
     /// The next word in capitals; empty at anything else, which is then not consumed.
-    fn keyword(&mut self) -> String {
+    pub(super) fn keyword(&mut self) -> String {
         self.blanks();
         String::from_utf8_lossy(self.bare()).to_ascii_uppercase()
     }
 
     /// Skips these words where they stand.
-    fn skip(&mut self, words: &[&str]) {
+    pub(super) fn skip(&mut self, words: &[&str]) {
         for word in words {
             let mark = *self;
             if self.keyword() != *word {
                 *self = mark;
             }
+        }
+    }
+
+    /// Skips this word; whether it stood there.
+    pub(super) fn skipped(&mut self, word: &str) -> bool {
+        let mark = *self;
+        let is_there = self.keyword() == word;
+        if !is_there {
+            *self = mark;
+        }
+        is_there
+    }
+
+    /// Skips a comma; whether one stood there.
+    pub(super) fn comma(&mut self) -> bool {
+        let is_there = self.punctuation() == Some(b',');
+        if is_there {
+            self.advance(1);
+        }
+        is_there
+    }
+
+    pub(super) fn at_end(&mut self) -> bool {
+        self.blanks();
+        self.rest.is_empty()
+    }
+
+    /// Goes behind the next such word outside of quotes and comments; false at the end, none where a quote does not
+    /// end.
+    pub(super) fn find(&mut self, word: &str) -> Option<bool> {
+        while !self.at_end() {
+            match self.rest.first() {
+                Some(quote @ (b'\'' | b'"' | b'`')) => self.quoted(*quote)?,
+                Some(byte) if is_word(*byte) => {
+                    if self.bare().eq_ignore_ascii_case(word.as_bytes()) {
+                        return Some(true);
+                    }
+                }
+                _ => drop(self.advance(1)),
+            }
+        }
+        Some(false)
+    }
+
+    /// Skips what is in quotes; none where a backslash makes it unclear where it ends: that depends on the session's mode.
+    fn quoted(&mut self, quote: u8) -> Option<()> {
+        self.advance(1);
+        loop {
+            let at = memchr::memchr2(quote, b'\\', self.rest)?;
+            if self.rest.get(at) == Some(&quote) {
+                self.advance(at + 1);
+                return Some(());
+            }
+            if self.rest.get(at + 1) == Some(&quote) {
+                return None;
+            }
+            self.advance(at + 2);
         }
     }
 
@@ -184,7 +246,7 @@ impl<'a> Words<'a> {
     }
 
     /// A bare or quoted identifier.
-    fn identifier(&mut self) -> Option<String> {
+    pub(super) fn identifier(&mut self) -> Option<String> {
         self.blanks();
         let quote = *self.rest.first()?;
         if !matches!(quote, b'`' | b'"') {
@@ -207,7 +269,7 @@ impl<'a> Words<'a> {
     }
 
     /// `table` or `database.table`.
-    fn name(&mut self) -> Name {
+    pub(super) fn name(&mut self) -> Name {
         let Some(first) = self.identifier() else { return Name::default() };
         if self.punctuation() == Some(b'.') {
             self.advance(1);
@@ -217,7 +279,7 @@ impl<'a> Words<'a> {
     }
 
     /// The name behind the next ON: `CREATE INDEX i ON t`.
-    fn after_on(&mut self) -> Name {
+    pub(super) fn after_on(&mut self) -> Name {
         // IF NOT EXISTS, the index's name, USING BTREE.
         for _ in 0..8 {
             match self.identifier() {
@@ -235,7 +297,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn name(database: Option<&str>, table: &str) -> Name {
+    pub(super) fn name(database: Option<&str>, table: &str) -> Name {
         Name { database: database.map(str::to_owned), table: Some(table.to_owned()) }
     }
 

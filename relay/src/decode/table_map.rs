@@ -2,8 +2,9 @@
 
 use super::DecodeError;
 use super::bytes::Bytes;
+use super::declared;
 use super::stream::Flavor;
-use crate::schema::{Charset, Column, ColumnKind, TableSchema};
+use crate::schema::{Charset, Column, ColumnKind, Declared, DeclaredColumn, TableSchema};
 
 /// Wire types, as the table map gives them.
 mod wire {
@@ -69,7 +70,7 @@ pub fn name(body: &[u8], wide_ids: bool) -> Result<TableName<'_>, DecodeError> {
 /// The optional metadata's fields, not yet applied.
 #[derive(Default)]
 struct Metadata<'a> {
-    unsigned: &'a [u8],
+    unsigned: Option<&'a [u8]>,
     default_charset: Option<&'a [u8]>,
     column_charset: Option<&'a [u8]>,
     enum_default_charset: Option<&'a [u8]>,
@@ -90,7 +91,7 @@ impl<'a> Metadata<'a> {
             let kind = input.u8()?;
             let value = input.lenenc_bytes()?;
             match kind {
-                1 => found.unsigned = value,
+                1 => found.unsigned = Some(value),
                 2 => found.default_charset = Some(value),
                 3 => found.column_charset = Some(value),
                 4 => found.names = Some(value),
@@ -111,6 +112,7 @@ impl<'a> Metadata<'a> {
 
 /// Collations of a class of columns, in order: a default with exceptions, or one each.
 struct Collations<'a> {
+    is_given: bool,
     default: u64,
     exceptions: Vec<(u64, u64)>,
     each: Option<Bytes<'a>>,
@@ -120,6 +122,7 @@ struct Collations<'a> {
 impl<'a> Collations<'a> {
     fn new(default: Option<&'a [u8]>, each: Option<&'a [u8]>) -> Result<Self, DecodeError> {
         let mut found = Self {
+            is_given: default.is_some() || each.is_some(),
             default: 0,
             exceptions: Vec::new(),
             each: each.map(|bytes| Bytes::new(bytes, "column charsets")),
@@ -164,41 +167,95 @@ pub(crate) fn bit(bitmap: &[u8], index: usize) -> bool {
 /// Most columns a table can have.
 const MAX_COLUMNS: usize = 4096;
 
-/// Reads the definition.
-pub fn schema(name: &TableName<'_>, flavor: Flavor) -> Result<TableSchema, DecodeError> {
+/// A table map taken apart: enough to know whether it says all.
+pub struct Definition<'a> {
+    types: &'a [u8],
+    meta: &'a [u8],
+    nullable: &'a [u8],
+    optional: Metadata<'a>,
+}
+
+impl std::fmt::Debug for Definition<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Definition").field("columns", &self.types.len()).finish_non_exhaustive()
+    }
+}
+
+/// Takes the definition apart.
+pub fn definition<'a>(name: &TableName<'a>) -> Result<Definition<'a>, DecodeError> {
     let mut input = Bytes::new(name.definition, "table map");
     let count = input.lenenc_len()?;
     if count > MAX_COLUMNS {
         return Err(DecodeError::Invalid("column count in a table map"));
     }
     let types = input.take(count)?;
-    let mut meta = Bytes::new(input.lenenc_bytes()?, "table map's type metadata");
+    let meta = input.lenenc_bytes()?;
     let nullable = input.take(count.div_ceil(8))?;
-    let optional = Metadata::parse(input.rest())?;
+    Ok(Definition { types, meta, nullable, optional: Metadata::parse(input.rest())? })
+}
 
-    let Some(names) = optional.names else {
-        return Err(DecodeError::NoMetadata(format!("{}.{}", name.database, name.table)));
-    };
-    let mut builder = Builder {
-        names: Bytes::new(names, "column names"),
-        charsets: Collations::new(optional.default_charset, optional.column_charset)?,
-        enum_charsets: Collations::new(optional.enum_default_charset, optional.enum_column_charset)?,
-        enums: Bytes::new(optional.enums, "ENUM members"),
-        sets: Bytes::new(optional.sets, "SET members"),
-        unsigned: optional.unsigned,
-        numeric: 0,
-        flavor,
-    };
-    let mut columns = Vec::with_capacity(count);
-    for (index, wire_type) in types.iter().enumerate() {
-        let name = String::from_utf8_lossy(builder.names.lenenc_bytes()?).into_owned();
-        let kind = builder.kind(*wire_type, &mut meta)?;
-        let visible = optional.visibility.is_none_or(|bits| bit_from_top(bits, index));
-        columns.push(Column { name, kind, nullable: bit(nullable, index), visible });
+impl Definition<'_> {
+    /// Names are there.
+    pub fn names_columns(&self) -> bool {
+        self.optional.names.is_some()
     }
-    builder.finish(&optional, &meta)?;
-    let key = key(&optional, count)?;
-    Ok(TableSchema::new(name.database.to_owned(), name.table.to_owned(), columns, key))
+
+    /// A column may have a type that table maps do not name.
+    pub fn is_ambiguous(&self, name: &TableName<'_>, flavor: Flavor) -> Result<bool, DecodeError> {
+        let schema = self.schema(name, flavor, None)?;
+        Ok(flavor == Flavor::MariaDb && schema.columns.iter().any(|c| declared::is_unnamed(&c.kind)))
+    }
+
+    /// The table, with what `information_schema` declares for all that the map does not say.
+    pub fn schema(
+        &self,
+        name: &TableName<'_>,
+        flavor: Flavor,
+        declared: Option<&Declared>,
+    ) -> Result<TableSchema, DecodeError> {
+        let optional = &self.optional;
+        let of_table = || format!("{}.{}", name.database, name.table);
+        if optional.names.is_none() && declared.is_none() {
+            return Err(DecodeError::NoMetadata(of_table()));
+        }
+        if let Some(declared) = declared {
+            let nullable = (0..self.types.len()).map(|index| bit(self.nullable, index));
+            declared::check_shape(&of_table(), declared, nullable)?;
+        }
+        let mut meta = Bytes::new(self.meta, "table map's type metadata");
+        let mut builder = Builder {
+            names: optional.names.map(|names| Bytes::new(names, "column names")),
+            charsets: Collations::new(optional.default_charset, optional.column_charset)?,
+            enum_charsets: Collations::new(optional.enum_default_charset, optional.enum_column_charset)?,
+            enums: Bytes::new(optional.enums, "ENUM members"),
+            sets: Bytes::new(optional.sets, "SET members"),
+            unsigned: optional.unsigned,
+            numeric: 0,
+            flavor,
+            declared: None,
+        };
+        let mut columns = Vec::with_capacity(self.types.len());
+        for (index, wire_type) in self.types.iter().enumerate() {
+            builder.declared = declared.and_then(|declared| declared.columns.get(index));
+            let name = builder.name()?;
+            let mut kind = builder.kind(*wire_type, &mut meta)?;
+            if let Some(column) = builder.declared {
+                kind = declared::refine(&of_table(), column, &name, kind)?;
+            }
+            let visible = match (optional.visibility, builder.declared) {
+                (Some(bits), _) => bit_from_top(bits, index),
+                (None, Some(column)) if optional.names.is_none() => column.visible,
+                _ => true,
+            };
+            columns.push(Column { name, kind, nullable: bit(self.nullable, index), visible });
+        }
+        builder.finish(&meta)?;
+        let key = match declared {
+            Some(declared) if optional.names.is_none() => declared.key.clone(),
+            _ => key(optional, self.types.len())?,
+        };
+        Ok(TableSchema::new(name.database.to_owned(), name.table.to_owned(), columns, key))
+    }
 }
 
 fn key(optional: &Metadata<'_>, columns: usize) -> Result<Vec<usize>, DecodeError> {
@@ -219,23 +276,31 @@ fn key(optional: &Metadata<'_>, columns: usize) -> Result<Vec<usize>, DecodeErro
 }
 
 struct Builder<'a> {
-    names: Bytes<'a>,
+    names: Option<Bytes<'a>>,
     charsets: Collations<'a>,
     enum_charsets: Collations<'a>,
     enums: Bytes<'a>,
     sets: Bytes<'a>,
-    unsigned: &'a [u8],
+    unsigned: Option<&'a [u8]>,
     numeric: usize,
     flavor: Flavor,
+    /// Of the column that is built, for what the map does not say.
+    declared: Option<&'a DeclaredColumn>,
 }
 
 impl Builder<'_> {
     /// All lists must be used up: otherwise a column was counted that the server does not count, or the other way
     /// round, and names, signs or charsets would be another column's.
-    fn finish(&self, optional: &Metadata<'_>, meta: &Bytes<'_>) -> Result<(), DecodeError> {
-        let lists = [&self.names, &self.enums, &self.sets, meta];
+    fn finish(&self, meta: &Bytes<'_>) -> Result<(), DecodeError> {
+        let lists = [&self.enums, &self.sets, meta];
+        let signs = match self.unsigned {
+            Some(bits) => bits.len() == self.numeric.div_ceil(8),
+            // A map without names may lack them.
+            None => self.numeric == 0 || self.names.is_none(),
+        };
         let used_up = lists.iter().all(|list| list.is_empty())
-            && optional.unsigned.len() == self.numeric.div_ceil(8)
+            && self.names.as_ref().is_none_or(Bytes::is_empty)
+            && signs
             && self.charsets.used_up()
             && self.enum_charsets.used_up();
         if used_up { Ok(()) } else { Err(DecodeError::Invalid("table map's metadata")) }
@@ -245,7 +310,35 @@ impl Builder<'_> {
     fn unsigned(&mut self) -> bool {
         let index = self.numeric;
         self.numeric += 1;
-        bit_from_top(self.unsigned, index)
+        match self.unsigned {
+            Some(bits) => bit_from_top(bits, index),
+            None => self.declared.is_some_and(DeclaredColumn::unsigned),
+        }
+    }
+
+    fn name(&mut self) -> Result<String, DecodeError> {
+        match (&mut self.names, self.declared) {
+            (Some(names), _) => Ok(String::from_utf8_lossy(names.lenenc_bytes()?).into_owned()),
+            (None, Some(column)) => Ok(column.name.clone()),
+            (None, None) => Err(DecodeError::Invalid("table map without names")),
+        }
+    }
+
+    fn charset(&mut self) -> Result<Charset, DecodeError> {
+        match self.declared {
+            Some(column) if !self.charsets.is_given => Ok(declared::charset(column)),
+            _ => self.charsets.next(),
+        }
+    }
+
+    /// The members of an ENUM or SET.
+    fn members(&mut self, is_enum: bool) -> Result<Vec<String>, DecodeError> {
+        if self.names.is_none() {
+            let declared = self.declared.and_then(DeclaredColumn::members);
+            return declared.ok_or(DecodeError::Invalid("list of members in information_schema"));
+        }
+        let charset = self.enum_charsets.next()?;
+        members(if is_enum { &mut self.enums } else { &mut self.sets }, charset)
     }
 
     fn int(&mut self, bytes: u8) -> ColumnKind {
@@ -315,32 +408,31 @@ impl Builder<'_> {
             wire::DATETIME2 => ColumnKind::DateTime { fraction: Self::fraction(meta)? },
             wire::TIMESTAMP2 => ColumnKind::Timestamp { fraction: Self::fraction(meta)? },
             wire::VARCHAR | wire::VAR_STRING => {
-                ColumnKind::Varchar { width: meta.u16()?, charset: self.charsets.next()? }
+                ColumnKind::Varchar { width: meta.u16()?, charset: self.charset()? }
             }
             wire::BLOB => {
-                ColumnKind::Blob { length_bytes: Self::length_bytes(meta)?, charset: self.charsets.next()? }
+                ColumnKind::Blob { length_bytes: Self::length_bytes(meta)?, charset: self.charset()? }
             }
             wire::VARCHAR_COMPRESSED => {
                 let length_bytes = if meta.u16()? > 255 { 2 } else { 1 };
-                ColumnKind::Compressed { length_bytes, charset: self.charsets.next()? }
+                ColumnKind::Compressed { length_bytes, charset: self.charset()? }
             }
-            wire::BLOB_COMPRESSED => ColumnKind::Compressed {
-                length_bytes: Self::length_bytes(meta)?,
-                charset: self.charsets.next()?,
-            },
+            wire::BLOB_COMPRESSED => {
+                ColumnKind::Compressed { length_bytes: Self::length_bytes(meta)?, charset: self.charset()? }
+            }
             wire::STRING => self.string(meta.u8()?, meta.u8()?)?,
             wire::JSON => ColumnKind::Json { length_bytes: Self::length_bytes(meta)? },
             wire::GEOMETRY => {
                 if self.flavor == Flavor::MariaDb {
                     // MariaDB counts geometries among the columns with a charset.
-                    self.charsets.next()?;
+                    self.charset()?;
                 }
                 ColumnKind::Geometry { length_bytes: Self::length_bytes(meta)? }
             }
             wire::VECTOR => {
                 if self.flavor == Flavor::MySql {
                     // MySQL counts vectors among the columns with a charset.
-                    self.charsets.next()?;
+                    self.charset()?;
                 }
                 ColumnKind::Vector { length_bytes: Self::length_bytes(meta)? }
             }
@@ -353,17 +445,15 @@ impl Builder<'_> {
     fn string(&mut self, first: u8, second: u8) -> Result<ColumnKind, DecodeError> {
         match first {
             wire::ENUM if matches!(second, 1 | 2) => {
-                let charset = self.enum_charsets.next()?;
-                Ok(ColumnKind::Enum { bytes: second, members: members(&mut self.enums, charset)? })
+                Ok(ColumnKind::Enum { bytes: second, members: self.members(true)? })
             }
             wire::SET if matches!(second, 1..=8) => {
-                let charset = self.enum_charsets.next()?;
-                Ok(ColumnKind::Set { bytes: second, members: members(&mut self.sets, charset)? })
+                Ok(ColumnKind::Set { bytes: second, members: self.members(false)? })
             }
             wire::ENUM | wire::SET => Err(DecodeError::Invalid("width of an ENUM or SET in a table map")),
             _ => {
                 let high = u16::from(first & 0x30 ^ 0x30) << 4;
-                Ok(ColumnKind::Char { width: high | u16::from(second), charset: self.charsets.next()? })
+                Ok(ColumnKind::Char { width: high | u16::from(second), charset: self.charset()? })
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Values in row images: where they end, and what they say, as JSON.
 
 use super::bytes::{Bytes, uint_be, uint_le};
-use super::{DecodeError, geometry, json, temporal, text};
+use super::{DecodeError, geometry, json, network, temporal, text};
 use crate::schema::{Charset, ColumnKind};
 
 /// Takes one value's bytes, without any length prefix.
@@ -28,6 +28,7 @@ pub(crate) fn take<'a>(kind: &ColumnKind, input: &mut Bytes<'a>) -> Result<&'a [
         ColumnKind::Double | ColumnKind::OldDateTime => input.take(8),
         ColumnKind::Bit { bits } => input.take(usize::from(bits.div_ceil(8))),
         ColumnKind::Year => input.take(1),
+        ColumnKind::Uuid | ColumnKind::Inet4 | ColumnKind::Inet6 => input.prefixed(1),
     }
 }
 
@@ -76,6 +77,9 @@ pub(crate) fn write(kind: &ColumnKind, bytes: &[u8], out: &mut Vec<u8>) -> Resul
         ColumnKind::Geometry { .. } => geometry::write(bytes, out),
         ColumnKind::Vector { .. } => write_vector(bytes, out)?,
         ColumnKind::Compressed { charset, .. } => text::write(&inflate_column(bytes)?, *charset, out),
+        ColumnKind::Uuid => network::write_uuid(bytes, out)?,
+        ColumnKind::Inet4 => network::write_inet4(bytes, out)?,
+        ColumnKind::Inet6 => network::write_inet6(bytes, out)?,
     }
     Ok(())
 }

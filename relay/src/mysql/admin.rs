@@ -50,9 +50,13 @@ pub async fn identify(mysql: &config::Mysql) -> Result<ServerIdentity, Error> {
 
 /// Connects and runs the whole preflight: an error lists each finding with what mends it. `relays` are the server ids
 /// that relays read the server with, which no other replica may have.
-pub async fn check(mysql: &config::Mysql, relays: &[u32]) -> Result<Examined, Error> {
+pub async fn check(
+    mysql: &config::Mysql,
+    schema: config::SchemaFrom,
+    relays: &[u32],
+) -> Result<Examined, Error> {
     let mut connection = Connection::open(mysql, &Password::load(mysql)?).await?;
-    let (examined, _) = preflight::examine(&mut connection, mysql, relays).await?;
+    let (examined, _) = preflight::examine(&mut connection, mysql, schema, relays).await?;
     Ok(examined)
 }
 
@@ -63,6 +67,13 @@ pub(super) async fn list(connection: &mut Connection) -> Result<BinaryLogs, Erro
         let (Some(Some(name)), Some(Some(bytes))) = (fields.next(), fields.next()) else { continue };
         logs.files.push(BinaryLog { name, bytes: bytes.parse().unwrap_or(0) });
     }
+    let end = list_end(connection).await?;
+    Ok(BinaryLogs { files: logs.files, ..end })
+}
+
+/// The current end alone.
+pub(super) async fn list_end(connection: &mut Connection) -> Result<BinaryLogs, Error> {
+    let mut logs = BinaryLogs::default();
     // MySQL 8.2 renamed the statement and 8.4 removed the old name; MariaDB has the old one only.
     let maria = flavor(connection.server_version()) == Flavor::MariaDb;
     let statements = if maria {

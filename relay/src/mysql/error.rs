@@ -107,6 +107,19 @@ pub enum Definite {
         /// What is there.
         found: String,
     },
+    /// What columns a table had is not in the binlog, and cannot be found out.
+    #[error(
+        "{place}: what columns {table} had there cannot be known: {why}. SET GLOBAL binlog_row_metadata = 'FULL', begin behind \
+         these rows, and take a snapshot of the table; or leave the table out"
+    )]
+    Unknown {
+        /// `database.table`.
+        table: String,
+        /// Binlog file and offset.
+        place: String,
+        /// What stands between.
+        why: String,
+    },
     /// An event that cannot be decoded.
     #[error("{file} at {offset}: {error}")]
     Decode {

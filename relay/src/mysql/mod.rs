@@ -4,6 +4,7 @@
 pub mod admin;
 mod branches;
 mod connection;
+mod definitions;
 mod error;
 mod packet;
 mod preflight;
@@ -15,6 +16,7 @@ mod tls;
 pub use crate::decode::filter;
 pub use crate::decode::stream::{Flavor, LastTransaction};
 pub use connection::Password;
+pub use definitions::Remembered;
 pub use error::{Definite, Error, Finding};
 pub use preflight::Examined;
 pub use start::{Start, StartError};

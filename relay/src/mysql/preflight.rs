@@ -3,7 +3,7 @@
 use super::admin::{self, BinaryLogs};
 use super::connection::{Connection, address};
 use super::{Definite, Error, Finding, Flavor, ServerIdentity, packet};
-use crate::config::Mysql;
+use crate::config::{Mysql, SchemaFrom};
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,6 +25,8 @@ pub struct Examined {
     pub server: ServerIdentity,
     /// What will hurt one day, each with what mends it.
     pub warnings: Vec<Finding>,
+    /// Rows are logged with the names of their columns now.
+    pub full_metadata: bool,
 }
 
 async fn variables(connection: &mut Connection) -> Result<Variables, Error> {
@@ -75,7 +77,7 @@ async fn identity_from(connection: &mut Connection, variables: &Variables) -> Re
 }
 
 /// What the variables alone say is wrong.
-pub(super) fn findings(variables: &Variables, our_server_id: u32) -> Vec<Finding> {
+pub(super) fn findings(variables: &Variables, schema: SchemaFrom, our_server_id: u32) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |problem: String, remedy: &str| {
         findings.push(Finding { problem, remedy: remedy.to_owned() });
@@ -94,18 +96,18 @@ pub(super) fn findings(variables: &Variables, our_server_id: u32) -> Vec<Finding
             "SET GLOBAL binlog_format = 'ROW'",
         );
     }
-    match variables.get("binlog_row_metadata") {
-        Some(value) if value.eq_ignore_ascii_case("FULL") => {}
-        Some(value) => {
-            add(
+    if schema == SchemaFrom::RowMetadata {
+        match variables.get("binlog_row_metadata") {
+            Some(_) if has_full_metadata(variables) => {}
+            Some(value) => add(
                 format!("binlog_row_metadata is {value}, not FULL"),
                 "SET GLOBAL binlog_row_metadata = 'FULL'",
-            );
+            ),
+            None => add(
+                "it has no binlog_row_metadata, which column names come from".into(),
+                "upgrade it to MySQL 8.0.1 or MariaDB 10.5, or set schema: best_effort",
+            ),
         }
-        None => add(
-            "it has no binlog_row_metadata, which column names come from".into(),
-            "upgrade it to MySQL 8.0.1 or MariaDB 10.5",
-        ),
     }
     if show("binlog_row_value_options").to_ascii_uppercase().contains("PARTIAL_JSON")
         && !is("binlog_row_image", "FULL")
@@ -126,6 +128,10 @@ pub(super) fn findings(variables: &Variables, our_server_id: u32) -> Vec<Finding
         );
     }
     findings
+}
+
+fn has_full_metadata(variables: &Variables) -> bool {
+    variables.get("binlog_row_metadata").is_some_and(|value| value.eq_ignore_ascii_case("FULL"))
 }
 
 /// What the variables say will hurt one day.
@@ -158,6 +164,14 @@ fn warnings(variables: &Variables, identity: &ServerIdentity) -> Vec<Finding> {
         add(
             format!("binlog_row_image is {image}: columns missing from an image are left out of messages"),
             "SET GLOBAL binlog_row_image = 'FULL'",
+        );
+    }
+    // Without best effort it is an error.
+    if !has_full_metadata(variables) {
+        add(
+            "the binlog does not name columns: rows of a table that was changed again before it was looked at stop the source"
+                .into(),
+            "SET GLOBAL binlog_row_metadata = 'FULL'",
         );
     }
     let offset = identity.clock_offset_us;
@@ -218,11 +232,12 @@ async fn clashes(
 pub(super) async fn examine(
     connection: &mut Connection,
     config: &Mysql,
+    schema: SchemaFrom,
     ours: &[u32],
 ) -> Result<(Examined, BinaryLogs), Error> {
     let variables = variables(connection).await?;
     let server = identity_from(connection, &variables).await?;
-    let mut findings = findings(&variables, config.server_id);
+    let mut findings = findings(&variables, schema, config.server_id);
     let mut warnings = warnings(&variables, &server);
     let mut logs = BinaryLogs::default();
     if findings.is_empty() {
@@ -242,7 +257,8 @@ pub(super) async fn examine(
         }
     }
     if findings.is_empty() {
-        Ok((Examined { server, warnings }, logs))
+        let full_metadata = has_full_metadata(&variables);
+        Ok((Examined { server, warnings, full_metadata }, logs))
     } else {
         Err(Definite::Preflight { address: address(config), findings }.into())
     }
@@ -267,7 +283,10 @@ mod tests {
             ("binlog_row_image", "MINIMAL"),
             ("server_id", "7"),
         ]);
-        let error = Definite::Preflight { address: "db:3306".into(), findings: findings(&bad, 7) };
+        let error = Definite::Preflight {
+            address: "db:3306".into(),
+            findings: findings(&bad, SchemaFrom::RowMetadata, 7),
+        };
         expect![[r"
             db:3306 is not ready to be read: it writes no binlog (log_bin is OFF): set log_bin = mysql-bin under [mysqld] in my.cnf and restart it; binlog_format is MIXED, not ROW: SET GLOBAL binlog_format = 'ROW'; binlog_row_metadata is MINIMAL, not FULL: SET GLOBAL binlog_row_metadata = 'FULL'; binlog_row_value_options is PARTIAL_JSON and binlog_row_image is MINIMAL: steps from JSON documents that are not logged: SET GLOBAL binlog_row_image = 'FULL', or SET GLOBAL binlog_row_value_options = ''; its server_id is 7, the one this relay uses: give the relay another server_id
         "]]
@@ -278,6 +297,7 @@ mod tests {
     fn what_will_hurt_one_day_is_told_too() {
         let bad = variables(&[
             ("gtid_mode", "OFF"),
+            ("binlog_row_metadata", "FULL"),
             ("binlog_expire_logs_seconds", "3600"),
             ("binlog_row_image", "MINIMAL"),
         ]);
@@ -293,13 +313,26 @@ mod tests {
         .assert_eq(&format!("{}\n", told.join("\n")));
         let good = variables(&[
             ("gtid_mode", "ON"),
+            ("binlog_row_metadata", "FULL"),
             ("expire_logs_days", "0.5"),
             ("binlog_expire_logs_seconds", "2592000"),
         ]);
         assert_eq!(warnings(&good, &ServerIdentity::default()), []);
         // MariaDB keeps them for ever by itself.
-        let forever = variables(&[("expire_logs_days", "0"), ("binlog_expire_logs_seconds", "0")]);
+        let forever = variables(&[
+            ("binlog_row_metadata", "FULL"),
+            ("expire_logs_days", "0"),
+            ("binlog_expire_logs_seconds", "0"),
+        ]);
         assert_eq!(warnings(&forever, &ServerIdentity::default()), []);
+    }
+
+    #[test]
+    fn best_effort_takes_a_server_that_names_no_columns() {
+        let minimal = variables(&[("log_bin", "ON"), ("binlog_row_metadata", "MINIMAL"), ("server_id", "1")]);
+        assert_eq!(findings(&minimal, SchemaFrom::BestEffort, 7), []);
+        let told = warnings(&minimal, &ServerIdentity::default());
+        assert_eq!(told.first().map(|f| f.remedy.as_str()), Some("SET GLOBAL binlog_row_metadata = 'FULL'"));
     }
 
     #[test]
@@ -310,9 +343,9 @@ mod tests {
             ("binlog_row_metadata", "FULL"),
             ("server_id", "1"),
         ]);
-        assert!(findings(&good, 7).is_empty());
+        assert!(findings(&good, SchemaFrom::RowMetadata, 7).is_empty());
         // MySQL drops binlog_format one day: a server without it knows rows only.
         let later = variables(&[("log_bin", "ON"), ("binlog_row_metadata", "FULL"), ("server_id", "1")]);
-        assert!(findings(&later, 7).is_empty());
+        assert!(findings(&later, SchemaFrom::RowMetadata, 7).is_empty());
     }
 }

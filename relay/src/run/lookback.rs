@@ -7,7 +7,7 @@
 use crate::config;
 use crate::log::{Log, Options};
 use crate::mysql::source::{self, Job};
-use crate::mysql::{self, Definite, Start, StatusCell};
+use crate::mysql::{self, Definite, Remembered, Start, StatusCell};
 use crate::serve::{LookBack, Opened, Refused, Seat};
 use crate::wire::frame::{ErrorCode, StartFrom};
 use futures_util::FutureExt as _;
@@ -39,6 +39,7 @@ type Epoch = (u32, String);
 pub(super) struct LookBacks {
     name: String,
     config: config::Source,
+    definitions: Option<Remembered>,
     dir: PathBuf,
     epoch: watch::Sender<Option<Epoch>>,
     slots: Mutex<[Weak<Back>; AT_ONCE]>,
@@ -99,6 +100,14 @@ impl Drop for BackSeat {
 
 impl LookBacks {
     pub(super) fn new(name: &str, config: config::Source, dir: &Path) -> Self {
+        let path = dir.join("definitions.json");
+        let definitions = match config.schema {
+            config::SchemaFrom::BestEffort => Some(Remembered::open(path)),
+            config::SchemaFrom::RowMetadata => {
+                Remembered::forget(&path);
+                None
+            }
+        };
         let dir = dir.join("lookback");
         // Left by a relay that was killed.
         drop(std::fs::remove_dir_all(&dir));
@@ -106,11 +115,17 @@ impl LookBacks {
         Self {
             name: name.to_owned(),
             config,
+            definitions,
             dir,
             epoch: watch::Sender::default(),
             slots,
             next: AtomicU64::new(1),
         }
+    }
+
+    /// What the source's tables were, shared by all readings of it.
+    pub(super) fn definitions(&self) -> Option<Remembered> {
+        self.definitions.clone()
     }
 
     /// Says who is read now.
@@ -201,6 +216,7 @@ impl LookBacks {
             counts_gtids: false,
             executed: None,
             pace: Some(pace),
+            definitions: self.definitions(),
             branches: dir.join("xa"),
             until_caught_up: false,
         };

@@ -184,6 +184,7 @@ impl Source {
             expected_server: Some(epoch.node.server_uuid),
             counts_gtids: true,
             executed: known.filter(|known| known.position.epoch == epoch.number),
+            definitions: self.look_back.definitions(),
             branches: self.dir.join("xa"),
             pace: None,
             until_caught_up: false,

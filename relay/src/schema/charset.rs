@@ -137,6 +137,21 @@ impl Charset {
         padded.unwrap_or_else(|| Self::Other(u16::try_from(id).unwrap_or(u16::MAX)))
     }
 
+    /// The character set with the server's name for it.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "binary" => Self::Binary,
+            "utf8" | "utf8mb3" | "utf8mb4" => Self::Utf8,
+            "latin1" => Self::Latin1,
+            "ascii" => Self::Ascii,
+            "utf16" => Self::Utf16,
+            "utf16le" => Self::Utf16Le,
+            "utf32" => Self::Utf32,
+            "ucs2" => Self::Ucs2,
+            _ => return TableCharset::all().find(|table| table.name() == name).map(Self::Table),
+        })
+    }
+
     fn of_padded(id: u64) -> Option<Self> {
         match id {
             63 => return Some(Self::Binary),

@@ -8,7 +8,9 @@ use super::charset::TableCharset;
 use super::{Charset, Column, ColumnKind, SchemaId, TableSchema};
 
 /// Raised by one when the form changes; older ones stay readable.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// Of all schemas without the kinds that came with version 2: so their ids stay, and older consumers read them.
+const FIRST_VERSION: u8 = 1;
 /// MySQL's own limit is 4096 columns.
 const MAX_COLUMNS: usize = 4096;
 
@@ -30,7 +32,10 @@ impl TableSchema {
     /// Writes the compact, versioned form.
     pub fn serialize(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64 + self.columns.len() * 24);
-        out.push(VERSION);
+        let is_later =
+            |kind: &ColumnKind| matches!(kind, ColumnKind::Uuid | ColumnKind::Inet4 | ColumnKind::Inet6);
+        let later = self.columns.iter().any(|column| is_later(&column.kind));
+        out.push(if later { VERSION } else { FIRST_VERSION });
         put_str(&mut out, &self.database);
         put_str(&mut out, &self.table);
         put_len(&mut out, self.columns.len());
@@ -52,7 +57,7 @@ impl TableSchema {
     pub fn parse(bytes: &[u8]) -> Result<Self, SchemaError> {
         let mut input = Input { bytes, at: 0 };
         let version = input.u8()?;
-        if version != VERSION {
+        if !(FIRST_VERSION..=VERSION).contains(&version) {
             return Err(SchemaError::Version(version));
         }
         let database = input.string()?;
@@ -167,6 +172,9 @@ fn put_kind(out: &mut Vec<u8>, kind: &ColumnKind) {
             out.extend_from_slice(&[22, *length_bytes]);
             put_charset(out, *charset);
         }
+        ColumnKind::Uuid => out.push(23),
+        ColumnKind::Inet4 => out.push(24),
+        ColumnKind::Inet6 => out.push(25),
     }
 }
 
@@ -265,6 +273,9 @@ impl Input<'_> {
             20 => ColumnKind::Geometry { length_bytes: self.bounded(1, 4)? },
             21 => ColumnKind::Vector { length_bytes: self.bounded(1, 4)? },
             22 => ColumnKind::Compressed { length_bytes: self.bounded(1, 4)?, charset: self.charset()? },
+            23 => ColumnKind::Uuid,
+            24 => ColumnKind::Inet4,
+            25 => ColumnKind::Inet6,
             _ => return Err(self.damaged()),
         })
     }
@@ -303,6 +314,8 @@ mod tests {
             proptest::collection::vec(".{0,8}", 0..4)
                 .prop_map(|members| ColumnKind::Set { bytes: 8, members }),
             (1u8..=4).prop_map(|length_bytes| ColumnKind::Json { length_bytes }),
+            Just(ColumnKind::Uuid),
+            Just(ColumnKind::Inet6),
         ]
     }
 

@@ -5,9 +5,13 @@
 
 mod charset;
 mod codec;
+mod declared;
+mod history;
 
 pub use charset::{Charset, TableCharset};
 pub use codec::SchemaError;
+pub use declared::{Declared, DeclaredColumn};
+pub use history::{History, TableName, Touch};
 
 /// Identity of a schema: xxh3 of its serialized form. Equal tables have equal ids on every relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -181,4 +185,10 @@ pub enum ColumnKind {
         /// Of the text.
         charset: Charset,
     },
+    /// MariaDB's UUID, as it is stored. Known from `information_schema` only; else it is a `Char`.
+    Uuid,
+    /// MariaDB's INET4. Likewise.
+    Inet4,
+    /// MariaDB's INET6. Likewise.
+    Inet6,
 }

@@ -7,7 +7,7 @@ mod target;
 use crate::config::{self, Format};
 use crate::format::Formatter;
 use crate::mysql::source::{self, Ended, Job};
-use crate::mysql::{Error, Start, State, StatusCell};
+use crate::mysql::{Error, Remembered, Start, State, StatusCell};
 use checkpoint::Checkpoint;
 use printer::Printer;
 use std::io::{IsTerminal as _, Write as _};
@@ -39,6 +39,10 @@ pub struct Args {
     /// What becomes of a row that has more: stop there, or `leave_out` all but its key.
     #[arg(long, value_enum, default_value_t)]
     pub oversize: config::Oversize,
+    /// Where names of columns come from: the binlog's row metadata, or where it lacks them, as far as they can be known,
+    /// `best_effort` from `information_schema`.
+    #[arg(long, value_enum, default_value_t)]
+    pub schema: config::SchemaFrom,
     /// Where to begin: earliest, latest, a time like 2026-11-22T15:00:00Z, an SCN or a GTID set. Default: the checkpoint if there is one, else latest.
     #[arg(long)]
     pub from: Option<String>,
@@ -74,7 +78,15 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         (None, Some(checkpoint)) => checkpoint.start(),
         (None, None) => Start::Latest,
     };
-    let branches = branches_of(args.checkpoint.as_deref());
+    let branches = beside(args.checkpoint.as_deref(), "xa");
+    let definitions_path = beside(args.checkpoint.as_deref(), "definitions");
+    let definitions = match args.schema {
+        config::SchemaFrom::BestEffort => Some(Remembered::open(definitions_path.clone())),
+        config::SchemaFrom::RowMetadata => {
+            Remembered::forget(&definitions_path);
+            None
+        }
+    };
     let job = Job {
         name: args.source.clone(),
         config: config::Source {
@@ -84,6 +96,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
             start: "latest".to_owned(),
             max_row_bytes: args.max_row_bytes,
             oversize: args.oversize,
+            schema: args.schema,
         },
         password: target.password,
         epoch: 1,
@@ -91,6 +104,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         start,
         counts_gtids: false,
         executed: None,
+        definitions: definitions.clone(),
         branches: branches.clone(),
         pace: None,
         until_caught_up: args.until_caught_up,
@@ -123,6 +137,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     if args.checkpoint.is_none() {
         // Not there unless a branch was met.
         drop(std::fs::remove_dir_all(&branches));
+        Remembered::forget(&definitions_path);
     }
     match ended {
         Ok(Ended::Shutdown | Ended::CaughtUp) => Ok(printer.finish()?),
@@ -132,15 +147,16 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     }
 }
 
-/// Where prepared XA branches wait: beside the checkpoint, else in a folder of this run.
-fn branches_of(checkpoint: Option<&Path>) -> PathBuf {
+/// Where things wait: beside the checkpoint, else in a place of this run.
+fn beside(checkpoint: Option<&Path>, what: &str) -> PathBuf {
     match checkpoint {
         Some(path) => {
             let mut name = path.as_os_str().to_owned();
-            name.push(".xa");
+            name.push(".");
+            name.push(what);
             name.into()
         }
-        None => std::env::temp_dir().join(format!("aesop-tail-xa-{}", uuid::Uuid::new_v4())),
+        None => std::env::temp_dir().join(format!("aesop-tail-{what}-{}", uuid::Uuid::new_v4())),
     }
 }
 

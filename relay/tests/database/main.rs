@@ -10,6 +10,7 @@
     reason = "a test may panic, and tells what it is doing"
 )]
 
+mod best_effort;
 mod chaos;
 mod charsets;
 mod crash;
@@ -56,6 +57,9 @@ const TESTS: &[(&str, Test)] = &[
     ("oracle::mysql", |s| s.block_on(oracle::run(&s.mysql, "full", false, oracle::seed()))),
     ("oracle::mysql_partial_images", |s| s.block_on(oracle::run(&s.mysql, "part", true, oracle::seed()))),
     ("oracle::mariadb", |s| s.block_on(oracle::run(&s.mariadb, "full", false, oracle::seed()))),
+    ("best_effort::mysql", |s| s.block_on(best_effort::rows_are_the_servers(Kind::MySql, "MINIMAL"))),
+    ("best_effort::mariadb", |s| s.block_on(best_effort::rows_are_the_servers(Kind::MariaDb, "NO_LOG"))),
+    ("best_effort::mariadb_types", |s| s.block_on(best_effort::types_are_told(&s.mariadb))),
     ("chaos::mysql", |s| s.block_on(chaos::nothing_is_lost_or_doubled(&s.mysql))),
     ("chaos::mariadb", |s| s.block_on(chaos::nothing_is_lost_or_doubled(&s.mariadb))),
     ("chaos::disk_mysql", |s| s.block_on(chaos::a_full_disk_only_delays(&s.mysql))),

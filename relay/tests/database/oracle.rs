@@ -65,6 +65,10 @@ pub(crate) fn seed() -> u64 {
 pub(crate) trait Disturber {
     /// A statement is done. True when the sessions of the server are lost.
     fn after_statement(&mut self) -> BoxFuture<'_, bool>;
+    /// The types that tables are made of.
+    fn types(&self, kind: Kind) -> Vec<Type> {
+        types::all(kind)
+    }
     /// The messages.
     fn lines(&mut self) -> BoxFuture<'_, Vec<String>>;
 }
@@ -91,13 +95,18 @@ pub(crate) async fn run(server: &Server, database: &str, partial_images: bool, s
     create(server, database).await;
     let start = tail::end_of_binlog(server).await;
     let mut calm = Calm { server, start, tables: format!("{database}.*") };
-    statements_and_comparison(server, database, partial_images, seed, &mut calm).await;
+    statements_and_comparison(server, database, partial_images, seed, statements(), &mut calm).await;
 }
 
 /// A run in which things go wrong.
 pub(crate) async fn run_disturbed(server: &Server, database: &str, seed: u64, disturber: &mut dyn Disturber) {
     create(server, database).await;
-    statements_and_comparison(server, database, false, seed, disturber).await;
+    statements_and_comparison(server, database, false, seed, statements(), disturber).await;
+}
+
+/// As [`run_disturbed`], in a database that is there, with a third of the statements.
+pub(crate) async fn run_in(server: &Server, database: &str, seed: u64, disturber: &mut dyn Disturber) {
+    statements_and_comparison(server, database, false, seed, statements() / 3, disturber).await;
 }
 
 async fn create(server: &Server, database: &str) {
@@ -121,9 +130,10 @@ async fn statements_and_comparison(
     database: &str,
     partial_images: bool,
     seed: u64,
+    statements: usize,
     disturber: &mut dyn Disturber,
 ) {
-    let types = types::all(server.kind);
+    let types = disturber.types(server.kind);
     let conn = session(server, database).await;
     let mut run = Run {
         conn,
@@ -139,7 +149,7 @@ async fn statements_and_comparison(
     for chunk in types.chunks(COLUMNS) {
         run.create(chunk.to_vec()).await;
     }
-    let statements = statements();
+    disturber.after_statement().await;
     for _ in 0..statements {
         if partial_images {
             let image = *run.random.pick(&["MINIMAL", "NOBLOB", "FULL"]);

@@ -227,6 +227,51 @@ pub(crate) fn all(kind: Kind) -> Vec<Type> {
     types
 }
 
+/// Types that only `information_schema` names.
+pub(crate) fn unnamed(kind: Kind) -> Vec<Type> {
+    if kind == Kind::MySql {
+        return Vec::new();
+    }
+    vec![
+        new(
+            "UUID",
+            Form::Text,
+            Literals::Fixed(&[
+                "'123e4567-e89b-12d3-a456-426655440000'",
+                "'ffffffff-ffff-ffff-ffff-ffffffffffff'",
+                "'00000000-0000-0000-0000-000000000000'",
+                "'017f22e2-79b0-7cc3-98c4-dc0c0c07398f'",
+                "'1ec9414c-232a-6b00-b3c8-9e6bdeced846'",
+                "'6fa459ea-ee8a-3ca4-894e-db77e160355e'",
+                "'00000001-0000-4000-8000-000000000000'",
+                "'320c3d4d-cc00-875b-8ec9-32d5f69181c0'",
+                "UUID()",
+            ]),
+        ),
+        new(
+            "INET6",
+            Form::Text,
+            Literals::Fixed(&[
+                "'::'",
+                "'::1'",
+                "'2001:db8::ff00:42:8329'",
+                "'1:0:2:3:4:5:6:7'",
+                "'1:0:0:2:0:0:3:4'",
+                "'::ffff:192.0.2.128'",
+                "'::192.0.2.128'",
+                "'::1:0'",
+                "'fe80::'",
+                "'0:0:1::'",
+            ]),
+        ),
+        new(
+            "INET4",
+            Form::Text,
+            Literals::Fixed(&["'0.0.0.0'", "'192.0.2.1'", "'10.0.0.0'", "'255.255.255.255'"]),
+        ),
+    ]
+}
+
 fn charsets(kind: Kind, types: &mut Vec<Type>) {
     let chars = |pool, max| Literals::Chars { pool, max };
     for (name, pool) in CHARSETS {

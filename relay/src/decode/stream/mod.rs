@@ -11,13 +11,14 @@ mod xa;
 use crate::config::Oversize;
 use crate::decode::DecodeError;
 use crate::decode::branch::Branches;
+use crate::decode::definitions::Definitions;
 use crate::decode::event::{self, Format, Header, code};
 use crate::decode::filter::{ColumnFilter, TableFilter};
 use crate::decode::rows as row_event;
 use crate::event::{TransactionSink, TxnStart};
 use crate::gtid::GtidSet;
 use crate::position::Position;
-use crate::schema::{SchemaId, TableSchema};
+use crate::schema::{SchemaId, TableName, TableSchema};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -57,6 +58,17 @@ pub enum StreamError<E> {
         /// What is there.
         found: String,
     },
+    /// What a table was there is not known.
+    #[error("what columns {table} had at {position} is not known")]
+    Unknown {
+        /// The table.
+        table: TableName,
+        /// Start of the transaction.
+        position: Position,
+    },
+    /// A statement that changes tables cannot be noted.
+    #[error("a definition: {0}")]
+    Definitions(std::io::Error),
     /// A prepared XA branch cannot be kept, or not be read back.
     #[error("a prepared XA branch: {0}")]
     Branches(std::io::Error),
@@ -176,6 +188,7 @@ pub struct Assembler {
     maps: Vec<(u64, Option<Arc<Table>>)>,
     cache: HashMap<u64, Cached>,
     branches: Option<Box<dyn Branches>>,
+    definitions: Option<Box<dyn Definitions>>,
     scratch: Scratch,
     limit: RowLimit,
     oversize_table: Option<String>,
@@ -223,6 +236,7 @@ impl Assembler {
             maps: Vec::new(),
             cache: HashMap::new(),
             branches: None,
+            definitions: None,
             scratch: Scratch::default(),
             limit: RowLimit { bytes: usize::MAX, oversize: Oversize::Stop },
             oversize_table: None,
@@ -254,6 +268,13 @@ impl Assembler {
     #[must_use]
     pub fn keeping_branches(mut self, branches: Box<dyn Branches>) -> Self {
         self.branches = Some(branches);
+        self
+    }
+
+    /// Asks there what tables were where their maps do not say; without it such rows are a definite error.
+    #[must_use]
+    pub fn remembering(mut self, definitions: Box<dyn Definitions>) -> Self {
+        self.definitions = Some(definitions);
         self
     }
 
@@ -434,7 +455,7 @@ impl Assembler {
             return Ok(Progress::Event);
         }
         match header.kind {
-            code::TABLE_MAP => self.table_map(body)?,
+            code::TABLE_MAP => self.table_map::<S>(body)?,
             code::XID => return self.commit(sink),
             code::GTID => self.open(header, event::gtid(body, true)?, start)?,
             code::ANONYMOUS_GTID => self.open(header, event::gtid(body, false)?, start)?,

@@ -5,13 +5,14 @@ use crate::config::Oversize;
 use crate::decode::rows::{self, Encoding, RowImage, RowsKind};
 use crate::decode::{Bytes, DecodeError, event, key, partial, table_map};
 use crate::event::{Op, RowChange, TransactionSink};
+use crate::schema::TableName;
 use std::sync::Arc;
 
 /// Table definitions kept for reuse; beyond it the memory is emptied and fills again.
 const MAX_CACHED_TABLES: usize = 4096;
 
 impl Assembler {
-    pub(super) fn table_map(&mut self, body: &[u8]) -> Result<(), DecodeError> {
+    pub(super) fn table_map<S: TransactionSink>(&mut self, body: &[u8]) -> Result<(), StreamError<S::Error>> {
         if !self.reading() {
             return Ok(());
         }
@@ -22,7 +23,7 @@ impl Assembler {
         let table = if let Some(cached) = known {
             cached.table.clone()
         } else {
-            let table = self.table(&name)?;
+            let table = self.table::<S>(&name)?;
             if self.cache.len() >= MAX_CACHED_TABLES {
                 self.cache.clear();
             }
@@ -34,11 +35,26 @@ impl Assembler {
         Ok(())
     }
 
-    fn table(&self, name: &table_map::TableName<'_>) -> Result<Option<Arc<Table>>, DecodeError> {
+    fn table<S: TransactionSink>(
+        &mut self,
+        name: &table_map::TableName<'_>,
+    ) -> Result<Option<Arc<Table>>, StreamError<S::Error>> {
         if !self.tables.table(name.database, name.table) {
             return Ok(None);
         }
-        let schema = table_map::schema(name, self.flavor)?;
+        let definition = table_map::definition(name)?;
+        let mut declared = None;
+        if let Some(definitions) = &mut self.definitions
+            && (!definition.names_columns() || definition.is_ambiguous(name, self.flavor)?)
+        {
+            let position = self.txn.as_ref().map_or(self.boundary, |txn| txn.start.position);
+            let table = TableName::new(name.database, name.table);
+            declared = definitions.table(position, &table);
+            if declared.is_none() {
+                return Err(StreamError::Unknown { table, position });
+            }
+        }
+        let schema = definition.schema(name, self.flavor, declared.as_deref())?;
         let excluded: Vec<bool> = schema
             .columns
             .iter()
@@ -50,7 +66,8 @@ impl Assembler {
                 "{}.{}.{column} is in columns.exclude and in the primary key: take it out of columns.exclude, or \
                  leave the table out",
                 name.database, name.table
-            )));
+            ))
+            .into());
         }
         let schema = Arc::new(schema);
         let excluded = excluded.contains(&true).then_some(excluded);

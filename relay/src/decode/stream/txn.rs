@@ -4,6 +4,7 @@ use super::{Assembler, Flavor, Progress, StreamError, Txn};
 use crate::decode::DecodeError;
 use crate::decode::event::{self, Gtid, Header};
 use crate::decode::query::{self, Name, Statement};
+use crate::decode::touch;
 use crate::event::{Op, RowChange, TransactionSink, TxnEnd, TxnStart};
 use crate::position::Position;
 use crate::schema::TableSchema;
@@ -63,6 +64,9 @@ impl Assembler {
             self.open(header, Gtid::default(), start)?;
         }
         let statement = query::classify(query.sql);
+        if self.definitions.is_some() && !matches!(statement, Statement::Begin | Statement::Commit) {
+            self.remember(query)?;
+        }
         let skip = !self.reading();
         match statement {
             Statement::Begin => {
@@ -124,6 +128,20 @@ impl Assembler {
         } else {
             self.commit(sink)
         }
+    }
+
+    /// Notes what a statement may have done to tables, before anything behind it is handed on.
+    #[cold]
+    fn remember<E>(&mut self, query: &event::Query<'_>) -> Result<(), StreamError<E>> {
+        let database = String::from_utf8_lossy(query.database);
+        let position = self.txn.as_ref().map_or(self.boundary, |txn| txn.start.position);
+        if let (Some(definitions), Some(touch)) = (&mut self.definitions, touch::touch(query.sql, &database))
+        {
+            definitions.touched(position, touch).map_err(StreamError::Definitions)?;
+            // The same table map may mean something else now.
+            self.cache.clear();
+        }
+        Ok(())
     }
 
     /// DDL and TRUNCATE as a row without columns.

@@ -48,6 +48,8 @@ impl Assembler {
         done.map_err(|error| match error {
             StreamError::Decode(error) => StreamError::Decode(error),
             StreamError::Diverged { expected, found } => StreamError::Diverged { expected, found },
+            StreamError::Unknown { table, position } => StreamError::Unknown { table, position },
+            StreamError::Definitions(error) => StreamError::Definitions(error),
             StreamError::Sink(error) | StreamError::Branches(error) => StreamError::Branches(error),
         })
     }

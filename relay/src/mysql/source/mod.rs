@@ -1,19 +1,24 @@
 //! The loop that reads one source for ever.
 
+mod learn;
 mod plan;
 
 use super::connection::{Connection, Password, address};
+use super::definitions::{Reading, Remembered};
 use super::preflight::now_us;
 use super::{
     Definite, Error, Examined, Finding, Flavor, ServerIdentity, Start, State, StatusCell, admin, packet,
     preflight,
 };
 use crate::config;
+use crate::decode::filter::TableFilter;
 use crate::decode::stream::{Assembler, Counts, Progress, StreamError, file_number};
 use crate::event::{Executed, TransactionSink};
 use crate::gtid::GtidSet;
 use crate::position::Position;
+use crate::schema::TableName;
 use futures_util::FutureExt as _;
+use learn::{Learn, Lesson};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +60,8 @@ pub struct Job {
     pub executed: Option<Executed>,
     /// Whether reading may go on, asked between transactions: whoever takes them may be slow. None always may.
     pub pace: Option<watch::Receiver<bool>>,
+    /// What tables were, where the binlog does not say; none: it must say.
+    pub definitions: Option<Remembered>,
     /// Where prepared XA branches wait for their end; made when it is needed.
     pub branches: std::path::PathBuf,
     /// End when everything committed by the time of connecting is handed on.
@@ -93,6 +100,11 @@ pub async fn run<S: TransactionSink>(
         pace: job.pace.clone(),
         expected_server: job.expected_server.clone(),
         executed: job.executed.as_ref().and_then(|known| Some((known.position, known.gtids.parse().ok()?))),
+        learn: None,
+        learned: None,
+        reading: None,
+        tables: TableFilter::new(&job.config.tables),
+        full_metadata: false,
     };
     let result = reader.run(sink, shutdown).await;
     status.update(|s| {
@@ -119,6 +131,15 @@ struct Reader<'a> {
     expected_server: Option<String>,
     /// All GTIDs before a point that is at or before the start.
     executed: Option<(Position, GtidSet)>,
+    /// What to find out before reading goes on.
+    learn: Option<Learn>,
+    /// What was found out last, because a row needed it.
+    learned: Option<(TableName, Position)>,
+    /// What this session tells of definitions.
+    reading: Option<Reading>,
+    tables: TableFilter,
+    /// Rows are logged with the names of their columns now.
+    full_metadata: bool,
 }
 
 impl Reader<'_> {
@@ -138,6 +159,9 @@ impl Reader<'_> {
             // Not before it is known how far it was read.
             self.status.update(|s| s.dumping = false);
             left?;
+            if self.learn.is_some() && outcome.is_ok() && !shutdown.is_cancelled() {
+                continue;
+            }
             let reason = match outcome {
                 Err(Error::Transient(reason)) => reason,
                 ended => return ended,
@@ -207,13 +231,23 @@ impl Reader<'_> {
             None => Password::load(config)?,
         };
         let mut connection = Connection::open(config, &password).await?;
-        let (Examined { server, warnings }, logs) =
-            preflight::examine(&mut connection, config, &[config.server_id]).await?;
+        let schema = self.job.config.schema;
+        let (Examined { server, warnings, full_metadata }, logs) =
+            preflight::examine(&mut connection, config, schema, &[config.server_id]).await?;
         self.warn(warnings);
         self.check_server(&server)?;
         let since = self.find_file(&password, &logs).await?;
         self.find_executed(&mut connection, &server, &logs, since.as_deref()).await?;
         let dump = self.plan(&server, &logs, since.as_deref())?;
+        self.full_metadata = full_metadata;
+        let lesson = Lesson {
+            connection: &mut connection,
+            password: &password,
+            server: &server,
+            logs: &logs,
+            full_metadata,
+        };
+        let dump = self.learn(lesson, dump).await?;
         self.announce_executed(&dump.assembler, sink)?;
         self.prepare(&mut connection, &server).await?;
         self.status.update(|s| s.dumping = true);
@@ -303,10 +337,19 @@ impl Reader<'_> {
             let Some(assembler) = &mut self.assembler else {
                 return Err(Error::Transient("the session has ended".to_owned()));
             };
-            let progress = assembler.event(bytes, sink).map_err(|error| located(error, assembler))?;
+            let progress = match assembler.event(bytes, sink) {
+                Ok(progress) => progress,
+                Err(error) => return self.failed(error),
+            };
             self.backoff = BACKOFF_MIN;
             if assembler.in_transaction() {
                 continue;
+            }
+            if let Some(reading) = self.reading.as_ref().filter(|_| !self.full_metadata)
+                && let Some(learn) = Learn::after(&self.tables, reading.take_touched())
+            {
+                self.learn = Some(learn);
+                return Ok(Ended::Shutdown);
             }
             if let Some(pace) = self.pace.as_mut().filter(|pace| !*pace.borrow()) {
                 sink.flush().map_err(sink_error)?;
@@ -331,6 +374,10 @@ impl Reader<'_> {
             let file = assembler.file();
             let reached = Position::new(boundary.epoch, boundary.file, assembler.offset());
             let due = covered_at.is_none_or(|at| at.elapsed() >= COVERED_EVERY);
+            if due && let Some(reading) = &self.reading {
+                let kept = reading.keep(boundary);
+                kept.map_err(|error| Error::Transient(format!("what is known of tables: {error}")))?;
+            }
             if assembler.has_arrived() && (due || progress == Progress::Heartbeat) {
                 covered_at = Some(Instant::now());
                 sink.covered(boundary, file, commit_time_us).map_err(sink_error)?;
@@ -435,6 +482,15 @@ fn located<E: std::error::Error + Send + Sync + 'static>(
         StreamError::Decode(error) => Definite::Decode { file, offset, error }.into(),
         StreamError::Diverged { expected, found } => {
             Definite::Diverged { file, offset, expected, found }.into()
+        }
+        StreamError::Unknown { table, .. } => Definite::Unknown {
+            table: table.to_string(),
+            place: format!("{file}:{offset}"),
+            why: "its columns are not known".to_owned(),
+        }
+        .into(),
+        StreamError::Definitions(error) => {
+            Error::Transient(format!("{file} at {offset}: what is known of tables: {error}"))
         }
         StreamError::Branches(error) => {
             Error::Transient(format!("{file} at {offset}: a prepared XA branch: {error}"))

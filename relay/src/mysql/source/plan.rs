@@ -23,6 +23,8 @@ pub(super) struct Dump {
     pub(super) command: Vec<u8>,
     /// For messages.
     pub(super) wanted: String,
+    /// Unknown for a start by GTIDs.
+    pub(super) begins: Option<Position>,
     pub(super) assembler: Assembler,
 }
 
@@ -170,8 +172,10 @@ impl Reader<'_> {
             };
             // The command has 32 bits: what lies beyond is reached from the file's start, passing over the rest.
             let at = u32::try_from(offset).or_else(|_| u32::try_from(FILE_START)).unwrap_or(4);
-            let command = packet::dump(server_id, file, at.max(4));
-            Dump { command, wanted, assembler }
+            let at = at.max(4);
+            let command = packet::dump(server_id, file, at);
+            let begins = file_number(file).map(|file| Position::new(job.epoch, file, u64::from(at)));
+            Dump { command, wanted, begins, assembler }
         };
         match &self.start {
             Start::Earliest | Start::Latest => {
@@ -197,7 +201,7 @@ impl Reader<'_> {
                     Ok(known) => assembler.knowing(known),
                     Err(_) => assembler,
                 };
-                Ok(Dump { command, wanted: set.clone(), assembler })
+                Ok(Dump { command, wanted: set.clone(), begins: None, assembler })
             }
             Start::Gtid(set) => {
                 let known: GtidSet = set
@@ -205,7 +209,7 @@ impl Reader<'_> {
                     .map_err(|error: crate::gtid::GtidError| Definite::Config(error.to_string()))?;
                 let command = packet::dump_gtid(server_id, &packet::gtid_set(&known));
                 let assembler = assembler.knowing(known);
-                Ok(Dump { command, wanted: set.clone(), assembler })
+                Ok(Dump { command, wanted: set.clone(), begins: None, assembler })
             }
         }
     }

@@ -1,0 +1,416 @@
+//! Best effort: what tables are, asked from `information_schema`, and tied to the binlog.
+//!
+//! A table is looked at while a lock of its own keeps every definition of it away, so that it is known at which position
+//! it was so. Whether it was so at another position too is told by the statements between, all of which are read.
+
+use super::plan::Dump;
+use super::{Ended, Reader, located};
+use crate::decode::filter::{ColumnFilter, TableFilter};
+use crate::decode::stream::{Assembler, Progress, StreamError, file_number};
+use crate::event::{RowChange, TransactionSink, TxnEnd, TxnStart};
+use crate::mysql::admin::{self, BinaryLogs};
+use crate::mysql::connection::{Connection, Password, address};
+use crate::mysql::definitions::Remembered;
+use crate::mysql::{Definite, Error, Finding, Flavor, ServerIdentity, packet};
+use crate::position::Position;
+use crate::schema::{Declared, DeclaredColumn, TableName, Touch};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// First event of a binlog file.
+const FILE_START: u64 = 4;
+/// A table may be locked by a statement that takes long: then it is tried again.
+const LOCK_SECS: u32 = 10;
+
+/// What a session needs to know of tables.
+pub(super) enum Learn {
+    /// A row of this table, in the transaction that starts there, cannot be read otherwise.
+    Table(TableName, Position),
+    /// These were changed just now.
+    Tables(Vec<TableName>),
+    /// All may have been.
+    Everything,
+}
+
+impl Learn {
+    /// What to look at after these statements.
+    pub(super) fn after(wanted: &TableFilter, touched: Vec<Touch>) -> Option<Self> {
+        let mut names = Vec::new();
+        for touch in touched {
+            match touch.names() {
+                Some(tables) => {
+                    names.extend(tables.into_iter().filter(|t| wanted.table(&t.database, &t.table)));
+                }
+                None => return Some(Self::Everything),
+            }
+        }
+        (!names.is_empty()).then_some(Self::Tables(names))
+    }
+}
+
+/// What [`Reader::learn`] works with.
+pub(super) struct Lesson<'a> {
+    pub(super) connection: &'a mut Connection,
+    pub(super) password: &'a Password,
+    pub(super) server: &'a ServerIdentity,
+    pub(super) logs: &'a BinaryLogs,
+    pub(super) full_metadata: bool,
+}
+
+impl Reader<'_> {
+    /// Learns what is asked for, or at the very first everything, and lets the dump remember.
+    pub(super) async fn learn(&mut self, mut lesson: Lesson<'_>, dump: Dump) -> Result<Dump, Error> {
+        let Some(remembered) = self.job.definitions.clone() else { return Ok(dump) };
+        remembered.with(|history| history.for_server(&lesson.server.server_uuid));
+        let asked = self.learn.take();
+        if let Some(begins) = dump.begins {
+            self.align(&mut lesson, &remembered, begins).await?;
+        }
+        let is_first = remembered.with(|history| history.is_empty()) && !lesson.full_metadata;
+        match &asked {
+            Some(Learn::Table(table, position)) => {
+                self.align(&mut lesson, &remembered, *position).await?;
+                let file = file_number(&lesson.logs.current_file).unwrap_or(0);
+                let end = Position::new(self.job.epoch, file, lesson.logs.current_offset);
+                self.align(&mut lesson, &remembered, end).await?;
+                let name = remembered.with(|history| history.called_later(table, *position));
+                self.look(&mut lesson, &remembered, &[name]).await?;
+                check_known(&remembered, table, *position, lesson.logs)?;
+                self.learned = Some((table.clone(), *position));
+            }
+            Some(Learn::Tables(tables)) => self.look(&mut lesson, &remembered, tables).await?,
+            Some(Learn::Everything) => {
+                let tables = self.tables(lesson.connection).await?;
+                self.look(&mut lesson, &remembered, &tables).await?;
+            }
+            None if is_first => {
+                let tables = self.tables(lesson.connection).await?;
+                self.look(&mut lesson, &remembered, &tables).await?;
+            }
+            None => {}
+        }
+        if let Some(first) = lesson.logs.files.first().and_then(|file| file_number(&file.name)) {
+            let oldest = Position::new(self.job.epoch, first, FILE_START);
+            if remembered.with(|history| history.covered().is_some_and(|(low, _)| low < oldest)) {
+                remembered
+                    .change(|history| history.forget_before(oldest))
+                    .map_err(|error| not_kept(&error))?;
+            }
+        }
+        let reading = remembered.reading(dump.begins);
+        self.reading = Some(reading.clone());
+        Ok(Dump { assembler: dump.assembler.remembering(Box::new(reading)), ..dump })
+    }
+
+    /// An event could not be handled: a session that knows more may.
+    pub(super) fn failed<E: std::error::Error + Send + Sync + 'static>(
+        &mut self,
+        error: StreamError<E>,
+    ) -> Result<Ended, Error> {
+        if let StreamError::Unknown { table, position } = &error
+            && self.needs(table, *position)
+        {
+            return Ok(Ended::Shutdown);
+        }
+        match &self.assembler {
+            Some(assembler) => Err(located(error, assembler)),
+            None => Err(Error::Transient("the session has ended".to_owned())),
+        }
+    }
+
+    /// Asks for what a row needs; false when that was of no use before.
+    fn needs(&mut self, table: &TableName, position: Position) -> bool {
+        let need = (table.clone(), position);
+        if self.job.definitions.is_none() || self.learned.as_ref() == Some(&need) {
+            return false;
+        }
+        self.learn = Some(Learn::Table(need.0, position));
+        true
+    }
+
+    /// Sees to it that what is known reaches to where reading begins.
+    async fn align(
+        &self,
+        lesson: &mut Lesson<'_>,
+        remembered: &Remembered,
+        begins: Position,
+    ) -> Result<(), Error> {
+        let covered = remembered.with(|history| history.covered());
+        let between = match covered {
+            Some((low, high)) if low.epoch == begins.epoch => {
+                if begins > high {
+                    Some((high, begins))
+                } else if begins < low {
+                    Some((begins, low))
+                } else {
+                    return Ok(());
+                }
+            }
+            _ => None,
+        };
+        if let Some((from, to)) = between {
+            match self.scan(lesson, remembered, from, to).await {
+                Ok(()) => return Ok(()),
+                // What was known before ends there.
+                Err(Error::Definite(Definite::Purged { .. })) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        remembered.change(|history| history.restart(begins, begins)).map_err(|error| not_kept(&error))
+    }
+
+    /// The tables that are wanted, as far as this user may see them.
+    async fn tables(&self, connection: &mut Connection) -> Result<Vec<TableName>, Error> {
+        let wanted = TableFilter::new(&self.job.config.tables);
+        let rows = connection
+            .query(
+                "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
+                 WHERE TABLE_TYPE NOT IN ('VIEW', 'SYSTEM VIEW')",
+            )
+            .await?;
+        let names = rows.into_iter().filter_map(|row| {
+            let mut fields = row.into_iter().flatten();
+            Some(TableName::new(fields.next()?, fields.next()?))
+        });
+        Ok(names.filter(|name| wanted.table(&name.database, &name.table)).collect())
+    }
+
+    /// Looks at tables, reads the statements up to there, and remembers.
+    async fn look(
+        &self,
+        lesson: &mut Lesson<'_>,
+        remembered: &Remembered,
+        tables: &[TableName],
+    ) -> Result<(), Error> {
+        let connection = &mut *lesson.connection;
+        connection.query("SET NAMES utf8mb4").await?;
+        connection.query(&format!("SET SESSION lock_wait_timeout = {LOCK_SECS}")).await?;
+        connection.query("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
+        // A key that the server made by itself is in the rows, and is shown only if asked for. Not every server knows it.
+        drop(
+            connection.try_query("SET SESSION show_gipk_in_create_table_and_information_schema = ON").await?,
+        );
+        let mut seen = Vec::new();
+        for table in tables {
+            if let Some((at, declared)) = self.look_at(connection, table).await? {
+                seen.push((table.clone(), at, declared));
+            }
+        }
+        if let Some(latest) = seen.iter().map(|(_, at, _)| *at).max() {
+            match remembered.with(|history| history.covered()) {
+                Some((_, high)) if high.epoch == latest.epoch && latest > high => {
+                    self.scan(lesson, remembered, high, latest).await?;
+                }
+                Some((_, high)) if high.epoch == latest.epoch => {}
+                _ => remembered.with(|history| history.restart(latest, latest)),
+            }
+        }
+        let unlogged = remembered
+            .change(|history| {
+                seen.retain(|(table, at, declared)| !history.saw(table.clone(), *at, declared.clone()));
+                seen
+            })
+            .map_err(|error| not_kept(&error))?;
+        for (table, _, _) in unlogged {
+            tracing::warn!(
+                source = %self.job.name, %table,
+                "the table was changed by a statement that is not in the binlog: rows between may have got former names"
+            );
+        }
+        Ok(())
+    }
+
+    /// One table, and the position at which it is so; none when it is not there.
+    async fn look_at(
+        &self,
+        connection: &mut Connection,
+        table: &TableName,
+    ) -> Result<Option<(Position, Declared)>, Error> {
+        /// No such database, table; not a table.
+        const ABSENT: [u16; 4] = [1049, 1146, 1347, 1356];
+        /// No right to a table, to a column.
+        const DENIED: [u16; 3] = [1044, 1142, 1143];
+        let quoted = |name: &str| format!("`{}`", name.replace('`', "``"));
+        let (database, name) = (quoted(&table.database), quoted(&table.table));
+        connection.query("START TRANSACTION").await?;
+        // Held until the end of the transaction, it keeps definitions of the table away, also one that is under way.
+        let locked = connection.try_query(&format!("SELECT 1 FROM {database}.{name} LIMIT 0")).await?;
+        let found = match locked {
+            Ok(_) => {
+                let logs = admin::list_end(connection).await?;
+                let file = file_number(&logs.current_file).unwrap_or(0);
+                let at = Position::new(self.job.epoch, file, logs.current_offset);
+                declared(connection, table).await?.map(|declared| (at, declared))
+            }
+            Err(error) if ABSENT.contains(&error.code) => None,
+            Err(error) if DENIED.contains(&error.code) => {
+                let config = &self.job.config.mysql;
+                let finding = Finding {
+                    problem: format!(
+                        "user {} may not see {table}, whose columns the binlog does not name",
+                        config.user
+                    ),
+                    remedy: format!(
+                        "GRANT SELECT ON {database}.* TO '{}'@'%'",
+                        config.user.replace('\'', "''")
+                    ),
+                };
+                return Err(Definite::Preflight { address: address(config), findings: vec![finding] }.into());
+            }
+            Err(error) => return Err(Error::Transient(format!("{table} cannot be looked at: {error}"))),
+        };
+        connection.query("COMMIT").await?;
+        Ok(found)
+    }
+
+    /// Reads the statements of a part of the binlog.
+    async fn scan(
+        &self,
+        lesson: &mut Lesson<'_>,
+        remembered: &Remembered,
+        from: Position,
+        to: Position,
+    ) -> Result<(), Error> {
+        let config = &self.job.config.mysql;
+        let wanted = format!("file number {}", from.file);
+        let file = lesson.logs.files.iter().find(|file| file_number(&file.name) == Some(from.file));
+        let Some(file) = file else {
+            let address = address(config);
+            return Err(
+                Definite::Purged { address, wanted, reason: "the file is not listed".to_owned() }.into()
+            );
+        };
+        tracing::info!(source = %self.job.name, %from, %to, "reading the binlog for definitions of tables");
+        let mut connection = Connection::open(config, lesson.password).await?;
+        connection.query("SET @master_binlog_checksum = 'CRC32', @source_binlog_checksum = 'CRC32'").await?;
+        connection
+            .query(&format!("SET @slave_uuid = '{0}', @replica_uuid = '{0}'", uuid::Uuid::new_v4()))
+            .await?;
+        if lesson.server.flavor == Flavor::MariaDb {
+            connection.query("SET @mariadb_slave_capability = 4").await?;
+        }
+        let at = u32::try_from(from.offset.max(FILE_START)).unwrap_or(4);
+        let begins = Position { offset: u64::from(at), ..from };
+        connection.command(&packet::dump(config.server_id, &file.name, at)).await?;
+        let reading = remembered.reading(Some(begins));
+        let everything = Position::new(u32::MAX, u32::MAX, u64::MAX);
+        let mut assembler =
+            Assembler::new(TableFilter::none(), ColumnFilter::default(), lesson.server.flavor, from.epoch)
+                .starting_at(everything)
+                .remembering(Box::new(reading.clone()));
+        let (mut nothing, mut reached) = (Nothing, begins);
+        while reached < to {
+            let packet = connection.answer().await?;
+            let bytes = self.event_bytes(&connection, &packet, &wanted)?;
+            let progress =
+                assembler.event(bytes, &mut nothing).map_err(|error| located(error, &assembler))?;
+            if progress == Progress::Transaction || !assembler.in_transaction() {
+                let number = assembler.boundary().0.file;
+                reached = Position::new(from.epoch, number, assembler.offset()).max(begins);
+            }
+        }
+        reading.reached(to);
+        remembered.change(|_| ()).map_err(|error| not_kept(&error))
+    }
+}
+
+/// A table that is still not known at the position will never be.
+fn check_known(
+    remembered: &Remembered,
+    table: &TableName,
+    position: Position,
+    logs: &BinaryLogs,
+) -> Result<(), Definite> {
+    let (known, changed) =
+        remembered.with(|history| (history.at(table, position), history.changed_after(table, position)));
+    if known.is_some() {
+        return Ok(());
+    }
+    let place = |position: Position| {
+        let file = logs.files.iter().find(|file| file_number(&file.name) == Some(position.file));
+        format!("{}:{}", file.map_or("", |file| file.name.as_str()), position.offset)
+    };
+    Err(Definite::Unknown {
+        table: table.to_string(),
+        place: place(position),
+        why: match changed {
+            Some(changed) => {
+                format!("a statement at {} may have changed it before it was looked at", place(changed))
+            }
+            None => "it is not there any more".to_owned(),
+        },
+    })
+}
+
+fn not_kept(error: &std::io::Error) -> Error {
+    Error::Transient(format!("what is known of tables cannot be kept: {error}"))
+}
+
+/// A table's declaration.
+async fn declared(connection: &mut Connection, table: &TableName) -> Result<Option<Declared>, Error> {
+    let text = |text: &str| text.replace('\\', "\\\\").replace('\'', "''");
+    let of_table =
+        format!("TABLE_SCHEMA = '{}' AND TABLE_NAME = '{}'", text(&table.database), text(&table.table));
+    let rows = connection
+        .query(&format!(
+            "SELECT COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE, EXTRA, CHARACTER_OCTET_LENGTH, CHARACTER_SET_NAME \
+             FROM information_schema.COLUMNS WHERE {of_table} ORDER BY ORDINAL_POSITION"
+        ))
+        .await?;
+    let columns: Vec<DeclaredColumn> = rows
+        .into_iter()
+        .map(|row| {
+            let mut fields = row.into_iter();
+            let mut next = || fields.next().flatten();
+            DeclaredColumn {
+                name: next().unwrap_or_default(),
+                kind: next().unwrap_or_default(),
+                nullable: next().is_some_and(|word| word == "YES"),
+                visible: !next().unwrap_or_default().to_ascii_uppercase().contains("INVISIBLE"),
+                octets: next().and_then(|number| number.parse().ok()),
+                charset: next(),
+            }
+        })
+        .collect();
+    let rows = connection
+        .query(&format!(
+            "SELECT COLUMN_NAME FROM information_schema.STATISTICS \
+             WHERE {of_table} AND INDEX_NAME = 'PRIMARY' ORDER BY SEQ_IN_INDEX"
+        ))
+        .await?;
+    let places: BTreeMap<&str, usize> =
+        columns.iter().enumerate().map(|(index, column)| (column.name.as_str(), index)).collect();
+    let key = rows.iter().flatten().flatten().filter_map(|name| places.get(name.as_str()).copied()).collect();
+    Ok((!columns.is_empty()).then_some(Declared { columns, key }))
+}
+
+/// Takes nothing: a scan hands nothing on.
+struct Nothing;
+
+impl TransactionSink for Nothing {
+    type Error = std::convert::Infallible;
+
+    fn begin(&mut self, _: TxnStart) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn row(&mut self, _: RowChange<'_>) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn commit(&mut self, _: TxnEnd) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn abort(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn covered(&mut self, _: Position, _: &Arc<str>, _: i64) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
