@@ -8,6 +8,7 @@
 //! paths and payloads), [`consumer`] (the member of a group), [`sink`] (Kafka), [`tail`] (changes on stdout, without ZooKeeper and Kafka),
 //! [`telemetry`] (metrics, MBeans, health over HTTP).
 
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod consumer;

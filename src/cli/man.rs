@@ -2,6 +2,7 @@
 
 use super::{Context, Exit};
 use anyhow::Context as _;
+use clap::CommandFactory as _;
 use std::path::PathBuf;
 
 /// Flags of `aesop man`.
@@ -16,8 +17,11 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     let folder = &args.directory;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    clap_mangen::generate_to(super::command(), folder)
-        .with_context(|| format!("cannot write man pages to {}", folder.display()))?;
+    let (relay, consumer) = (relay::cli::Relay::command(), relay::cli::Consumer::command());
+    for program in [super::command(), relay, consumer] {
+        clap_mangen::generate_to(program, folder)
+            .with_context(|| format!("cannot write man pages to {}", folder.display()))?;
+    }
     cx.out.note(format!(
         "man pages are in {}; `man {}/aesop.1` shows one",
         folder.display(),

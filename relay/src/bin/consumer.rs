@@ -1,34 +1,18 @@
 //! `aesop-consumer`: a member of a consumer group.
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use relay::cli::{Consumer, ConsumerCommand};
 use relay::config::ConsumerConfig;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Takes a tenth off the consumer's CPU: the system's gives memory back and takes it again for each burst of records.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[derive(Debug, Parser)]
-#[command(name = "aesop-consumer", version, about = "Reads row changes from relays and writes them to Kafka")]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Joins the consumer group and delivers its partitions until SIGTERM
-    Run {
-        /// The configuration file
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
-}
-
 fn main() -> anyhow::Result<()> {
-    let Command::Run { config } = Cli::parse().command;
+    let ConsumerCommand::Run { config } = Consumer::parse().command;
     relay::telemetry::init_logs("info");
     let config = load(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")?;

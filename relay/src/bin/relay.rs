@@ -1,41 +1,15 @@
 //! `aesop-relay`: reads MySQL binlogs, keeps them in an event log, serves them to consumers; and `tail`, which shows
 //! a server's changes at once.
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
+use relay::cli::{Relay as Cli, RelayCommand as Command};
 use relay::log::Scan;
 use relay::wire::BlockItem;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-
-#[derive(Debug, Parser)]
-#[command(name = "aesop-relay", version, about = "Reads MySQL binlogs and serves their row changes")]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Reads the sources of a configuration file into event logs and serves them to consumers.
-    Run {
-        /// The configuration, relay.yml.
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
-    },
-    /// Shows what is in an event log: its transactions, and with --rows their rows.
-    Log {
-        /// Directory of the log: the source's name under `data_dir`, and `log` in it.
-        dir: PathBuf,
-        /// One line a row too.
-        #[arg(long)]
-        rows: bool,
-    },
-    /// Shows a server's row changes as JSON lines on stdout.
-    Tail(Box<relay::tail::Args>),
-}
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
