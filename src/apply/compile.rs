@@ -30,7 +30,7 @@ pub(super) enum Upkeep {
     /// Appends a line to the host's audit log.
     Audit(String),
     /// Tells the monitor that a service is about to be touched.
-    Downtime { name: String, host: String, service: String, seconds: u64 },
+    Downtime { name: String, host: String, service: String, seconds: u64, reason: String },
     /// Tells it that this is over.
     DowntimeEnd(String),
     /// Leaves a copy of the lock file, for the day when the controller's is lost.
@@ -65,8 +65,8 @@ impl Script {
             Upkeep::Touch(id) => self.line(&["touch", id]),
             Upkeep::Unlock(id) => self.line(&["unlock", id]),
             Upkeep::Audit(text) => self.line(&["audit", text]),
-            Upkeep::Downtime { name, host, service, seconds } => {
-                self.line(&["downtime", paths::DOWNTIMES, name, host, service, &seconds.to_string()])
+            Upkeep::Downtime { name, host, service, seconds, reason } => {
+                self.line(&["downtime", paths::DOWNTIMES, name, host, service, &seconds.to_string(), reason])
             }
             Upkeep::DowntimeEnd(name) => self.line(&["downtime-end", paths::DOWNTIMES, name]),
             Upkeep::KeepIds { generation, lock } => {

@@ -362,7 +362,8 @@ impl Run<'_> {
         let mut script = Script::new();
         script.upkeep(&self.lock_line())?;
         let (operator, generation) = (&self.options.operator, self.plan.generation);
-        let text = format!("{operator} generation {generation} {service}: {} steps", steps.len());
+        let (version, count) = (crate::lock::VERSION, steps.len());
+        let text = format!("{operator} aesop {version} generation {generation} {service}: {count} steps");
         script.upkeep(&Upkeep::Audit(text))?;
         script.steps(host, steps, self.contents)?;
         Ok(script)

@@ -94,7 +94,9 @@ impl Run<'_> {
 
     pub(super) fn add_unlock(&self, script: &mut Script, result: &str) -> Result<(), ApplyError> {
         let (operator, generation) = (&self.options.operator, self.plan.generation);
-        script.upkeep(&Upkeep::Audit(format!("{operator} generation {generation} {result}")))?;
+        let version = crate::lock::VERSION;
+        script
+            .upkeep(&Upkeep::Audit(format!("{operator} aesop {version} generation {generation} {result}")))?;
         script.upkeep(&Upkeep::Unlock(self.id.clone()))
     }
 
@@ -119,7 +121,8 @@ impl Run<'_> {
                 let name = format!("apply-{host}-{}", stage.service.replace('/', "-"));
                 let (host, service) = ((*host).clone(), stage.service.clone());
                 script.upkeep(&if begins {
-                    Upkeep::Downtime { name, host, service, seconds: DOWNTIME.as_secs() }
+                    let (seconds, reason) = (DOWNTIME.as_secs(), "aesop apply".to_owned());
+                    Upkeep::Downtime { name, host, service, seconds, reason }
                 } else {
                     Upkeep::DowntimeEnd(name)
                 })

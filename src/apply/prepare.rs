@@ -196,6 +196,9 @@ impl Prepared {
             if counts.unreachable || counts.failed > 0 || counts.skipped > 0 {
                 continue;
             }
+            if counts.changed > 0 {
+                lock.has_disk(host);
+            }
             if state.parts.iter().any(|part| part.role == Role::ZooKeeper) {
                 lock.ensemble.insert(host.clone());
             } else {

@@ -1,11 +1,16 @@
 //! `aesop audit`.
 
+use super::chain::{Linked, broken};
 use super::deployment::Gathered;
 use super::{Context, Exit, deployment, journal};
 use crate::host::{Call, Command};
 use serde_json::json;
 use std::time::Duration;
 
+/// A host's log.
+const LOG: &str = "/var/log/aesop/audit.log";
+/// Of longer ones the end is looked at.
+const LINES_MAX: usize = 100_000;
 const TAIL_LIMIT: Duration = Duration::from_secs(15);
 
 /// Flags of `aesop audit`.
@@ -30,10 +35,8 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
         }
     } else {
         for entry in entries {
-            let journal::Entry { time, operator, command, generation, result, plan, failures } = entry;
-            cx.out
-                .data(format!("{time}  {operator}  {command} of generation {generation} {result}  {plan}"))?;
-            for failure in failures {
+            cx.out.data(line(entry))?;
+            for failure in &entry.failures {
                 cx.out.data(format!("    {failure}"))?;
             }
         }
@@ -41,13 +44,29 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
             cx.out.note(format!("{} has no line yet.", journal::path(&inventory).display()));
         }
     }
-    if !args.hosts {
-        return Ok(Exit::Done);
+    let mut failed = false;
+    if let Some(place) = journal::changed(&inventory)? {
+        failed = true;
+        cx.out.error(&anyhow::anyhow!("{}", CHANGED.replace("{}", &place)));
     }
-    let gathered = deployment::gather(cx, &inventory, None).await?;
-    let failed = of_hosts(cx, &gathered, args.last).await;
-    gathered.session.close().await;
-    Ok(if failed? { Exit::Failed } else { Exit::Done })
+    if args.hosts {
+        let gathered = deployment::gather(cx, &inventory, None).await?;
+        let broken = of_hosts(cx, &gathered, args.last).await;
+        gathered.session.close().await;
+        failed |= broken?;
+    }
+    Ok(if failed { Exit::Failed } else { Exit::Done })
+}
+
+/// What is said of a log that does not fit its hashes.
+const CHANGED: &str = "{}: its hash does not fit: this line was changed since it was written, or lines above it were changed, added or removed";
+
+fn line(entry: &journal::Entry) -> String {
+    let journal::Entry { time, operator, from, aesop, command, generation, result, plan, .. } = entry;
+    let from = from.as_ref().map(|from| format!(" from {from}")).unwrap_or_default();
+    let aesop = if aesop.is_empty() { String::new() } else { format!("  aesop {aesop}") };
+    let of = if *generation == 0 { String::new() } else { format!(" of generation {generation}") };
+    format!("{time}  {operator}{from}{aesop}  {command}{of} {result}  {plan}")
 }
 
 /// The hosts' own logs; returns whether one could not be read.
@@ -59,14 +78,20 @@ async fn of_hosts(cx: &Context, gathered: &Gathered, last: usize) -> anyhow::Res
             cx.out.warning(format!("{host} cannot be asked"));
             continue;
         };
-        let argv = ["tail", "-n", &last.to_string(), "/var/log/aesop/audit.log"].map(str::to_owned).to_vec();
+        let argv = ["tail", "-n", &LINES_MAX.to_string(), LOG].map(str::to_owned).to_vec();
         let call = Call { command: Command::Argv(argv), timeout: TAIL_LIMIT };
         let output = connection.call(call, &|_| ()).await?;
         if output.status != Some(0) {
             failed = true;
             cx.out.warning(format!("{host}: {}", output.stderr.trim()));
         }
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let text = String::from_utf8_lossy(&output.stdout);
+        let lines: Vec<Linked<'_>> = text.lines().map(Linked::of_host).collect();
+        if let Some(number) = broken(lines.iter().copied(), lines.len() < LINES_MAX) {
+            failed = true;
+            cx.out.error(&anyhow::anyhow!("{}", CHANGED.replace("{}", &format!("{host}: {LOG}:{number}"))));
+        }
+        for Linked { line, .. } in lines.iter().skip(lines.len().saturating_sub(last)) {
             if cx.out.is_json() {
                 let (time, text) = line.split_once(' ').unwrap_or(("", line));
                 cx.out.data(json!({"host": host, "time": time, "text": text}))?;

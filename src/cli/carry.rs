@@ -55,7 +55,7 @@ pub(super) async fn carry_out(
         return Ok(Exit::Failed);
     }
     gathered.prepared.save_lock()?;
-    let entry = Entry::new(command, &operator(), inventory, plan);
+    let entry = Entry::new(command, inventory, plan);
     if !plan.is_empty() {
         journal::append(cx, inventory, &entry);
     }

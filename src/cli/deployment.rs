@@ -1,6 +1,6 @@
 //! What plan, apply, status, rollback and destroy have in common: read the inventory, ask the hosts, plan.
 
-use super::{Context, UsageError};
+use super::Context;
 use crate::apply::{Prepared, Session, former, observe, observe_again};
 use crate::artifact::Store;
 use crate::host::ssh::SshConnect;
@@ -76,9 +76,6 @@ pub(super) async fn gather(
 /// What only a person can say.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Consent {
-    /// The data of this host's broker is gone for good: it begins anew and copies from the others
-    #[arg(long, value_name = "HOST", value_delimiter = ',')]
-    pub(super) accept_lost_disk: Vec<String>,
     /// Take all artifacts from this archive of `aesop bundle`, and nothing from a network
     #[arg(long, value_name = "FILE")]
     pub(super) bundle: Option<PathBuf>,
@@ -88,22 +85,12 @@ pub(super) struct Consent {
 }
 
 impl Consent {
-    fn apply_to(&self, prepared: &mut Prepared) -> anyhow::Result<()> {
-        for host in &self.accept_lost_disk {
-            let mut parts = prepared.desired.get_mut(host).into_iter().flat_map(|state| &mut state.parts);
-            let Some(broker) = parts.find_map(|part| part.broker.as_mut()) else {
-                return Err(
-                    UsageError(format!("--accept-lost-disk {host}: no broker of Kafka is there")).into()
-                );
-            };
-            broker.lost_disk = true;
-        }
+    fn apply_to(&self, prepared: &mut Prepared) {
         for host in &self.gone {
             prepared.desired.remove(host);
             prepared.hosts.remove(host);
             prepared.lock.leave(host);
         }
-        Ok(())
     }
 }
 
@@ -123,7 +110,7 @@ pub(super) async fn gather_for(
         (None, Some(file)) => Prepared::with_store(inventory, |wanted| Store::from_bundle(&file, wanted)),
         (None, None) => Prepared::new(inventory),
     })?;
-    consent.apply_to(&mut prepared)?;
+    consent.apply_to(&mut prepared);
     let selected = select(cx, inventory, &prepared, on)?;
     let parallel = usize::from(cx.globals.parallel);
     let (session, mut observed) = if let Some(path) = observed {

@@ -1,14 +1,17 @@
-//! The local audit log: one JSON line when something begins and one when it ends, beside the inventory.
+//! The local audit log: one JSON line when something begins and one when it ends, beside the inventory. Each line ends
+//! with a hash of itself and of the hash before.
 
 use super::Context;
+use super::carry::operator;
+use super::chain::{Linked, broken, link};
 use crate::apply::Report;
 use crate::clock::{Clock, SystemClock};
 use crate::inventory::model::Inventory;
 use crate::plan::Plan;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 
 /// One line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -17,6 +20,12 @@ pub(super) struct Entry {
     pub(super) time: String,
     /// Who.
     pub(super) operator: String,
+    /// The address from which they came to this machine; none where they sit at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) from: Option<String>,
+    /// This aesop's version; empty in lines of before it was noted.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) aesop: String,
     /// `apply`, `resume`, `rollback`, `destroy`.
     pub(super) command: String,
     /// The generation it makes.
@@ -28,20 +37,31 @@ pub(super) struct Entry {
     /// What failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) failures: Vec<String>,
+    /// Of this line and the hash of the one before; written by [`append`] as the last of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) hash: Option<String>,
 }
 
 impl Entry {
     /// Something begins.
-    pub(super) fn new(command: &str, operator: &str, inventory: &Inventory, plan: &Plan) -> Self {
+    pub(super) fn new(command: &str, inventory: &Inventory, plan: &Plan) -> Self {
         let hosts = plan.hosts().into_iter().collect::<Vec<_>>().join(", ");
+        let what = format!("{}: {} on {hosts}", inventory.cluster, plan.summary());
+        Self { generation: plan.generation, ..Self::of(command, "started", what) }
+    }
+
+    fn of(command: &str, result: &str, what: String) -> Self {
         Self {
             time: now(),
-            operator: operator.to_owned(),
+            operator: operator(),
+            from: from(),
+            aesop: crate::lock::VERSION.to_owned(),
             command: command.to_owned(),
-            generation: plan.generation,
-            result: "started".to_owned(),
-            plan: format!("{}: {} on {hosts}", inventory.cluster, plan.summary()),
+            generation: 0,
+            result: result.to_owned(),
+            plan: what,
             failures: Vec::new(),
+            hash: None,
         }
     }
 
@@ -69,12 +89,34 @@ pub(super) fn path(inventory: &Inventory) -> PathBuf {
     inventory.path.with_extension("audit")
 }
 
+/// Where somebody has logged in from, as sshd says it.
+fn from() -> Option<String> {
+    let connection = std::env::var("SSH_CONNECTION").ok()?;
+    connection.split_whitespace().next().map(str::to_owned)
+}
+
+/// Notes what has no plan: it was done, or failed.
+pub(super) fn note(cx: &Context, inventory: &Inventory, command: &str, what: &str, failures: &[String]) {
+    let result = if failures.is_empty() { "done" } else { "failed" };
+    let what = format!("{}: {what}", inventory.cluster);
+    append(cx, inventory, &Entry { failures: failures.to_vec(), ..Entry::of(command, result, what) });
+}
+
 /// Appends a line. A disk that is full here does not stop what is under way there.
 pub(super) fn append(cx: &Context, inventory: &Inventory, entry: &Entry) {
     let path = path(inventory);
     let write = || -> anyhow::Result<()> {
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
-        file.write_all(format!("{}\n", serde_json::to_string(entry)?).as_bytes())?;
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.create(true).read(true).append(true).open(&path)?;
+        // Two that end at once must not take the same line for the last.
+        file.lock()?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        let before = text.lines().next_back().and_then(|line| parted(line).hash).unwrap_or_default();
+        let line = serde_json::to_string(entry)?;
+        let hash = link(before, &line);
+        let body = line.strip_suffix('}').unwrap_or(&line);
+        file.write_all(format!("{body}{HASH}{hash}{HASH_END}\n").as_bytes())?;
         Ok(())
     };
     if let Err(error) = write() {
@@ -82,17 +124,47 @@ pub(super) fn append(cx: &Context, inventory: &Inventory, entry: &Entry) {
     }
 }
 
+const HASH: &str = ",\"hash\":\"";
+const HASH_END: &str = "\"}";
+
+/// The hash of a line. What it was made of lacks it, and its comma.
+fn parted(text: &str) -> Linked<'_> {
+    match Linked::part(text, HASH, HASH_END) {
+        Some((line, hash)) => Linked { line, hash: Some(hash) },
+        None => Linked { line: text, hash: None },
+    }
+}
+
 /// All lines; a log that is not there yet is empty.
 pub(super) fn read(inventory: &Inventory) -> anyhow::Result<Vec<Entry>> {
     let path = path(inventory);
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
     let parse = |(number, line): (usize, &str)| {
         serde_json::from_str(line)
             .with_context(|| format!("{}:{}: not a line of an audit log", path.display(), number + 1))
     };
-    text.lines().enumerate().map(parse).collect()
+    text(&path)?.lines().enumerate().map(parse).collect()
+}
+
+/// Why the log is not as it was written; none where it is.
+pub(super) fn changed(inventory: &Inventory) -> anyhow::Result<Option<String>> {
+    let path = path(inventory);
+    let text = text(&path)?;
+    // The hash was made of the line as it was without it.
+    let bodies: Vec<(String, Option<&str>)> = text
+        .lines()
+        .map(|line| match parted(line) {
+            Linked { line, hash: Some(hash) } => (format!("{line}}}"), Some(hash)),
+            Linked { line, hash: None } => (line.to_owned(), None),
+        })
+        .collect();
+    let lines = bodies.iter().map(|(line, hash)| Linked { line, hash: *hash });
+    Ok(broken(lines, true).map(|number| format!("{}:{number}", path.display())))
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
 }

@@ -10,6 +10,7 @@ mod apply;
 mod audit;
 mod bundle;
 mod carry;
+mod chain;
 mod check;
 mod completions;
 mod demo;
@@ -25,6 +26,7 @@ mod lab;
 mod lag;
 mod logs;
 mod lost_disk;
+mod maintenance;
 mod man;
 mod member;
 
@@ -50,6 +52,7 @@ mod status;
 mod stop;
 mod stream;
 mod turn;
+mod upgrade;
 mod view;
 
 pub use output::{Closed, Output};
@@ -247,13 +250,15 @@ subcommands! {
     Bundle => bundle,
     /// Goes on after an apply that did not end: says what was interrupted, and finishes it
     Resume => resume,
+    /// Brings this aesop's programs to hosts that run another build, relays before consumers, behind the gates
+    Upgrade => upgrade,
     /// Goes back to an earlier generation, through the same gates
     Rollback => rollback,
     /// Who did what, when, with which result
     Audit => audit,
     /// Rebuilds a lost lock file from the copies that the hosts keep
     RecoverLock => recover_lock,
-    /// Says that the disk of a member of ZooKeeper is lost: it may come back with nothing
+    /// Says that the data of ZooKeeper or Kafka on a host is gone for good: it may come back with nothing
     LostDisk => lost_disk,
     /// Removes all of aesop's from the hosts; data only with --data
     Destroy => destroy,
@@ -271,6 +276,8 @@ subcommands! {
     Restart => restart,
     /// Reboots hosts one after the other, for a new kernel, each behind the gates of its services
     Reboot => reboot,
+    /// Announces work on hosts: the monitor mails nothing of it until it ends
+    Maintenance => maintenance,
     /// Runs a command on hosts
     Exec => exec,
     /// The services' logs, of all hosts in one; `-f` goes on with what comes
@@ -306,7 +313,7 @@ subcommands! {
     Schema => schema,
     /// Prints shell completions
     Completions => completions,
-    /// Writes man pages, one for each subcommand
+    /// Writes man pages, one for each subcommand, of all three programs
     Man => man,
 }
 

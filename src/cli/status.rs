@@ -2,11 +2,15 @@
 
 use super::deployment::gather;
 use super::{Context, Exit};
+use crate::apply::{Session, Work};
 use crate::clock::{Clock, SystemClock};
 use crate::host::{Call, Command};
+use crate::inventory::model::MonitorRole;
 use crate::plan::{HostFacts, Observation};
+use crate::rule::Downtime;
 use crate::service::{Gate, Part, Role, Unit, paths};
 use futures_util::StreamExt;
+use jiff::Timestamp;
 use serde::Serialize;
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -33,6 +37,9 @@ struct Row {
     version: String,
     health: String,
     drift: usize,
+    /// Until when, where somebody has announced work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    maintenance: Option<Timestamp>,
 }
 
 pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
@@ -112,8 +119,29 @@ async fn rows(cx: &Context) -> anyhow::Result<Vec<Row>> {
         }
     }
     drop(tested);
+    for downtime in maintenance(&gathered.session, inventory.monitor.as_ref()).await {
+        for row in rows.iter_mut().filter(|row| downtime.is_of(&row.host, &row.service)) {
+            row.maintenance = row.maintenance.max(Some(downtime.until));
+        }
+    }
     gathered.session.close().await;
     Ok(rows)
+}
+
+/// What a person has announced, as the first monitor that answers has it; not what an apply announces for its moment.
+async fn maintenance(session: &Session, monitor: Option<&MonitorRole>) -> Vec<Downtime> {
+    let files = format!("{}*.json", Work::PREFIX);
+    let find = ["find", paths::DOWNTIMES, "-name", &files, "-exec", "cat", "{}", "+"];
+    let argv = find.map(str::to_owned).to_vec();
+    for connection in monitor.into_iter().flat_map(|role| &role.hosts).filter_map(|host| session.host(host)) {
+        let call = Call { command: Command::Argv(argv.clone()), timeout: READY_LIMIT };
+        let Ok(output) = connection.call(call, &|_| ()).await else { continue };
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let now = SystemClock.now();
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<Downtime>(line).ok());
+        return lines.filter(|downtime| downtime.until > now).collect();
+    }
+    Vec::new()
 }
 
 fn row(host: &str, part: &Part, observation: Option<&Observation>, drift: usize) -> Row {
@@ -136,7 +164,8 @@ fn row(host: &str, part: &Part, observation: Option<&Observation>, drift: usize)
         _ if part.role == Role::Extra => "-".to_owned(),
         _ => env!("CARGO_PKG_VERSION").to_owned(),
     };
-    Row { host: host.to_owned(), service: part.service.clone(), unit, state, version, health, drift }
+    let (host, service) = (host.to_owned(), part.service.clone());
+    Row { host, service, unit, state, version, health, drift, maintenance: None }
 }
 
 fn unit_state(facts: &HostFacts, unit: &str) -> String {
@@ -156,7 +185,12 @@ fn table(rows: &[Row]) -> String {
             row.version.clone(),
             row.state.clone(),
             drift,
-            row.health.clone(),
+            match row.maintenance {
+                Some(until) => {
+                    format!("{} (maintenance until {})", row.health, until.strftime("%F %H:%M UTC"))
+                }
+                None => row.health.clone(),
+            },
         ]
     }));
     let mut widths = [0_usize; 6];

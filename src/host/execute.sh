@@ -116,9 +116,16 @@ while IFS='|' read -r op a b c d e f; do
       held=
       IFS='|' read -r held _ <$lock/owner 2>/dev/null
       [ "$held" != "$a" ] || rm -rf $lock ;;
-    audit)
+    audit) # text: each line ends with a hash of it and of the hash of the one before
       mkdir -p /var/log/aesop
-      printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$a" >>/var/log/aesop/audit.log ;;
+      line="$(date -u +%Y-%m-%dT%H:%M:%SZ) $a"
+      {
+        flock 9
+        last=$(tail -n 1 /var/log/aesop/audit.log)
+        case $last in *' #'*) last=${last##* #} ;; *) last= ;; esac
+        sum=$(printf '%s\n%s\n' "$last" "$line" | sha256sum)
+        printf '%s #%s\n' "$line" "${sum%% *}" >&9
+      } 9>>/var/log/aesop/audit.log ;;
     manifest) # size
       ( umask 077 && head -c "$a" <&3 >$state/manifest.aesop-new ) || fail "cannot write $state/manifest"
       run sync $state/manifest.aesop-new
@@ -156,10 +163,13 @@ while IFS='|' read -r op a b c d e f; do
           run rm -f "$path"
         fi
       done ;;
-    downtime) # folder name host service seconds: the monitor's own clock says when it ends
+    downtime) # folder name host service seconds reason: the monitor's own clock says when it ends
       if [ -d "$a" ]; then
         until=$(date -u -d "@$(($(date +%s) + e))" +%Y-%m-%dT%H:%M:%SZ)
-        printf '{"host":"%s","service":"%s","until":"%s","reason":"aesop apply"}\n' "$c" "$d" "$until" | replace "$a/$b.json"
+        printf '{"host":"%s","service":"%s","until":"%s","reason":"%s"}\n' "$c" "$d" "$until" "$f" | replace "$a/$b.json"
+      else
+        # An apply works without a monitor; a person who announces something must know.
+        case $b in maintenance-*) fail "no monitor has run on this host yet" ;; esac
       fi ;;
     downtime-end) rm -f "$a/$b.json" ;;
     packages)

@@ -232,6 +232,10 @@ impl State {
         let mut say = |line: std::fmt::Arguments<'_>| {
             let _infallible = writeln!(out, "{line}");
         };
+        let mut kept = self.lock_file.iter().flat_map(|text| text.lines());
+        if let Some(version) = kept.find_map(|line| line.strip_prefix("aesop: ")) {
+            say(format_args!("deployed|{version}"));
+        }
         if self.generation > 0 {
             say(format_args!("generation|{}", self.generation));
         }

@@ -8,6 +8,11 @@ artifacts=/opt/aesop/artifacts
 state=/var/lib/aesop/state
 printf 'aesop|1\n'
 ( . /etc/os-release 2>/dev/null && printf 'os|%s|%s\n' "${ID:-}" "${VERSION_ID:-}" )
+if [ -r /var/lib/aesop/state/cluster.lock ]; then # first of all: a newer aesop's other words may not be known
+  while IFS=': ' read -r key value; do
+    [ "$key" != aesop ] || { printf 'deployed|%s\n' "$value"; break; }
+  done </var/lib/aesop/state/cluster.lock
+fi
 printf 'machine|%s\n' "$(uname -nrm)"
 [ -d /run/systemd/system ] && printf 'systemd\n'
 while read -r key value _; do

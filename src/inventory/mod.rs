@@ -35,6 +35,11 @@ pub const ZOOKEEPER_VERSIONS: &[&str] = &["3.9.3", "3.9.4"];
 /// Kafka versions that aesop can install.
 pub const KAFKA_VERSIONS: &[&str] = &["4.1.1", "4.2.0"];
 
+/// Reads a duration as inventories have them: `30s`, `5m`, `2h`, `1d`.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    quantity::duration(text).map_err(str::to_owned)
+}
+
 /// Reads an inventory from a file.
 pub fn load(path: &Path) -> Result<Inventory, InventoryError> {
     let bytes = std::fs::read(path).map_err(|error| {

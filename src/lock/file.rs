@@ -118,9 +118,9 @@ impl Lock {
     fn parse(path: &Path, text: &str) -> Result<Self, LockError> {
         let syntax = |message: String| LockError::Syntax { path: path.to_owned(), message };
         let version: Version = serde_yaml::from_str(text).map_err(|error| syntax(error.to_string()))?;
-        let theirs = triple(&version.aesop)
+        triple(&version.aesop)
             .ok_or_else(|| syntax(format!("`{}` is not a version of aesop", version.aesop)))?;
-        if triple(VERSION).is_some_and(|ours| theirs > ours) {
+        if is_newer(&version.aesop) {
             return Err(LockError::NewerAesop { path: path.to_owned(), theirs: version.aesop });
         }
         let lock: Self = serde_yaml::from_str(text).map_err(|error| syntax(error.to_string()))?;
@@ -209,6 +209,11 @@ impl Ids {
         }
         Ok(())
     }
+}
+
+/// Whether a version of aesop is newer than this one; what is no version is not.
+pub fn is_newer(version: &str) -> bool {
+    triple(version).zip(triple(VERSION)).is_some_and(|(theirs, ours)| theirs > ours)
 }
 
 fn triple(version: &str) -> Option<(u64, u64, u64)> {

@@ -8,7 +8,7 @@ mod file;
 #[cfg(test)]
 mod tests;
 
-pub use file::{LockError, path_for};
+pub use file::{LockError, is_newer, path_for};
 
 use crate::inventory::model::{Host, Inventory, KafkaMode};
 use base64::Engine;
@@ -105,6 +105,9 @@ pub struct KafkaLock {
     /// Directory id of each host's metadata log, as `--initial-controllers` wants it.
     #[serde(default)]
     pub directory_ids: BTreeMap<String, String>,
+    /// Hosts whose broker may begin anew: somebody has said that its data is gone for good.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub lost_disks: BTreeSet<String>,
 }
 
 /// What [`Lock::assign`] did, for people.
@@ -222,6 +225,7 @@ impl Lock {
         let node_id = Kind { name: "kafka node.id", first: 1, step: 1, max: NODE_ID_MAX };
         lock.controllers.retain(|host| hosts.contains(host));
         lock.directory_ids.retain(|host, _| hosts.contains(host));
+        lock.lost_disks.retain(|host| hosts.contains(host));
         lock.nodes.assign(node_id, hosts, changes)
     }
 
@@ -236,6 +240,33 @@ impl Lock {
     pub fn leave(&mut self, host: &str) {
         self.hosts.remove(host);
         self.ensemble.remove(host);
+    }
+
+    /// The services whose data the others count on, on a host.
+    pub fn with_data(&self, host: &str) -> Vec<&'static str> {
+        let kafka = self.kafka.as_ref().is_some_and(|kafka| kafka.nodes.ids.contains_key(host));
+        let zookeeper = self.ensemble.contains(host);
+        [("zookeeper", zookeeper), ("kafka", kafka)]
+            .into_iter()
+            .filter(|(_, has)| *has)
+            .map(|(name, _)| name)
+            .collect()
+    }
+
+    /// Notes that the data of one of [`Lock::with_data`] is gone for good.
+    pub fn lose_disk(&mut self, host: &str, service: &str) {
+        if service == "zookeeper" {
+            self.ensemble.remove(host);
+        } else if let Some(kafka) = &mut self.kafka {
+            kafka.lost_disks.insert(host.to_owned());
+        }
+    }
+
+    /// Notes that a broker has data again.
+    pub fn has_disk(&mut self, host: &str) {
+        if let Some(kafka) = &mut self.kafka {
+            kafka.lost_disks.remove(host);
+        }
     }
 
     /// `myid` of a ZooKeeper host.
@@ -271,6 +302,7 @@ impl KafkaLock {
             controllers: hosts.iter().take(controllers).cloned().collect(),
             nodes: Ids::default(),
             directory_ids: BTreeMap::new(),
+            lost_disks: BTreeSet::new(),
         }
     }
 }

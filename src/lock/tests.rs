@@ -213,3 +213,19 @@ fn the_newest_copy_is_the_lock() {
     let error = Lock::newest(&copies(&[("k1", old.to_text())])).unwrap_err().to_string();
     assert!(error.starts_with("the copy on k1 is not a lock file of aesop"), "{error}");
 }
+
+/// As the first version has written it: ids that are not read are ids that are given twice.
+#[test]
+fn a_lock_file_of_version_1_is_understood() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1/shop.lock");
+    let lock = Lock::load(&path, "shop").unwrap();
+    assert_eq!(
+        (lock.myid("k1"), lock.node_id("k2"), lock.server_id("r1", "shop")),
+        (Some(1), Some(3), Some(1 << 31))
+    );
+    assert_eq!(lock.zookeeper.retired.get(&2).map(String::as_str), Some("k9"));
+    assert_eq!(lock.kafka.as_ref().unwrap().nodes.retired.get(&2).map(String::as_str), Some("k9"));
+    assert!(lock.ensemble.contains("k1"));
+    assert_eq!(lock.hosts.get("k1").unwrap().port, Some(2222));
+    assert_eq!(lock.to_text(), std::fs::read_to_string(path).unwrap());
+}

@@ -49,7 +49,7 @@ pub(super) fn format(
     let gone = format!("{host}: {} is not there, and broker {id} has lived on this host", format.marker);
     if !member.lost_disk {
         return Err(format!(
-            "{gone}: its disk was lost, replaced or not mounted. Mount it; or, if its data is gone for good, `aesop apply --accept-lost-disk {host}`: it gets an empty one and copies all from the other brokers"
+            "{gone}: its disk was lost, replaced or not mounted. Mount it; or, if its data is gone for good, say so with `aesop lost-disk {host} kafka`: the next apply gives it an empty one, and it copies all from the other brokers"
         ));
     }
     if active {

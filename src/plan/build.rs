@@ -22,6 +22,7 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
         match observed.hosts.get(name) {
             Some(Observation::Facts(facts)) => {
                 plan.rests_on = plan.rests_on.max(facts.generation);
+                plan.refused.extend(facts.newer_aesop().map(|why| format!("{name}: {why}")));
                 hosts.insert(name.as_str(), HostPlan::new(name, state, facts, observed.kafka.as_deref()));
             }
             Some(Observation::Failed(why)) => drop(plan.unreachable.insert(name.clone(), why.clone())),

@@ -3,6 +3,7 @@
 use super::machine::Machine;
 use super::manifest::Manifest;
 use crate::kafka::view::View;
+use crate::lock::{VERSION, is_newer};
 use crate::service::{HostState, Init, Role, ZOOKEEPER_UNIT, paths};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -39,6 +40,9 @@ pub enum Observation {
 pub struct HostFacts {
     /// `debian 12`.
     pub os: String,
+    /// The aesop that worked on it last, as its copy of the lock file says; empty where there is none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub deployed: String,
     /// Its clock, seconds since 1970.
     pub now: i64,
     /// What it is apart from aesop.
@@ -215,17 +219,28 @@ pub fn parse(answer: &str) -> Result<HostFacts, String> {
         }
         let mut fields = line.splitn(2, '|');
         let (kind, rest) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
-        facts.read(kind, rest).ok_or_else(|| format!("unexpected line {line:?}"))?;
+        facts
+            .read(kind, rest)
+            .ok_or_else(|| facts.newer_aesop().unwrap_or_else(|| format!("unexpected line {line:?}")))?;
     }
     Err("the host's answer was cut".to_owned())
 }
 
 impl HostFacts {
+    /// Why this aesop keeps its hands off a host: what a newer one has left there it may not understand.
+    pub(super) fn newer_aesop(&self) -> Option<String> {
+        is_newer(&self.deployed).then(|| {
+            let theirs = &self.deployed;
+            format!("it was deployed by aesop {theirs} and this is aesop {VERSION}; use {theirs} or newer")
+        })
+    }
+
     fn read(&mut self, kind: &str, rest: &str) -> Option<()> {
         let fields: Vec<&str> = rest.split('|').collect();
         let field = |index: usize| fields.get(index).map(|text| (*text).to_owned());
         match kind {
             "os" => self.os = format!("{} {}", field(0)?, field(1)?),
+            "deployed" => rest.trim_matches(['\'', '"']).clone_into(&mut self.deployed),
             "now" => self.now = rest.parse().ok()?,
             "generation" => self.generation = rest.trim().parse().ok()?,
             "manifest" => self.manifest.read(rest)?,

@@ -59,6 +59,7 @@ pub fn operate(
         match observed.hosts.get(name) {
             Some(Observation::Facts(facts)) => {
                 plan.rests_on = plan.rests_on.max(facts.generation);
+                plan.refused.extend(facts.newer_aesop().map(|why| format!("{name}: {why}")));
                 let parts = state.parts.iter().filter(|part| part.role != Role::Base);
                 let host = parts.map(|part| {
                     let whole = operation == Operation::Stop && scope.is_whole(desired, part);
@@ -77,7 +78,9 @@ pub fn operate(
     if operation == Operation::Stop {
         // Those that need others go first.
         plan.stages.reverse();
-        plan.refused = plan.stages.iter().filter_map(|stage| quorum(stage, observed, desired)).collect();
+        let refused: Vec<String> =
+            plan.stages.iter().filter_map(|stage| quorum(stage, observed, desired)).collect();
+        plan.refused.extend(refused);
     }
     plan
 }

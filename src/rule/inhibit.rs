@@ -54,6 +54,12 @@ impl Downtime {
         host && service
     }
 
+    /// Whether it is about a service of a host.
+    pub fn is_of(&self, host: &str, service: &str) -> bool {
+        let labels = [("host", host), ("service", service)];
+        self.covers(&labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+    }
+
     /// Work on a service stands for the alert that says the service is down.
     fn as_cause(&self) -> Labels {
         let service = self.service.clone().unwrap_or_else(|| "*".to_owned());

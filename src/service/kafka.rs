@@ -148,7 +148,7 @@ fn broker(
         retired: retired.collect::<Result<_, ServiceError>>()?,
         rebalance: role.rebalance,
         throttle: role.rebalance_throttle,
-        lost_disk: false,
+        lost_disk: lock.lost_disks.contains(host),
     })
 }
 

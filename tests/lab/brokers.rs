@@ -53,7 +53,9 @@ pub(crate) fn a_lost_disk_is_filled_again(quorum: &Quorum, wish: &Wish, writer: 
     assert_eq!(code, Some(1), "{}\n{}", said.stdout, said.stderr);
     assert!(said.stderr.contains("its disk was lost, replaced or not mounted"), "{}", said.stderr);
     goes_on(writer);
-    let (code, said) = quorum.aesop(&["apply", "--yes", "--accept-lost-disk", "k3"]);
+    let (code, said) = quorum.aesop(&["lost-disk", "k3", "kafka", "--confirm", "k3"]);
+    assert_eq!(code, Some(0), "{}\n{}", said.stdout, said.stderr);
+    let (code, said) = quorum.aesop(&["apply", "--yes"]);
     assert_eq!(code, Some(0), "{}\n{}", said.stdout, said.stderr);
     assert!(said.stderr.contains("controller 3 votes"), "{}\n{}", said.stdout, said.stderr);
     let (code, plan) = quorum.aesop(&["plan", "--exit-code"]);

@@ -329,7 +329,7 @@ fn a_lost_disk_is_refused_until_said_so(quorum: &Quorum, wish: &Wish) {
     let (code, said) = quorum.aesop(&["apply", "--yes"]);
     assert_eq!(code, Some(1), "{}\n{}", said.stdout, said.stderr);
     assert!(said.stderr.contains("`aesop lost-disk z5`"), "{}", said.stderr);
-    let (code, said) = quorum.aesop(&["lost-disk", "z5"]);
+    let (code, said) = quorum.aesop(&["lost-disk", "z5", "--confirm", "z5"]);
     assert_eq!(code, Some(0), "{}", said.stderr);
     quorum.apply(wish);
     assert_eq!(voters(quorum, "z5"), [3, 4, 5]);

@@ -426,3 +426,25 @@ async fn a_time_or_a_gtid_set_is_found_where_it_ends() {
         assert_eq!(log.find_gtids(set).await.unwrap(), Found::Older, "{set}");
     }
 }
+
+/// A log that the first version has left on the disk: whoever is one version ahead goes on with it.
+#[test]
+fn a_log_of_version_1_is_read_and_gone_on_with() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1/log");
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixture).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+    }
+    let mut source = Source { at: Position::new(1, 1, 4) };
+    let mut txns: Vec<_> = (0..VERSION_1_TXNS).map(|_| source.next(&[100])).collect();
+    let (log, mut writer) = Log::open(options(dir.path())).unwrap();
+    assert_eq!(read_from(&log, StartFrom::Earliest), txns);
+    txns.push(source.next(&[100, 7]));
+    write(&mut writer, txns.last().unwrap());
+    writer.flush().unwrap();
+    assert_eq!(read_from(&log, StartFrom::Earliest), txns);
+}
+
+/// In the log among the fixtures; two segments, the first with its index.
+const VERSION_1_TXNS: usize = 30;

@@ -145,3 +145,40 @@ pub struct Checkpoint {
     /// When it was written, microseconds since 1970 UTC.
     pub written_at_us: i64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::de::DeserializeOwned;
+
+    type Nodes = BTreeMap<String, serde_json::Value>;
+
+    fn read<T: DeserializeOwned + Serialize>(nodes: &Nodes, name: &str) -> T {
+        let stored = nodes.get(name).unwrap();
+        let node: T = serde_json::from_value(stored.clone()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        // What was there is still there: no field has got another name.
+        let again = serde_json::to_value(&node).unwrap();
+        for (field, value) in stored.as_object().unwrap() {
+            assert_eq!(again.get(field), Some(value), "{name}.{field}");
+        }
+        node
+    }
+
+    /// As the first version has written them: a checkpoint that is not understood would stop its partition for good.
+    #[test]
+    fn nodes_of_version_1_are_understood() {
+        let nodes: Nodes = serde_json::from_str(include_str!("../../fixtures/v1/znodes.json")).unwrap();
+        let position = Position::new(1, 3, 900);
+        assert_eq!(read::<RelayNode>(&nodes, "relay").highest, Some(position));
+        assert_eq!(read::<EpochNode>(&nodes, "epoch").start_gtids, "u:1-7");
+        assert_eq!(read::<MemberNode>(&nodes, "member").version, "0.1.0");
+        assert_eq!(read::<Assignment>(&nodes, "assignment").owners.get(&1).map(String::as_str), Some("c2"));
+        assert_eq!(read::<LeaderNode>(&nodes, "leader").member, "c1");
+        assert_eq!(read::<OwnerNode>(&nodes, "owner").epoch, 3);
+        assert!(read::<PartitionEpoch>(&nodes, "partition").begun.contains("1/shop"));
+        assert_eq!(read::<CheckpointsNode>(&nodes, "checkpoints").generation, 1);
+        let checkpoint: Checkpoint = read(&nodes, "checkpoint");
+        assert_eq!((checkpoint.position, checkpoint.rows, checkpoint.start), (position, 2, None));
+        assert_eq!(read::<Checkpoint>(&nodes, "beginning").start.as_deref(), Some("earliest"));
+    }
+}

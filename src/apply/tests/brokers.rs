@@ -242,15 +242,15 @@ fn an_empty_disk_is_taken_only_when_somebody_says_that_it_was_lost() {
         assert_eq!(
             refused,
             [
-                "k3: /var/lib/aesop/kafka/meta.properties is not there, and broker 3 has lived on this host: its disk was lost, replaced or not mounted. Mount it; or, if its data is gone for good, `aesop apply --accept-lost-disk k3`: it gets an empty one and copies all from the other brokers"
+                "k3: /var/lib/aesop/kafka/meta.properties is not there, and broker 3 has lived on this host: its disk was lost, replaced or not mounted. Mount it; or, if its data is gone for good, say so with `aesop lost-disk k3 kafka`: the next apply gives it an empty one, and it copies all from the other brokers"
             ]
         );
-        let mut prepared = lab.prepare(&three);
-        let accept = |prepared: &mut Prepared| {
-            let parts = prepared.desired.get_mut("k3").unwrap().parts.iter_mut();
-            parts.filter_map(|part| part.broker.as_mut()).for_each(|broker| broker.lost_disk = true);
-        };
-        accept(&mut prepared);
+        let path = crate::lock::path_for(&three.path);
+        let mut lock = crate::lock::Lock::load(&path, "shop").unwrap();
+        assert_eq!(lock.with_data("k3"), ["kafka"]);
+        lock.lose_disk("k3", "kafka");
+        lock.save(&path).unwrap();
+        let prepared = lab.prepare(&three);
         // Not while it alone has something.
         lab.connect.kafka(|kafka| kafka.view.partitions[0].in_sync = BTreeSet::from([3]));
         let refused = lab.plan_prepared(&three, &prepared).await.refused;

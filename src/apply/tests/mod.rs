@@ -15,6 +15,7 @@ mod going_back;
 mod leaving;
 mod properties;
 mod refused;
+mod upgrade;
 
 /// An inventory of `kafka` Kafka and ZooKeeper hosts, `consumers` consumers and the rest.
 fn inventory(folder: &Path, kafka: usize, relays: usize, consumers: usize, shared: bool) -> Inventory {

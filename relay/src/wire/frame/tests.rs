@@ -90,3 +90,14 @@ proptest! {
         while let Ok(Some(_)) = Frame::decode(&mut buffer) {}
     }
 }
+
+/// As a relay or a consumer of the first version sends them: whoever is one version ahead reads them.
+#[test]
+fn frames_of_version_1_are_understood() {
+    let mut buffer = BytesMut::from(&include_bytes!("../../../fixtures/v1/frames.bin")[..]);
+    for frame in frames() {
+        let got = Frame::decode(&mut buffer).unwrap().expect("a frame");
+        assert_eq!(format!("{got:?}"), format!("{frame:?}"));
+    }
+    assert!(buffer.is_empty());
+}
