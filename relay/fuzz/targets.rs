@@ -181,6 +181,7 @@ fn frame_seeds() -> Vec<Vec<u8>> {
             from,
             partitions: PartitionSet::of(70, [0, 69]),
             credit_bytes: 1 << 20,
+            selection: relay::wire::Selection { tables: vec!["d.*".into()], ..Default::default() },
         })
     };
     let covered = Covered {

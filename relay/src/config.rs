@@ -3,6 +3,7 @@
 //! `aesop` renders them from the inventory and parses the result with these very types before any
 //! upload: two programs, one parser. Every struct denies unknown keys.
 
+use crate::wire::Selection;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -215,6 +216,9 @@ pub struct ConsumedSource {
     /// Where a group that never ran begins: `earliest`, `latest`, a time, an SCN or a GTID set.
     #[serde(default = "default_start")]
     pub start: String,
+    /// Which tables and columns of it.
+    #[serde(default, skip_serializing_if = "Selection::is_all")]
+    pub select: Selection,
 }
 
 /// Where rows go.

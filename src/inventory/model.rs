@@ -292,6 +292,8 @@ pub struct ConsumerGroup {
     pub hosts: Vec<String>,
     /// Sources it reads.
     pub sources: Vec<String>,
+    /// Which tables and columns of them.
+    pub select: relay::wire::Selection,
     /// Number of partitions, fixed for its life.
     pub partitions: u32,
     /// Loopback port for metrics; groups on one host need different ones.

@@ -413,6 +413,12 @@ pub(super) struct Consumers {
     pub(super) hosts: Vec<String>,
     /// The sources that it reads; without it all.
     pub(super) sources: Option<Vec<String>>,
+    /// Which tables of them: `database.table` with `*` and `?`; a leading `!` excludes, and the last match wins. Without it
+    /// all that the source has. The relay sends no others.
+    #[serde(default)]
+    pub(super) tables: Vec<String>,
+    /// Which columns. The relay sends no others.
+    pub(super) columns: Option<GroupColumns>,
     /// Number of partitions, shared out over the members. Cannot change once the group has run.
     #[schemars(extend("default" = d::PARTITIONS), range(min = 1, max = d::PARTITIONS_MAX))]
     pub(super) partitions: Option<u32>,
@@ -424,6 +430,18 @@ pub(super) struct Consumers {
     /// `at_least_once`. `exactly_once` is not supported yet.
     #[schemars(extend("default" = "at_least_once"))]
     pub(super) delivery: Option<Delivery>,
+}
+
+/// Which columns a group gets.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GroupColumns {
+    /// `database.table.column` with `*` and `?`: a table that one of these names has these columns only, and its key.
+    #[serde(default)]
+    pub(super) include: Vec<String>,
+    /// Columns left out, as long as they are not part of the key: `database.table.column` with `*` and `?`.
+    #[serde(default)]
+    pub(super) exclude: Vec<String>,
 }
 
 /// What a crash may do to rows.

@@ -189,7 +189,7 @@ pub(super) fn consumers(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) 
         for source in &group.sources {
             let start = inputs.inventory.sources.get(source).map(|source| source.start.clone());
             let start = start.ok_or_else(|| missing(format!("source {source}"), host))?;
-            sources.insert(source.clone(), ConsumedSource { start });
+            sources.insert(source.clone(), ConsumedSource { start, select: group.select.clone() });
         }
         let mut sink = group.sink.clone();
         let own = inputs.inventory.kafka.as_ref().filter(|_| sink.bootstrap.is_empty());

@@ -4,4 +4,4 @@ mod error;
 mod stream;
 
 pub use error::ClientError;
-pub use stream::{Stream, StreamEvent, Subscription, subscribe};
+pub use stream::{Stream, StreamEvent, Subscription, subscribe, subscribe_to};

@@ -2,7 +2,7 @@
 
 use super::ClientError;
 use crate::wire::frame::{Covered, Frame, Hello, StartFrom, Welcome};
-use crate::wire::{Block, BlockReader, PartitionSet};
+use crate::wire::{Block, BlockReader, PartitionSet, Selection};
 use bytes::BytesMut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -65,16 +65,21 @@ pub struct Stream {
     _credit_task: AbortOnDropHandle<()>,
 }
 
-/// Opens a stream.
+/// Opens a stream of everything in these partitions.
 pub async fn subscribe(subscription: Subscription) -> Result<Stream, ClientError> {
+    subscribe_to(subscription, Selection::default()).await
+}
+
+/// Opens a stream of some tables and columns. A relay that knows no selections refuses it.
+pub async fn subscribe_to(subscription: Subscription, selection: Selection) -> Result<Stream, ClientError> {
     let address = subscription.address.clone();
-    match timeout(HANDSHAKE_TIMEOUT, open(subscription)).await {
+    match timeout(HANDSHAKE_TIMEOUT, open(subscription, selection)).await {
         Ok(result) => result,
         Err(_) => Err(transient(&address, format!("no answer within {} s", HANDSHAKE_TIMEOUT.as_secs()))),
     }
 }
 
-async fn open(subscription: Subscription) -> Result<Stream, ClientError> {
+async fn open(subscription: Subscription, selection: Selection) -> Result<Stream, ClientError> {
     let address = subscription.address;
     let io = |error: std::io::Error| transient(&address, error.to_string());
     let socket = TcpStream::connect(&address).await.map_err(io)?;
@@ -88,6 +93,7 @@ async fn open(subscription: Subscription) -> Result<Stream, ClientError> {
         from: subscription.from,
         partitions: subscription.partitions,
         credit_bytes: subscription.credit_bytes,
+        selection,
     };
     let mut bytes = Vec::new();
     Frame::Hello(hello).encode(&mut bytes);

@@ -60,10 +60,11 @@ impl Engine {
             .map_err(|error| Failure::transient(format!("cannot start the writer thread: {error}")))?;
         let (wanted_sender, wanted) = watch::channel(wanted);
         let mut streams = JoinSet::new();
-        for (source, name) in parts.config.sources.keys().enumerate() {
+        for (source, (name, consumed)) in parts.config.sources.iter().enumerate() {
             let task = StreamTask {
                 source,
                 name: name.clone(),
+                selection: consumed.select.clone(),
                 cluster: parts.config.cluster.clone(),
                 group: parts.config.group.clone(),
                 member: parts.config.id.clone(),

@@ -6,8 +6,8 @@ use super::writer::Feed;
 use crate::client::{self, ClientError, StreamEvent, Subscription};
 use crate::mysql::Start;
 use crate::sink::Failure;
-use crate::wire::PartitionSet;
 use crate::wire::frame::{StartFrom, Welcome};
+use crate::wire::{PartitionSet, Selection};
 use crate::zk::Zk;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -32,7 +32,11 @@ pub(super) trait Relays: Send + Sync + fmt::Debug {
     /// The source's epoch in force.
     fn epoch<'a>(&'a self, source: &'a str) -> BoxFuture<'a, Result<u32, String>>;
     /// Opens a stream.
-    fn subscribe(&self, subscription: Subscription) -> BoxFuture<'_, Result<Box<dyn Events>, ClientError>>;
+    fn subscribe(
+        &self,
+        subscription: Subscription,
+        selection: Selection,
+    ) -> BoxFuture<'_, Result<Box<dyn Events>, ClientError>>;
 }
 
 /// An open stream.
@@ -66,9 +70,13 @@ impl Relays for Registered {
         .boxed()
     }
 
-    fn subscribe(&self, subscription: Subscription) -> BoxFuture<'_, Result<Box<dyn Events>, ClientError>> {
+    fn subscribe(
+        &self,
+        subscription: Subscription,
+        selection: Selection,
+    ) -> BoxFuture<'_, Result<Box<dyn Events>, ClientError>> {
         async move {
-            let stream = client::subscribe(subscription).await?;
+            let stream = client::subscribe_to(subscription, selection).await?;
             Ok::<Box<dyn Events>, _>(Box::new(stream))
         }
         .boxed()
@@ -90,6 +98,7 @@ impl Events for client::Stream {
 pub(super) struct StreamTask {
     pub(super) source: usize,
     pub(super) name: String,
+    pub(super) selection: Selection,
     pub(super) cluster: String,
     pub(super) group: String,
     pub(super) member: String,
@@ -203,7 +212,7 @@ impl StreamTask {
             partitions: partitions.clone(),
             credit_bytes: CREDIT_BYTES,
         };
-        let mut stream = match self.relays.subscribe(subscription).await {
+        let mut stream = match self.relays.subscribe(subscription, self.selection.clone()).await {
             Ok(stream) => stream,
             Err(error) => return End::Failed(failed(&error)),
         };

@@ -136,7 +136,11 @@ impl Relays for Fake {
         async { Ok(1) }.boxed()
     }
 
-    fn subscribe(&self, subscription: Subscription) -> BoxFuture<'_, Result<Box<dyn Events>, ClientError>> {
+    fn subscribe(
+        &self,
+        subscription: Subscription,
+        _: crate::wire::Selection,
+    ) -> BoxFuture<'_, Result<Box<dyn Events>, ClientError>> {
         self.0.subscriptions.lock().unwrap().push(subscription.from.clone());
         let next = match subscription.from {
             StartFrom::Position { position: from, rows } => (0..=self.0.log.lock().unwrap().len())

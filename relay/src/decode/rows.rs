@@ -285,6 +285,21 @@ pub(crate) fn left_out(schema: &TableSchema, image: &[u8]) -> Result<Option<u64>
     Ok(cells.input.rest().first_chunk().map(|bytes| u64::from_le_bytes(*bytes)))
 }
 
+/// Whether a column of `after` is another than in `before`, or is not there.
+pub(crate) fn differs(schema: &TableSchema, before: &[u8], after: &[u8]) -> Result<bool, DecodeError> {
+    let (mut old, mut new) = (Values::new(schema, before)?, Values::new(schema, after)?);
+    let mut known = old.next_stored()?;
+    while let Some((index, value)) = new.next_stored()? {
+        while known.is_some_and(|(at, _)| at < index) {
+            known = old.next_stored()?;
+        }
+        if known != Some((index, value)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// An image of a table without the excluded columns, of these only those that `keep` wants.
 fn select(
     mut cells: Values<'_>,

@@ -6,7 +6,7 @@ use super::write_within;
 use crate::log::ReadError;
 use crate::schema::SchemaId;
 use crate::telemetry::{Bean, Counter, Gauge, ObjectName};
-use crate::wire::block::{Filter, Filtered};
+use crate::wire::block::{Filter, Filtered, Selector};
 use crate::wire::frame::{
     Covered, ErrorCode, ErrorFrame, Frame, Hello, SourceHead, StartFrom, Welcome, block_header,
 };
@@ -195,6 +195,8 @@ struct Streaming<'a> {
     output: &'a mut OwnedWriteHalf,
     reader: Reading<'a>,
     filter: Filter,
+    /// By table and column, where the client asked for it.
+    selector: Option<Selector>,
     /// What the client may still be sent; one block may go beyond it.
     credit: i64,
     /// Schemas the client has.
@@ -216,6 +218,7 @@ impl<'a> Streaming<'a> {
             output,
             reader: Reading::new(served, begin),
             filter: Filter::new(hello.partitions.clone(), from),
+            selector: Selector::new(hello.selection.clone()),
             credit: 0,
             defined: HashSet::new(),
             gathered: Vec::new(),
@@ -271,6 +274,18 @@ impl<'a> Streaming<'a> {
             }
             Filtered::Nothing => return self.send_gathered(false).await,
         };
+        let selected;
+        let block = match &mut self.selector {
+            None => block,
+            Some(selector) => match selector.apply(block, |id| self.reader.schema(id))? {
+                Filtered::Whole => block,
+                Filtered::Repacked(block) => {
+                    selected = block;
+                    &selected
+                }
+                Filtered::Nothing => return self.send_gathered(false).await,
+            },
+        };
         self.define(block)?;
         let bytes = block.bytes();
         let head = block_header(bytes.len());
@@ -307,7 +322,9 @@ impl<'a> Streaming<'a> {
             if !self.defined.insert(id) || definition.is_some() {
                 continue;
             }
-            let definition = self.reader.schema(id).ok_or(BlockError::UnknownSchema(id.0))?;
+            let seen = self.selector.as_ref().and_then(|selector| selector.definition(id));
+            let definition =
+                seen.or_else(|| self.reader.schema(id)).ok_or(BlockError::UnknownSchema(id.0))?;
             Frame::Schema(id, definition).encode(&mut self.gathered);
         }
         Ok(())

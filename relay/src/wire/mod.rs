@@ -7,7 +7,9 @@ pub mod block;
 mod codec;
 pub mod frame;
 mod partitions;
+mod selection;
 
 pub use block::{Block, BlockBuilder, BlockError, BlockItem, BlockReader, Sealed};
 pub use codec::Malformed;
 pub use partitions::{PartitionSet, partition_of};
+pub use selection::Selection;

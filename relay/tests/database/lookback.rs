@@ -14,18 +14,18 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Nothing here takes as long.
-const LIMIT: Duration = Duration::from_mins(1);
+pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// A relay of one source, in this process, whose log begins now.
-struct Relay {
-    address: String,
+pub(crate) struct Relay {
+    pub(crate) address: String,
     stop: CancellationToken,
     running: tokio::task::JoinHandle<()>,
     _dir: tempfile::TempDir,
 }
 
 impl Relay {
-    async fn start(server: &Server) -> Self {
+    pub(crate) async fn start(server: &Server) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let password = dir.path().join("password");
         std::fs::write(&password, PASSWORD).unwrap();
@@ -68,6 +68,11 @@ impl Relay {
             credit_bytes: 1 << 20,
         })
         .await
+    }
+
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        tokio::time::timeout(LIMIT, self.running).await.unwrap().unwrap();
     }
 
     /// The ids that come, up to this one.
@@ -196,8 +201,7 @@ pub(crate) async fn what_is_older_than_the_log_is_read_again(server: &Server) {
     assert!(error.contains("older than the relay's log") && error.contains("take a snapshot"), "{error}");
     assert_eq!(read(&new).await, all(200));
     conn.disconnect().await.unwrap();
-    relay.stop.cancel();
-    tokio::time::timeout(LIMIT, relay.running).await.unwrap().unwrap();
+    relay.end().await;
 }
 
 async fn conn_drop(server: &Server, sql: &str) {

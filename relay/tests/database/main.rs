@@ -24,6 +24,7 @@ mod program;
 mod proxy;
 mod random;
 mod rows;
+mod selection;
 mod server;
 mod tail;
 mod types;
@@ -54,6 +55,8 @@ const TESTS: &[(&str, Test)] = &[
     ("rows::rights_mariadb", |s| s.block_on(rows::missing_rights_are_named(&s.mariadb))),
     ("lookback::mysql", |s| s.block_on(lookback::what_is_older_than_the_log_is_read_again(&s.mysql))),
     ("lookback::mariadb", |s| s.block_on(lookback::what_is_older_than_the_log_is_read_again(&s.mariadb))),
+    ("selection::mysql", |s| s.block_on(selection::streams_bring_what_is_selected(&s.mysql))),
+    ("selection::mariadb", |s| s.block_on(selection::streams_bring_what_is_selected(&s.mariadb))),
     ("oracle::mysql", |s| s.block_on(oracle::run(&s.mysql, "full", false, oracle::seed()))),
     ("oracle::mysql_partial_images", |s| s.block_on(oracle::run(&s.mysql, "part", true, oracle::seed()))),
     ("oracle::mariadb", |s| s.block_on(oracle::run(&s.mariadb, "full", false, oracle::seed()))),

@@ -102,6 +102,28 @@ impl Check<'_, '_> {
         bytes
     }
 
+    fn selection(
+        &mut self,
+        at: &At,
+        tables: &[String],
+        columns: Option<&raw::GroupColumns>,
+    ) -> relay::wire::Selection {
+        for (index, pattern) in tables.iter().enumerate() {
+            self.pattern(&at.key("tables").index(index), pattern, true);
+        }
+        let lists = columns.map(|columns| (&columns.include, &columns.exclude));
+        for (key, list) in
+            lists.iter().flat_map(|(include, exclude)| [("include", include), ("exclude", exclude)])
+        {
+            for (index, pattern) in list.iter().enumerate() {
+                self.pattern(&at.key("columns").key(key).index(index), pattern, false);
+            }
+        }
+        let (include_columns, exclude_columns) =
+            lists.map(|(include, exclude)| ((*include).clone(), (*exclude).clone())).unwrap_or_default();
+        relay::wire::Selection { tables: tables.to_vec(), include_columns, exclude_columns }
+    }
+
     /// `database.table`, or `database.table.column`.
     fn pattern(&mut self, at: &At, pattern: &str, table: bool) {
         let plain = if table { pattern.strip_prefix('!').unwrap_or(pattern) } else { pattern };
@@ -259,6 +281,7 @@ impl Check<'_, '_> {
                     "use `at_least_once`; readers can drop repeated rows by `scn` and `row`",
                 );
             }
+            let select = self.selection(&at, &given.tables, given.columns.as_ref());
             let partitions = given.partitions.unwrap_or(d::PARTITIONS);
             if !(1..=d::PARTITIONS_MAX).contains(&partitions) {
                 let message = format!("a group has 1 to {} partitions", d::PARTITIONS_MAX);
@@ -288,6 +311,7 @@ impl Check<'_, '_> {
                 name: name.clone(),
                 hosts,
                 sources: read,
+                select,
                 partitions,
                 http_port,
                 sink,

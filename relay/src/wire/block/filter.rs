@@ -12,14 +12,14 @@ const MAX_SPLIT: u32 = 256;
 
 /// A transaction's entry, kept while its rows are in later blocks.
 #[derive(Clone, Debug)]
-struct OpenTxn {
+pub(super) struct OpenTxn {
     offset: u64,
     end_offset: u64,
     rows: u64,
     server_id: u32,
     commit_time_us: i64,
     gtid: Option<String>,
-    sent: bool,
+    pub(super) sent: bool,
 }
 
 /// The result of filtering one block.
@@ -162,13 +162,16 @@ fn wanted(set: &PartitionSet, from: Option<(Position, u64)>, txn: Position, row:
     set.wants(row.op, row.key_hash_before, row.key_hash)
 }
 
+pub(super) fn malformed(what: &'static str) -> BlockError {
+    BlockError::Malformed(crate::wire::Malformed { what })
+}
+
 fn copy_row(
     out: &mut BlockBuilder,
     bytes: &[u8],
     slots: &[(SchemaId, Option<Bytes>)],
     row: &RowEntry,
 ) -> Result<(), BlockError> {
-    let malformed = |what| BlockError::Malformed(crate::wire::Malformed { what });
     let (id, _) = slots.get(usize::from(row.slot)).ok_or_else(|| malformed("row schema slot"))?;
     let slot = out.slot(*id).or_else(|| out.add_schema(NewSchema { id: *id, definition: None }));
     let slot = slot.ok_or_else(|| malformed("block schema count"))?;
@@ -179,7 +182,7 @@ fn copy_row(
 }
 
 impl OpenTxn {
-    fn of(txn: &TxnEntry<'_>) -> Self {
+    pub(super) fn of(txn: &TxnEntry<'_>) -> Self {
         Self {
             offset: txn.offset,
             end_offset: txn.end_offset,
@@ -191,7 +194,7 @@ impl OpenTxn {
         }
     }
 
-    fn entry(&self) -> TxnEntry<'_> {
+    pub(super) fn entry(&self) -> TxnEntry<'_> {
         TxnEntry {
             offset: self.offset,
             end_offset: self.end_offset,

@@ -16,6 +16,7 @@
 mod builder;
 mod filter;
 mod reader;
+mod select;
 mod split;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ mod tests;
 pub use builder::{BlockBuilder, NewSchema};
 pub use filter::{Filter, Filtered};
 pub use reader::{Block, BlockItem, BlockReader};
+pub use select::Selector;
 
 use super::codec::{Input, Malformed, Output};
 use crate::event::Op;

@@ -6,13 +6,16 @@
 use super::block::{MAX_BYTES, MAX_SCHEMA_BYTES};
 use super::codec::{Input, Malformed, Output};
 use super::partitions::PartitionSet;
+use super::selection::Selection;
 use crate::position::Position;
 use crate::schema::SchemaId;
 use bytes::{Buf as _, Bytes, BytesMut};
 
 const MAGIC: u16 = u16::from_le_bytes(*b"AE");
-/// The protocol of this version of aesop.
+/// The protocol. A peer that knows less is spoken to in it as long as nothing later is asked of it.
 pub const VERSION: u8 = 1;
+/// Of a hello that selects tables or columns: a relay that cannot do so refuses it, rather than send everything.
+const SELECTING_VERSION: u8 = 2;
 /// Bytes before the payload.
 pub const HEADER_BYTES: usize = 12;
 /// The longest control frame: a hello with 65,536 partitions (8 KiB) and a long GTID set.
@@ -55,6 +58,8 @@ pub struct Hello {
     pub partitions: PartitionSet,
     /// Bytes of blocks the client is ready to hold.
     pub credit_bytes: u64,
+    /// Which tables and columns.
+    pub selection: Selection,
 }
 
 /// Answers a hello.
@@ -189,9 +194,14 @@ impl Frame {
     /// Appends the frame. A block is better sent as [`block_header`] and its own bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut payload = Vec::new();
+        let mut version = VERSION;
         let kind = match self {
             Self::Hello(hello) => {
                 put_hello(hello, &mut payload);
+                if !hello.selection.is_all() {
+                    version = SELECTING_VERSION;
+                    put_selection(&hello.selection, &mut payload);
+                }
                 HELLO
             }
             Self::Welcome(welcome) => {
@@ -233,7 +243,7 @@ impl Frame {
                 CREDIT
             }
         };
-        out.extend_from_slice(&header(kind, payload.len(), &payload));
+        out.extend_from_slice(&header(version, kind, payload.len(), &payload));
         out.extend_from_slice(&payload);
     }
 
@@ -247,10 +257,10 @@ impl Frame {
             return Err(FrameError::Magic);
         }
         let version = input.u8("frame version")?;
-        if version != VERSION {
+        let kind = input.u8("frame kind")?;
+        if version != VERSION && (version, kind) != (SELECTING_VERSION, HELLO) {
             return Err(FrameError::Version(version));
         }
-        let kind = input.u8("frame kind")?;
         let length = input.len32("frame length")?;
         let stored = input.u32("frame checksum")?;
         if length > limit(kind)? {
@@ -274,19 +284,19 @@ impl Frame {
         if hasher.finalize() != stored {
             return Err(FrameError::Checksum);
         }
-        parse(kind, &payload).map(Some)
+        parse(version, kind, &payload).map(Some)
     }
 }
 
 /// The frame header of a block of this length.
 pub fn block_header(length: usize) -> [u8; HEADER_BYTES] {
-    header(BLOCK, length, &[])
+    header(VERSION, BLOCK, length, &[])
 }
 
-fn header(kind: u8, length: usize, summed: &[u8]) -> [u8; HEADER_BYTES] {
+fn header(version: u8, kind: u8, length: usize, summed: &[u8]) -> [u8; HEADER_BYTES] {
     let mut head = Vec::with_capacity(HEADER_BYTES);
     head.put_u16(MAGIC);
-    head.put_u8(VERSION);
+    head.put_u8(version);
     head.put_u8(kind);
     head.put_len(length);
     let mut hasher = crc32fast::Hasher::new();
@@ -305,10 +315,16 @@ fn limit(kind: u8) -> Result<usize, FrameError> {
     }
 }
 
-fn parse(kind: u8, payload: &Bytes) -> Result<Frame, FrameError> {
+fn parse(version: u8, kind: u8, payload: &Bytes) -> Result<Frame, FrameError> {
     let mut input = Input::new(payload);
     let frame = match kind {
-        HELLO => Frame::Hello(hello(&mut input)?),
+        HELLO => {
+            let mut hello = hello(&mut input)?;
+            if version == SELECTING_VERSION {
+                hello.selection = selection(&mut input)?;
+            }
+            Frame::Hello(hello)
+        }
         WELCOME => Frame::Welcome(Welcome {
             server_uuid: input.text("welcome server uuid")?.to_owned(),
             epoch: input.u32("welcome epoch")?,
@@ -398,7 +414,25 @@ fn hello(input: &mut Input<'_>) -> Result<Hello, Malformed> {
         let word = input.u64("hello partitions")?;
         (0..64).filter(|bit| word >> bit & 1 == 1).for_each(|bit| partitions.insert(at * 64 + bit));
     }
-    Ok(Hello { cluster, source, group, member, from, partitions, credit_bytes })
+    let selection = Selection::default();
+    Ok(Hello { cluster, source, group, member, from, partitions, credit_bytes, selection })
+}
+
+fn put_selection(selection: &Selection, out: &mut Vec<u8>) {
+    for globs in [&selection.tables, &selection.include_columns, &selection.exclude_columns] {
+        out.put_len(globs.len());
+        for glob in globs {
+            out.put_text(glob);
+        }
+    }
+}
+
+fn selection(input: &mut Input<'_>) -> Result<Selection, Malformed> {
+    let mut globs = || -> Result<Vec<String>, Malformed> {
+        let count = input.u32("hello pattern count")?;
+        (0..count).map(|_| Ok(input.text("hello pattern")?.to_owned())).collect()
+    };
+    Ok(Selection { tables: globs()?, include_columns: globs()?, exclude_columns: globs()? })
 }
 
 fn put_position(position: Option<Position>, out: &mut Vec<u8>) {

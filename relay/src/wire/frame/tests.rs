@@ -12,6 +12,21 @@ fn frames() -> Vec<Frame> {
             from: StartFrom::Position { position: at, rows: 7 },
             partitions: PartitionSet::of(70, [0, 63, 64, 69]),
             credit_bytes: 1 << 20,
+            selection: Selection::default(),
+        }),
+        Frame::Hello(Hello {
+            cluster: "shop".into(),
+            source: "shop".into(),
+            group: "g".into(),
+            member: "c1".into(),
+            from: StartFrom::Latest,
+            partitions: PartitionSet::all(1),
+            credit_bytes: 1,
+            selection: Selection {
+                tables: vec!["shop.*".into(), "!shop.x".into()],
+                include_columns: Vec::new(),
+                exclude_columns: vec!["*.*.secret".into()],
+            },
         }),
         Frame::Welcome(Welcome {
             server_uuid: "u".into(),
@@ -40,6 +55,20 @@ fn encoded() -> Vec<u8> {
         frame.encode(&mut out);
     }
     out
+}
+
+/// What goes over the wire between versions.
+#[test]
+fn only_a_selecting_hello_needs_a_later_version() {
+    let versions: Vec<u8> = frames()
+        .iter()
+        .map(|frame| {
+            let mut out = Vec::new();
+            frame.encode(&mut out);
+            out[2]
+        })
+        .collect();
+    assert_eq!(versions, [1, 2, 1, 1, 1, 1, 1, 1]);
 }
 
 #[test]
@@ -84,7 +113,7 @@ proptest! {
         let mut buffer = BytesMut::new();
         if valid {
             let kind = bytes.first().copied().unwrap_or(1) % 8;
-            buffer.extend_from_slice(&header(kind, bytes.len(), &bytes));
+            buffer.extend_from_slice(&header(VERSION, kind, bytes.len(), &bytes));
         }
         buffer.extend_from_slice(&bytes);
         while let Ok(Some(_)) = Frame::decode(&mut buffer) {}
