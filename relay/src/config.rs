@@ -30,8 +30,30 @@ pub struct RelayConfig {
     /// Where consumers find this relay. Without it the relay registers nowhere (tests, `tail`).
     #[serde(default)]
     pub zookeeper: Option<ZooKeeper>,
+    /// What clients may take.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: Limits,
     /// The MySQL servers to read, by source name.
     pub sources: BTreeMap<String, Source>,
+}
+
+/// Bounds of what clients may take, so that one of them costs the others nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections at a time: the members of all groups times their sources, with room to spare. Each holds at most one
+    /// block.
+    pub connections: usize,
+    /// Of these, connections from one address.
+    pub connections_per_peer: usize,
+    /// Seconds in which a client that is sent something may take nothing.
+    pub stuck_secs: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 512, connections_per_peer: 128, stuck_secs: 30 }
+    }
 }
 
 /// Bounds of the event log, per source; whichever is reached first evicts whole segments.

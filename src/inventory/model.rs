@@ -272,6 +272,8 @@ pub struct RelayRole {
     pub data_dir: PathBuf,
     /// Bounds of the event log.
     pub retention: relay::config::Retention,
+    /// What consumers may take.
+    pub limits: relay::config::Limits,
 }
 
 /// A relay host.

@@ -391,6 +391,24 @@ pub(super) struct Relays {
     pub(super) data_dir: Option<String>,
     /// How much of the past the event log keeps, per source; whichever is reached first.
     pub(super) retention: Option<Retention>,
+    /// What consumers may take of each relay.
+    #[serde(default)]
+    pub(super) limits: RelayLimits,
+}
+
+/// Bounds of what consumers may take.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RelayLimits {
+    /// Connections at a time: the members of all groups times their sources, with room to spare.
+    #[schemars(extend("default" = 512))]
+    pub(super) connections: Option<u32>,
+    /// Of these, connections from one address.
+    #[schemars(extend("default" = 128))]
+    pub(super) connections_per_peer: Option<u32>,
+    /// How long a consumer that is sent something may take nothing of it.
+    #[schemars(extend("default" = "30s"))]
+    pub(super) stuck: Option<Span>,
 }
 
 /// Bounds of the event log.

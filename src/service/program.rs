@@ -152,6 +152,7 @@ pub(super) fn relay(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> R
         data_dir: role.data_dir.clone(),
         retention: role.retention.clone(),
         zookeeper: Some(zookeeper(inputs)?),
+        limits: role.limits.clone(),
         sources,
     };
     part.files.push(config_file(inputs, host, "relay/relay.yml.j2", &path, &config)?);

@@ -224,8 +224,16 @@ impl StreamTask {
             server_uuid: welcome.server_uuid.clone(),
             highest: welcome.highest,
         };
-        if self.feed.send(begun).await.is_err() {
-            return End::Closed;
+        // While there is no room, the partitions may change again.
+        let room = tokio::select! {
+            room = self.feed.reserve() => room,
+            changed = self.wanted.changed() => {
+                return if changed.is_ok() { End::Changed } else { End::Closed };
+            }
+        };
+        match room {
+            Ok(room) => room.send(begun),
+            Err(_) => return End::Closed,
         }
         loop {
             let event = tokio::select! {

@@ -83,6 +83,15 @@ pub fn load(path: &Path) -> Result<RelayConfig, RunError> {
     let parsed: Result<RelayConfig, _> = serde_yaml::from_str(&text);
     let config = parsed.map_err(|error| RunError::Parse { path: path.to_owned(), error })?;
     let value = |key: String, reason: String| RunError::Value { path: path.to_owned(), key, reason };
+    for (key, given) in [
+        ("connections", config.limits.connections),
+        ("connections_per_peer", config.limits.connections_per_peer),
+        ("stuck_secs", usize::try_from(config.limits.stuck_secs).unwrap_or(usize::MAX)),
+    ] {
+        if given == 0 {
+            return Err(value(format!("limits.{key}"), "0 serves nobody; give 1 or more".into()));
+        }
+    }
     if config.sources.is_empty() {
         return Err(value("sources".into(), "there is none; name at least one MySQL server".into()));
     }
@@ -114,7 +123,7 @@ pub async fn run(config: RelayConfig, shutdown: CancellationToken) -> Result<(),
     tasks.spawn(telemetry::serve(http, registry.clone(), health.clone(), shutdown.clone()));
 
     let (served, writers) = open_logs(&config)?;
-    let hub = Arc::new(Hub::new(&config.cluster, served, registry.clone()));
+    let hub = Arc::new(Hub::new(&config.cluster, served, registry.clone()).limiting(config.limits.clone()));
     let (mut sources, mut beans) = (Vec::new(), Vec::new());
     for (name, writer, look_back) in writers {
         let Some(settings) = config.sources.get(&name) else { continue };

@@ -26,7 +26,7 @@ fn configuration_errors_name_file_key_and_remedy() {
     check(
         &GOOD.replace("listen:", "lisen:"),
         &expect![
-            "relay.yml: unknown field `lisen`, expected one of `cluster`, `id`, `listen`, `advertise`, `http_listen`, `data_dir`, `retention`, `zookeeper`, `sources` at line 3 column 1"
+            "relay.yml: unknown field `lisen`, expected one of `cluster`, `id`, `listen`, `advertise`, `http_listen`, `data_dir`, `retention`, `zookeeper`, `limits`, `sources` at line 3 column 1"
         ],
     );
     check(

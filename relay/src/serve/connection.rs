@@ -1,6 +1,7 @@
 //! One connection from hello to its end.
 
 use super::hub::{Hub, Seat, Served};
+use super::places::Place;
 use super::reading::Reading;
 use super::write_within;
 use crate::log::ReadError;
@@ -23,14 +24,14 @@ use tokio_util::sync::CancellationToken;
 
 /// A client that has not said hello by then is none.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// A client that takes nothing for this long is stuck; its member reconnects if it lives.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The last word must not delay a stop.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(500);
 /// Between covered marks; also the sign of life that clients wait for.
 const COVERED_EVERY: Duration = Duration::from_secs(1);
 /// The most credit a client may claim.
 const MAX_CREDIT_BYTES: i64 = 1 << 40;
+/// Credit frames that a client may send between two covered marks: one a block is plenty.
+const MAX_CREDIT_FRAMES: u32 = 100_000;
 /// Small blocks that follow each other go out together, up to about this size.
 const GATHER_BYTES: usize = 128 * 1024;
 /// The longest name of a member or group that becomes a label.
@@ -53,6 +54,16 @@ impl End {
     }
 }
 
+impl End {
+    /// It broke the protocol, or is stuck.
+    fn is_clients_fault(&self) -> bool {
+        match self {
+            Self::Io(error) => error.kind() == std::io::ErrorKind::TimedOut,
+            Self::Told(error) => error.code == ErrorCode::Protocol,
+        }
+    }
+}
+
 impl From<ReadError> for End {
     fn from(error: ReadError) -> Self {
         let (code, definite) = match &error {
@@ -72,7 +83,13 @@ impl From<BlockError> for End {
 }
 
 /// Serves one client until it leaves, fails, is replaced, or `shutdown`.
-pub(super) async fn run(socket: TcpStream, peer: SocketAddr, hub: &Hub, shutdown: &CancellationToken) {
+pub(super) async fn run(
+    socket: TcpStream,
+    peer: SocketAddr,
+    place: &Place,
+    hub: &Hub,
+    shutdown: &CancellationToken,
+) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%peer, %error, "nodelay not set");
     }
@@ -80,10 +97,15 @@ pub(super) async fn run(socket: TcpStream, peer: SocketAddr, hub: &Hub, shutdown
     let mut input = Input { socket: read, buffer: BytesMut::new() };
     let result = tokio::select! {
         () = shutdown.cancelled() => Err(End::told(ErrorCode::Stopping, false, "the relay is stopping")),
-        result = stream(&mut input, &mut write, peer, hub) => result,
+        result = stream(&mut input, &mut write, peer, place, hub) => result,
     };
     let Err(end) = result else { return };
-    tracing::info!(%peer, reason = %end, "stream ended");
+    if end.is_clients_fault() {
+        place.cut();
+        tracing::warn!(%peer, reason = %end, "client cut off");
+    } else {
+        tracing::info!(%peer, reason = %end, "stream ended");
+    }
     if let End::Told(error) = end {
         let mut bytes = Vec::new();
         Frame::Error(error).encode(&mut bytes);
@@ -102,7 +124,7 @@ impl Input {
     /// The client's next frame. Dropping the future loses nothing.
     async fn next(&mut self) -> Result<Frame, End> {
         loop {
-            match Frame::decode(&mut self.buffer) {
+            match Frame::decode_clients(&mut self.buffer) {
                 Ok(Some(frame)) => return Ok(frame),
                 Ok(None) => {}
                 Err(error) => return Err(End::told(ErrorCode::Protocol, true, error.to_string())),
@@ -139,6 +161,7 @@ async fn stream(
     input: &mut Input,
     output: &mut OwnedWriteHalf,
     peer: SocketAddr,
+    place: &Place,
     hub: &Hub,
 ) -> Result<(), End> {
     let hello = hello(input, hub).await?;
@@ -151,8 +174,8 @@ async fn stream(
     tracing::info!(%peer, source = hello.source, group = hello.group, member = hello.member, from = ?hello.from, partitions = hello.partitions.len(), "stream begins");
     let mut bytes = Vec::new();
     Frame::Welcome(welcome(served)).encode(&mut bytes);
-    write_within(output, &bytes[..], WRITE_TIMEOUT).await?;
-    Streaming::new(served, hub, &hello, output).run(input, &seat).await
+    write_within(output, &bytes[..], place.patience(bytes.len())).await?;
+    Streaming::new(served, hub, &hello, output, place).run(input, &seat).await
 }
 
 fn welcome(served: &Served) -> Welcome {
@@ -193,6 +216,7 @@ impl Numbers {
 struct Streaming<'a> {
     served: &'a Served,
     output: &'a mut OwnedWriteHalf,
+    place: &'a Place,
     reader: Reading<'a>,
     filter: Filter,
     /// By table and column, where the client asked for it.
@@ -207,7 +231,13 @@ struct Streaming<'a> {
 }
 
 impl<'a> Streaming<'a> {
-    fn new(served: &'a Served, hub: &Hub, hello: &Hello, output: &'a mut OwnedWriteHalf) -> Self {
+    fn new(
+        served: &'a Served,
+        hub: &Hub,
+        hello: &Hello,
+        output: &'a mut OwnedWriteHalf,
+        place: &'a Place,
+    ) -> Self {
         let begin = served.begin(hello.from.clone());
         let from = match &begin {
             StartFrom::Position { position, rows } => Some((*position, *rows)),
@@ -216,6 +246,7 @@ impl<'a> Streaming<'a> {
         let mut streaming = Self {
             served,
             output,
+            place,
             reader: Reading::new(served, begin),
             filter: Filter::new(hello.partitions.clone(), from),
             selector: Selector::new(hello.selection.clone()),
@@ -231,6 +262,7 @@ impl<'a> Streaming<'a> {
     async fn run(mut self, input: &mut Input, seat: &Seat<'_>) -> Result<(), End> {
         let mut tick = interval(COVERED_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut credit_frames = 0;
         loop {
             tokio::select! {
                 biased;
@@ -238,13 +270,23 @@ impl<'a> Streaming<'a> {
                     return Err(End::told(ErrorCode::Replaced, false, "a newer stream of this member took over"));
                 }
                 frame = input.next() => match frame? {
-                    Frame::Credit(bytes) => self.add_credit(bytes),
+                    Frame::Credit(bytes) => {
+                        credit_frames += 1;
+                        if credit_frames > MAX_CREDIT_FRAMES {
+                            let message = format!("more than {MAX_CREDIT_FRAMES} frames of credit in a second");
+                            return Err(End::told(ErrorCode::Protocol, true, message));
+                        }
+                        self.add_credit(bytes);
+                    }
                     Frame::Hello(_) | Frame::Welcome(_) | Frame::Error(_) | Frame::Block(_) | Frame::Schema(..)
                     | Frame::Covered(_) => {
                         return Err(End::told(ErrorCode::Protocol, true, "after hello a client sends credit only"));
                     }
                 },
-                _ = tick.tick() => self.covered().await?,
+                _ = tick.tick() => {
+                    credit_frames = 0;
+                    self.covered().await?;
+                }
                 block = self.reader.next(), if self.credit > 0 => self.block(&block?).await?,
             }
         }
@@ -294,7 +336,12 @@ impl<'a> Streaming<'a> {
             self.gathered.extend_from_slice(bytes);
         } else {
             self.send_gathered(true).await?;
-            write_within(self.output, bytes::Buf::chain(&head[..], bytes.clone()), WRITE_TIMEOUT).await?;
+            write_within(
+                self.output,
+                bytes::Buf::chain(&head[..], bytes.clone()),
+                self.place.patience(bytes.len()),
+            )
+            .await?;
         }
         let length = u64::try_from(bytes.len()).unwrap_or(0);
         self.credit -= i64::try_from(length).unwrap_or(i64::MAX);
@@ -311,7 +358,8 @@ impl<'a> Streaming<'a> {
         if self.gathered.is_empty() || more {
             return Ok(());
         }
-        write_within(self.output, &self.gathered[..], WRITE_TIMEOUT).await?;
+        let patience = self.place.patience(self.gathered.len());
+        write_within(self.output, &self.gathered[..], patience).await?;
         self.gathered.clear();
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What a relay serves, and to whom.
 
 use super::lookback::LookBack;
+use crate::config::Limits;
 use crate::log::Log;
 use crate::position::Position;
 use crate::telemetry::Registry;
@@ -79,6 +80,7 @@ pub struct Hub {
     cluster: String,
     sources: BTreeMap<String, Served>,
     registry: Registry,
+    limits: Limits,
     streams: Mutex<HashMap<StreamKey, CancellationToken>>,
 }
 
@@ -94,7 +96,15 @@ pub(super) struct Seat<'a> {
 impl Hub {
     /// A relay of this cluster with these sources, its streams seen in `registry`.
     pub fn new(cluster: &str, sources: BTreeMap<String, Served>, registry: Registry) -> Self {
-        Self { cluster: cluster.to_owned(), sources, registry, streams: Mutex::default() }
+        let limits = Limits::default();
+        Self { cluster: cluster.to_owned(), sources, registry, limits, streams: Mutex::default() }
+    }
+
+    /// With other limits than the usual ones.
+    #[must_use]
+    pub fn limiting(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// A source by name.
@@ -109,6 +119,10 @@ impl Hub {
 
     pub(super) fn cluster(&self) -> &str {
         &self.cluster
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     pub(super) fn registry(&self) -> &Registry {

@@ -5,6 +5,7 @@
 mod connection;
 mod hub;
 mod lookback;
+mod places;
 mod reading;
 #[cfg(test)]
 mod tests;
@@ -13,17 +14,14 @@ pub use hub::{Hub, Identity, Served};
 pub use lookback::{LookBack, Opened, Refused, Seat};
 
 use crate::wire::frame::{ErrorCode, ErrorFrame, Frame};
+use places::Places;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Connections at a time: the largest group of consumers times their sources, with room to spare. Each holds at
-/// most one block and a megabyte read ahead.
-const MAX_CONNECTIONS: usize = 512;
 /// Pause after `accept` failed: out of file descriptors, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -43,7 +41,7 @@ pub async fn bind(address: &str) -> Result<TcpListener, ListenError> {
 
 /// Serves until `shutdown`, and then tells every client.
 pub async fn serve(listener: TcpListener, hub: Arc<Hub>, shutdown: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let places = Places::new(hub.limits(), hub.registry());
     let tasks = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -58,15 +56,16 @@ pub async fn serve(listener: TcpListener, hub: Arc<Hub>, shutdown: CancellationT
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-            tracing::warn!(%peer, limit = MAX_CONNECTIONS, "too many connections");
-            refuse_busy(&socket);
-            continue;
+        let place = match places.take(peer.ip()) {
+            Ok(place) => place,
+            Err(full) => {
+                refuse_busy(&socket, full.to_string());
+                continue;
+            }
         };
         let (hub, shutdown) = (Arc::clone(&hub), shutdown.clone());
         tasks.spawn(async move {
-            connection::run(socket, peer, &hub, &shutdown).await;
-            drop(permit);
+            connection::run(socket, peer, &place, &hub, &shutdown).await;
         });
     }
     tasks.close();
@@ -74,8 +73,7 @@ pub async fn serve(listener: TcpListener, hub: Arc<Hub>, shutdown: CancellationT
 }
 
 /// Says so if the socket takes it at once; no task waits for one that is too many.
-fn refuse_busy(socket: &TcpStream) {
-    let message = format!("the relay has {MAX_CONNECTIONS} connections and takes no more");
+fn refuse_busy(socket: &TcpStream, message: String) {
     let mut bytes = Vec::new();
     Frame::Error(ErrorFrame { code: ErrorCode::Busy, definite: false, message }).encode(&mut bytes);
     if let Err(error) = socket.try_write(&bytes) {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::client::{ClientError, Stream, StreamEvent, Subscription, subscribe};
+use crate::config::Limits;
 use crate::event::{Op, RowChange, TransactionSink as _, TxnEnd, TxnStart};
 use crate::log::{Log, Options, Writer};
 use crate::position::Position;
@@ -19,11 +20,15 @@ struct Relay {
 }
 
 async fn relay() -> Relay {
+    limited(Limits::default()).await
+}
+
+async fn limited(limits: Limits) -> Relay {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { block_bytes: 2000, ..Options::new(dir.path().to_owned(), u64::MAX, u64::MAX) };
     let (log, writer) = Log::open(options).unwrap();
     let sources = BTreeMap::from([("shop".to_owned(), Served::new(log))]);
-    let hub = Arc::new(Hub::new("c", sources, Registry::default()));
+    let hub = Arc::new(Hub::new("c", sources, Registry::default()).limiting(limits));
     let listener = bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let shutdown = CancellationToken::new();
@@ -150,6 +155,36 @@ async fn a_client_without_credit_waits_and_others_do_not() {
             break;
         }
     }
+}
+
+#[tokio::test]
+async fn a_client_that_closes_is_gone_at_once() {
+    let mut relay = limited(Limits { connections: 1, stuck_secs: 3600, ..Limits::default() }).await;
+    let open = async |relay: &Relay, credit| {
+        let opened = async {
+            loop {
+                match relay.open(StartFrom::Earliest, PartitionSet::all(4), credit).await {
+                    Ok(stream) => return stream,
+                    // The place is not free yet.
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), opened).await.expect("the place becomes free")
+    };
+    drop(open(&relay, 1).await);
+    // More than what is between them holds: the relay waits for a client that does not read.
+    for _ in 0..100 {
+        relay.write(&[1; 2000]);
+    }
+    for credit in [1, u64::MAX] {
+        let mut stream = open(&relay, credit).await;
+        while !matches!(stream.next().await.unwrap(), StreamEvent::Block(_)) {}
+        // Until the next mark would have come.
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        drop(stream);
+    }
+    drop(open(&relay, 1).await);
 }
 
 #[tokio::test]

@@ -13,6 +13,8 @@
 mod best_effort;
 mod chaos;
 mod charsets;
+mod clash;
+mod clients;
 mod crash;
 mod failover;
 mod fold;
@@ -77,6 +79,9 @@ const APART: &[(&str, Apart)] = &[
     ("failover::mariadb", || failover::relays_agree(Kind::MariaDb).boxed()),
     ("crash::mysql", || crash::nothing_is_lost_or_made_up(Kind::MySql).boxed()),
     ("crash::mariadb", || crash::nothing_is_lost_or_made_up(Kind::MariaDb).boxed()),
+    ("clients::wrong", || clients::wrong_ones_cost_the_others_nothing().boxed()),
+    ("clash::mysql", || clash::two_relays_with_one_number(Kind::MySql).boxed()),
+    ("clash::mariadb", || clash::two_relays_with_one_number(Kind::MariaDb).boxed()),
     ("network::mysql", || network::a_dead_link_is_noticed(Kind::MySql).boxed()),
     ("network::mariadb", || network::a_dead_link_is_noticed(Kind::MariaDb).boxed()),
 ];

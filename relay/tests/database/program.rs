@@ -26,11 +26,13 @@ pub(crate) struct Settings<'a> {
     pub(crate) server_id: u32,
     /// Port of ZooKeeper, if it has one.
     pub(crate) zookeeper: Option<u16>,
+    /// Further lines.
+    pub(crate) extra: &'a str,
 }
 
 impl<'a> Settings<'a> {
     pub(crate) fn new(port: u16, tables: &'a str) -> Self {
-        Self { port, tables, from: "earliest", id: "r1", server_id: 4100, zookeeper: None }
+        Self { port, tables, from: "earliest", id: "r1", server_id: 4100, zookeeper: None, extra: "" }
     }
 }
 
@@ -44,7 +46,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) fn start(dir: &Path, settings: &Settings<'_>) -> Self {
-        let Settings { port, tables, from, id, server_id, zookeeper } = settings;
+        let Settings { port, tables, from, id, server_id, zookeeper, extra } = settings;
         let free = || format!("127.0.0.1:{}", server::free_port());
         let (address, http, dir_name) = (free(), free(), dir.display());
         let zookeeper = zookeeper.map_or_else(String::new, |port| {
@@ -52,7 +54,7 @@ impl Relay {
         });
         let text = format!(
             "cluster: c\nid: {id}\nlisten: {address}\nadvertise: {address}\nhttp_listen: {http}\ndata_dir: {dir_name}\n\
-             {zookeeper}sources:\n  s:\n    mysql: {{host: 127.0.0.1, port: {port}, user: {USER}, password_file: \
+             {zookeeper}{extra}sources:\n  s:\n    mysql: {{host: 127.0.0.1, port: {port}, user: {USER}, password_file: \
              {dir_name}/password, server_id: {server_id}}}\n    tables: ['{tables}']\n    start: '{from}'\n",
         );
         std::fs::write(dir.join("password"), PASSWORD).unwrap();

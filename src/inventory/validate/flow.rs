@@ -7,7 +7,7 @@ use crate::inventory::model::{ConsumerGroup, Mysql, RelayMember, RelayRole, Sour
 use crate::inventory::quantity;
 use crate::inventory::raw::{self, CleanupPolicy, Delivery, Format, KafkaSink, MysqlTls};
 use crate::inventory::value::{Bytes, Entry};
-use relay::config::{self, MAX_ROW_BYTES_RANGE, Oversize, Retention, SchemaFrom, Tls};
+use relay::config::{self, Limits, MAX_ROW_BYTES_RANGE, Oversize, Retention, SchemaFrom, Tls};
 use std::collections::BTreeMap;
 
 /// Smaller than a few segments, and nothing of the past is kept.
@@ -232,13 +232,35 @@ impl Check<'_, '_> {
         if age.as_secs() == 0 {
             self.faults.add(&at.key("retention").key("age"), "the shortest age is `1s`", None);
         }
+        let limits = self.relay_limits(&at.key("limits"), &role.limits);
         Some(RelayRole {
             members,
             port,
             http_port,
             data_dir,
+            limits,
             retention: Retention { bytes, age_secs: age.as_secs() },
         })
+    }
+
+    fn relay_limits(&mut self, at: &At, given: &raw::RelayLimits) -> Limits {
+        let usual = Limits::default();
+        let count = |given: Option<u32>| given.map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+        let stuck = given.stuck.as_ref().map(|stuck| stuck.0.as_secs());
+        for (key, zero) in [
+            ("connections", given.connections == Some(0)),
+            ("connections_per_peer", given.connections_per_peer == Some(0)),
+            ("stuck", stuck == Some(0)),
+        ] {
+            if zero {
+                self.faults.add(&at.key(key), "with nothing no consumer is served: give 1 or more", None);
+            }
+        }
+        Limits {
+            connections: count(given.connections).unwrap_or(usual.connections),
+            connections_per_peer: count(given.connections_per_peer).unwrap_or(usual.connections_per_peer),
+            stuck_secs: stuck.unwrap_or(usual.stuck_secs),
+        }
     }
 
     pub(super) fn consumers(

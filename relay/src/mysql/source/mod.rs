@@ -19,6 +19,7 @@ use crate::position::Position;
 use crate::schema::TableName;
 use futures_util::FutureExt as _;
 use learn::{Learn, Lesson};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -97,6 +98,7 @@ pub async fn run<S: TransactionSink>(
         backoff: BACKOFF_MIN,
         reported: Counts::default(),
         warned: Vec::new(),
+        replaced: AtomicBool::new(false),
         pace: job.pace.clone(),
         expected_server: job.expected_server.clone(),
         executed: job.executed.as_ref().and_then(|known| Some((known.position, known.gtids.parse().ok()?))),
@@ -125,6 +127,8 @@ struct Reader<'a> {
     assembler: Option<Assembler>,
     backoff: Duration,
     reported: Counts,
+    /// The server ended the connection for another replica with the same number.
+    replaced: AtomicBool,
     /// By the last preflight.
     warned: Vec<Finding>,
     pace: Option<watch::Receiver<bool>>,
@@ -166,6 +170,10 @@ impl Reader<'_> {
                 Err(Error::Transient(reason)) => reason,
                 ended => return ended,
             };
+            if self.replaced.swap(false, Ordering::Relaxed) {
+                // Each connection ends the other's: the fewer, the more of them both can read.
+                self.backoff = BACKOFF_MAX;
+            }
             tracing::warn!(source = %self.job.name, %reason, retry_in = ?self.backoff, "source is not readable now");
             self.status.update(|s| {
                 s.state = State::Connecting;
@@ -409,9 +417,16 @@ impl Reader<'_> {
         let Some(error) = packet::server_error(packet) else {
             return Err(Error::Transient("the server ended the dump".to_owned()));
         };
-        // Another replica with the same id or uuid took over: not a matter of the binlog.
-        let replaced = error.message.contains("same server_uuid") || error.message.contains("same server_id");
-        if error.code == DUMP_FAILED && !replaced {
+        // Not a matter of the binlog.
+        if error.message.contains("same server_uuid") || error.message.contains("same server_id") {
+            self.replaced.store(true, Ordering::Relaxed);
+            let (address, id) = (address(&self.job.config.mysql), self.job.config.mysql.server_id);
+            return Err(Error::Transient(format!(
+                "{address} ended the connection for another replica, or relay, with server_id {id}: give one of them another \
+                 server_id ({error})"
+            )));
+        }
+        if error.code == DUMP_FAILED {
             let address = address(&self.job.config.mysql);
             return Err(
                 Definite::Purged { address, wanted: wanted.to_owned(), reason: error.to_string() }.into()

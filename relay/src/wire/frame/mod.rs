@@ -182,6 +182,9 @@ pub enum FrameError {
     /// No such kind.
     #[error("unknown frame kind {0}")]
     Kind(u8),
+    /// A kind that the other side alone sends.
+    #[error("clients send no frames of kind {0}")]
+    Direction(u8),
     /// Bits changed on the way.
     #[error("frame checksum does not match")]
     Checksum,
@@ -245,6 +248,19 @@ impl Frame {
         };
         out.extend_from_slice(&header(version, kind, payload.len(), &payload));
         out.extend_from_slice(&payload);
+    }
+
+    /// As [`Frame::decode`], of what a client sends: what it may not send is refused by its header, before anything of it
+    /// is kept.
+    pub fn decode_clients(buffer: &mut BytesMut) -> Result<Option<Self>, FrameError> {
+        match buffer.first_chunk() {
+            Some(&[a, b, VERSION | SELECTING_VERSION, kind])
+                if u16::from_le_bytes([a, b]) == MAGIC && !matches!(kind, HELLO | CREDIT) =>
+            {
+                Err(FrameError::Direction(kind))
+            }
+            _ => Self::decode(buffer),
+        }
     }
 
     /// Takes a frame off the front of `buffer`; `None` when it is not all there yet.
