@@ -1,10 +1,13 @@
 //! `schema: best_effort`: a binlog that does not name columns, read while tables change.
 
+use crate::lookback::Relay;
 use crate::oracle::{self, Disturber};
+use crate::selection;
 use crate::server::{Kind, Server};
 use crate::tail;
 use crate::types::{self, Type};
 use futures_util::future::BoxFuture;
+use relay::wire::{PartitionSet, Selection};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -242,4 +245,26 @@ pub(crate) async fn types_are_told(server: &Server) {
     assert_eq!(told[0]["after"]["a"], "fe80::1");
     assert_eq!(told[0]["after"]["c"], "10.0.0.1");
     assert_eq!(told[0]["after"]["d"], "eQAAAA==");
+    through_a_relay(server).await;
+}
+
+/// The relay remembers as `tail` does, and its consumers read what it has told them.
+async fn through_a_relay(server: &Server) {
+    server.run(&["DROP DATABASE IF EXISTS back", "CREATE DATABASE back"]).await;
+    let relay = Relay::start_with(server, "best_effort").await;
+    server
+        .run(&[
+            "CREATE TABLE back.t (id INT PRIMARY KEY, u UUID, a INET6)",
+            "INSERT INTO back.t VALUES (1, '017f22e2-79b0-7cc3-98c4-dc0c0c07398f', '::1')",
+        ])
+        .await;
+    let (file, end) = server.end().await;
+    let stream = selection::open(&relay, PartitionSet::all(4), Selection::default()).await;
+    let messages = selection::messages(stream, &file, end).await;
+    let rows: Vec<&Value> = messages.iter().filter(|m| m["op"] == "insert").map(|m| &m["after"]).collect();
+    assert_eq!(
+        rows,
+        [&serde_json::json!({"id": 1, "u": "017f22e2-79b0-7cc3-98c4-dc0c0c07398f", "a": "::1"})]
+    );
+    relay.end().await;
 }

@@ -26,6 +26,11 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) async fn start(server: &Server) -> Self {
+        Self::start_with(server, "row_metadata").await
+    }
+
+    /// One whose source has this `schema`.
+    pub(crate) async fn start_with(server: &Server, schema: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let password = dir.path().join("password");
         std::fs::write(&password, PASSWORD).unwrap();
@@ -33,7 +38,7 @@ impl Relay {
         let text = format!(
             "cluster: c\nid: r1\nlisten: {address}\nadvertise: {address}\nhttp_listen: 127.0.0.1:{}\ndata_dir: {}\n\
              sources:\n  s:\n    mysql: {{host: 127.0.0.1, port: {}, user: {USER}, password_file: {}, server_id: 4000}}\n    \
-             tables: [back.*]\n    start: latest\n",
+             tables: [back.*]\n    start: latest\n    schema: {schema}\n",
             crate::server::free_port(),
             dir.path().display(),
             server.port,

@@ -10,7 +10,7 @@ use relay::wire::frame::StartFrom;
 use relay::wire::{BlockItem, PartitionSet, Selection};
 use serde_json::{Map, Value, json};
 
-async fn open(relay: &Relay, partitions: PartitionSet, selection: Selection) -> Stream {
+pub(crate) async fn open(relay: &Relay, partitions: PartitionSet, selection: Selection) -> Stream {
     let subscription = Subscription {
         address: relay.address.clone(),
         cluster: "c".into(),
@@ -25,7 +25,7 @@ async fn open(relay: &Relay, partitions: PartitionSet, selection: Selection) -> 
 }
 
 /// Everything up to a covered mark that lies behind this place.
-async fn messages(mut stream: Stream, file: &str, end: u64) -> Vec<Value> {
+pub(crate) async fn messages(mut stream: Stream, file: &str, end: u64) -> Vec<Value> {
     let mut messages = Vec::new();
     loop {
         let event =
