@@ -56,13 +56,13 @@ until_true() {
     done
 }
 
-programs() { # builds aesop-relay, aesop-consumer and the bare producer, or takes what is there with BENCH_BUILT=1; sets $relay, $consumer, $replay
+programs() { # builds the programs and the examples, or takes what is there with BENCH_BUILT=1; sets $relay, $consumer, $replay, $follow
     if [ -z "${BENCH_BUILT:-}" ]; then
         say "building"
         (cd "$bench_dir/.." && cargo build --quiet --release -p relay --bins --examples)
     fi
     relay=$CARGO_TARGET_DIR/release/aesop-relay consumer=$CARGO_TARGET_DIR/release/aesop-consumer
-    replay=$CARGO_TARGET_DIR/release/examples/replay
+    replay=$CARGO_TARGET_DIR/release/examples/replay follow=$CARGO_TARGET_DIR/release/examples/follow
 }
 
 now() { date +%s.%N; }

@@ -1,5 +1,5 @@
 //! What a Kafka producer alone can do: reads a topic into memory and writes its records into another one, the same
-//! keys, headers, partitions and values, with the settings of aesop's sink. The peer of `bench/kafka`.
+//! keys, headers, partitions and values, with the promises of aesop's sink and more room. The peer of `bench/kafka`.
 //!
 //! usage: replay BOOTSTRAP FROM TO
 
@@ -142,6 +142,6 @@ fn main() -> anyhow::Result<()> {
     let bytes: usize = kept.iter().map(|row| row.value.as_ref().map_or(0, Vec::len)).sum();
     let mean = bytes / kept.len().max(1);
     let mut out = std::io::stdout();
-    writeln!(out, "records {acked} seconds {seconds:.2} cpu {used:.2} mean_value_bytes {mean}")?;
+    writeln!(out, "records {acked} seconds {seconds:.3} cpu {used:.2} mean_value_bytes {mean}")?;
     Ok(())
 }

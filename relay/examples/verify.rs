@@ -12,8 +12,13 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+use tokio::sync::Notify;
 
 const PARTITIONS: u32 = 16;
+
+/// As the consumer's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
@@ -24,6 +29,8 @@ async fn main() -> anyhow::Result<()> {
     let streams: u32 = streams.parse().context("STREAMS")?;
     let wanted: u64 = wanted.parse().context("ROWS")?;
     let (rows, clock) = (Arc::new(AtomicU64::new(0)), Instant::now());
+    // Whoever reads the last row ends the others: they would wait for the next mark.
+    let all = Arc::new(Notify::new());
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..streams {
         let partitions = PartitionSet::of(PARTITIONS, (0..PARTITIONS).filter(|p| p % streams == number));
@@ -37,7 +44,7 @@ async fn main() -> anyhow::Result<()> {
             partitions,
             credit_bytes: 8 << 20,
         };
-        let rows = Arc::clone(&rows);
+        let (rows, all) = (Arc::clone(&rows), Arc::clone(&all));
         tasks.spawn(async move {
             let mut stream = subscribe(subscription).await?;
             loop {
@@ -46,13 +53,17 @@ async fn main() -> anyhow::Result<()> {
                     rows.fetch_add(came, Ordering::Relaxed);
                 }
                 if rows.load(Ordering::Relaxed) >= wanted {
+                    all.notify_one();
                     return anyhow::Ok(());
                 }
             }
         });
     }
-    while let Some(ended) = tasks.join_next().await {
-        ended??;
+    loop {
+        tokio::select! {
+            () = all.notified() => break,
+            Some(ended) = tasks.join_next() => ended??,
+        }
     }
     let mut out = std::io::stdout();
     writeln!(out, "rows {} seconds {:.2}", rows.load(Ordering::Relaxed), clock.elapsed().as_secs_f64())?;
