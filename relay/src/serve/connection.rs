@@ -1,6 +1,7 @@
 //! One connection from hello to its end.
 
 use super::hub::{Hub, Seat, Served};
+use super::outbox::Outbox;
 use super::places::Place;
 use super::reading::Reading;
 use super::write_within;
@@ -12,7 +13,7 @@ use crate::wire::frame::{
     Covered, ErrorCode, ErrorFrame, Frame, Hello, SourceHead, StartFrom, Welcome, block_header,
 };
 use crate::wire::{BlockError, Sealed};
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -226,7 +227,7 @@ struct Streaming<'a> {
     /// Schemas the client has.
     defined: HashSet<SchemaId>,
     /// Frames on their way out.
-    gathered: Vec<u8>,
+    outbox: Outbox,
     numbers: Numbers,
 }
 
@@ -252,7 +253,7 @@ impl<'a> Streaming<'a> {
             selector: Selector::new(hello.selection.clone()),
             credit: 0,
             defined: HashSet::new(),
-            gathered: Vec::new(),
+            outbox: Outbox::default(),
             numbers: Numbers::new(hub, hello),
         };
         streaming.add_credit(hello.credit_bytes);
@@ -330,19 +331,8 @@ impl<'a> Streaming<'a> {
         };
         self.define(block)?;
         let bytes = block.bytes();
-        let head = block_header(bytes.len());
-        if bytes.len() < GATHER_BYTES {
-            self.gathered.extend_from_slice(&head);
-            self.gathered.extend_from_slice(bytes);
-        } else {
-            self.send_gathered(true).await?;
-            write_within(
-                self.output,
-                bytes::Buf::chain(&head[..], bytes.clone()),
-                self.place.patience(bytes.len()),
-            )
-            .await?;
-        }
+        self.outbox.tail().extend_from_slice(&block_header(bytes.len()));
+        self.outbox.push(bytes);
         let length = u64::try_from(bytes.len()).unwrap_or(0);
         self.credit -= i64::try_from(length).unwrap_or(i64::MAX);
         self.numbers.credit.set(self.credit);
@@ -354,14 +344,13 @@ impl<'a> Streaming<'a> {
 
     /// Sends what is gathered, if it is much, or if nothing can be added to it at once.
     async fn send_gathered(&mut self, all: bool) -> Result<(), End> {
-        let more = !all && self.credit > 0 && self.gathered.len() < GATHER_BYTES && self.reader.is_ready();
-        if self.gathered.is_empty() || more {
+        let more =
+            !all && self.credit > 0 && self.outbox.remaining() < GATHER_BYTES && self.reader.is_ready();
+        if self.outbox.is_empty() || more {
             return Ok(());
         }
-        let patience = self.place.patience(self.gathered.len());
-        write_within(self.output, &self.gathered[..], patience).await?;
-        self.gathered.clear();
-        Ok(())
+        let patience = self.place.patience(self.outbox.remaining());
+        Ok(write_within(self.output, &mut self.outbox, patience).await?)
     }
 
     /// Sends the schemas of a block that the client lacks and the block does not bring.
@@ -373,7 +362,7 @@ impl<'a> Streaming<'a> {
             let seen = self.selector.as_ref().and_then(|selector| selector.definition(id));
             let definition =
                 seen.or_else(|| self.reader.schema(id)).ok_or(BlockError::UnknownSchema(id.0))?;
-            Frame::Schema(id, definition).encode(&mut self.gathered);
+            Frame::Schema(id, definition).encode(self.outbox.tail());
         }
         Ok(())
     }
@@ -401,7 +390,7 @@ impl<'a> Streaming<'a> {
             None => Frame::Credit(0),
         };
         // Behind the blocks that it covers.
-        frame.encode(&mut self.gathered);
+        frame.encode(self.outbox.tail());
         self.send_gathered(true).await
     }
 }

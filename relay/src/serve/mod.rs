@@ -5,6 +5,7 @@
 mod connection;
 mod hub;
 mod lookback;
+mod outbox;
 mod places;
 mod reading;
 #[cfg(test)]

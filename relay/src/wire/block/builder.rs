@@ -11,6 +11,9 @@ use crate::wire::codec::Output;
 use bytes::Bytes;
 use std::sync::Arc;
 
+/// Where a row's entry has its schema's slot: behind tag and operation.
+const ROW_SLOT_AT: usize = 2;
+
 /// A schema as a block brings it: the definition only where readers do not have it yet.
 #[derive(Clone, Debug)]
 pub struct NewSchema {
@@ -114,7 +117,12 @@ impl BlockBuilder {
 
     /// Bytes of the block if it were sealed now.
     pub fn len(&self) -> usize {
-        HEADER_BYTES + self.file_name.len() + self.schemas_len + self.index.len() + self.images.len()
+        self.front_len() + self.images.len()
+    }
+
+    /// Bytes of everything but the images.
+    fn front_len(&self) -> usize {
+        HEADER_BYTES + self.file_name.len() + self.schemas_len + self.index.len()
     }
 
     /// Bytes that a row would add, schema definitions aside.
@@ -175,10 +183,11 @@ impl BlockBuilder {
 
     /// Appends a row of the open transaction.
     pub fn row(&mut self, slot: u16, row: u64, change: &RowChange<'_>) {
-        let (before, after) = (change.before, change.after);
-        self.push_row(change.op, slot, row, (change.key_hash_before, change.key_hash), before, after);
+        let hashes = (change.key_hash_before, change.key_hash);
+        self.push_row(change.op, slot, row, hashes, change.before, change.after);
     }
 
+    /// Appends another block's row, with images of its own.
     pub(super) fn copy_row(&mut self, slot: u16, entry: &RowEntry, before: &[u8], after: &[u8]) {
         let hashes = (entry.key_hash_before, entry.key_hash);
         self.push_row(entry.op, slot, entry.row, hashes, before, after);
@@ -199,6 +208,16 @@ impl BlockBuilder {
         self.index.put_len(after.len());
         self.images.put(before);
         self.images.put(after);
+        self.rows += 1;
+        self.items += 1;
+    }
+
+    /// Appends the entry of another block's row as it stands, with the schema's slot here; its images are given when the
+    /// block is sealed.
+    pub(super) fn copy_entry(&mut self, entry: &[u8], slot: u16) {
+        let at = self.index.len();
+        self.index.put(entry);
+        patch(&mut self.index, at + ROW_SLOT_AT, &slot.to_le_bytes());
         self.rows += 1;
         self.items += 1;
     }
@@ -261,12 +280,11 @@ impl BlockBuilder {
         self.marks.commit_time_us = commit_time_us;
     }
 
-    /// Makes room for some rows of another block, at their mean size and a little more.
+    /// Makes room for the entries of some rows of another block, at their mean size and a little more.
     pub(super) fn reserve_share(&mut self, of: &BlockHeader, rows: usize) {
         let all = usize::try_from(of.rows).unwrap_or(usize::MAX).max(1);
-        let share = |bytes: usize| bytes / all * rows + bytes / all * rows / 8 + 128;
-        self.index.reserve(share(of.index_len));
-        self.images.reserve(share(of.images_len));
+        let share = of.index_len / all * rows;
+        self.index.reserve(share + share / 8 + 128);
     }
 
     /// Says that the block stands for all of another one.
@@ -282,9 +300,19 @@ impl BlockBuilder {
 
     /// Seals the block as it stands; `ends_inside` when the open transaction goes on in the next.
     pub fn seal(&self, ends_inside: bool) -> Sealed {
+        self.seal_with(ends_inside, std::iter::once(&self.images[..]))
+    }
+
+    /// Seals it with these images, in the order of its rows: they are copied once, to where they are sent from.
+    pub(super) fn seal_with<'a>(
+        &self,
+        ends_inside: bool,
+        images: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Sealed {
+        let images_len = images.clone().map(<[u8]>::len).sum();
         let at = |offset| Position::new(self.epoch, self.file, offset);
         let header = BlockHeader {
-            length: self.len(),
+            length: self.front_len() + images_len,
             begins_inside: self.begins_inside,
             ends_inside,
             first: at(self.marks.first),
@@ -297,7 +325,7 @@ impl BlockBuilder {
             name_len: self.file_name.len(),
             schemas_len: self.schemas_len,
             index_len: self.index.len(),
-            images_len: self.images.len(),
+            images_len,
         };
         let mut out = Vec::with_capacity(header.length);
         header.write(&mut out);
@@ -309,7 +337,9 @@ impl BlockBuilder {
             out.put(definition);
         }
         out.put(&self.index);
-        out.put(&self.images);
+        for image in images {
+            out.put(image);
+        }
         let crc = crc(&out);
         patch(&mut out, CRC_AT, &crc.to_le_bytes());
         Sealed::new(Bytes::from(out), header)

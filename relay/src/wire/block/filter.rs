@@ -1,11 +1,11 @@
 //! What of a block a stream gets: by partition, and from where the stream began.
 
+use super::split::Extent;
 use super::{BlockBuilder, BlockError, Entry, NewSchema, RowEntry, Sealed, TxnEntry};
 use crate::position::Position;
 use crate::schema::SchemaId;
-use crate::wire::PartitionSet;
+use crate::wire::{Malformed, PartitionSet};
 use bytes::Bytes;
-use std::sync::Arc;
 
 /// Groups with more partitions have each block's index read by each stream: the lists would be larger than the block.
 const MAX_SPLIT: u32 = 256;
@@ -70,15 +70,12 @@ impl Filter {
         }
         let header = *block.header();
         let at = |offset| Position { offset, ..header.first };
-        let file_name: Arc<str> = block.file_name()?.into();
-        let slots = block.schemas()?;
-        let mut out = BlockBuilder::new(header.last, file_name);
+        let mut out = Repack::new(block, 0)?;
         if !header.begins_inside {
             self.open = None;
         }
-        let mut kept_any = false;
         let mut entries = block.entries()?;
-        while let Some(entry) = entries.next()? {
+        while let Some((extent, entry)) = entries.next_at()? {
             match entry {
                 Entry::Txn(txn) => {
                     if self.from.is_some_and(|(from, _)| at(txn.offset) > from) {
@@ -88,17 +85,9 @@ impl Filter {
                 }
                 Entry::Row(row) => {
                     let open = self.open.as_mut().ok_or(BlockError::NoTransaction)?;
-                    if !wanted(&self.partitions, self.from, at(open.offset), &row) {
-                        continue;
+                    if wanted(&self.partitions, self.from, at(open.offset), &row) {
+                        out.row(open, extent, row.slot)?;
                     }
-                    if !open.sent {
-                        open.sent = true;
-                        out.begin_entry(&open.entry());
-                    } else if !kept_any {
-                        out.set_begins_inside();
-                    }
-                    kept_any = true;
-                    copy_row(&mut out, block.bytes(), &slots, &row)?;
                 }
                 Entry::Covered { .. } => {}
             }
@@ -106,46 +95,92 @@ impl Filter {
         if self.from.is_some_and(|(from, _)| header.last > from) {
             self.from = None;
         }
-        out.set_end(&header);
-        Ok(if kept_any { Filtered::Repacked(out.seal(header.ends_inside)) } else { Filtered::Nothing })
+        Ok(out.seal())
     }
 }
 
 impl Filter {
     /// As `apply` once the start is passed: touches the stream's own rows only.
     fn pick(&mut self, block: &Sealed) -> Result<Filtered, BlockError> {
-        let header = *block.header();
         let split = block.split(self.partitions.count())?;
-        if !header.begins_inside {
+        if !block.header().begins_inside {
             self.open = None;
         }
         let rows = split.rows_of(&self.partitions);
-        let mut out = BlockBuilder::new(header.last, block.file_name()?.into());
-        let slots = if rows.is_empty() { Vec::new() } else { block.schemas()? };
-        out.reserve_share(&header, rows.len());
+        let mut out = Repack::new(block, rows.len())?;
         // The transaction that `open` is, as the split counts them.
         let mut current = 0;
-        for (at, place) in rows.iter().enumerate() {
+        for place in &*rows {
             if place.txn != current {
                 current = place.txn;
                 self.open = nth(block, &split.txns, current)?;
             }
             let open = self.open.as_mut().ok_or(BlockError::NoTransaction)?;
-            if !open.sent {
-                open.sent = true;
-                out.begin_entry(&open.entry());
-            } else if at == 0 {
-                out.set_begins_inside();
-            }
-            copy_row(&mut out, block.bytes(), &slots, &block.row_at(*place)?)?;
+            out.row(open, place.extent, place.slot)?;
         }
         let last = u32::try_from(split.txns.len()).unwrap_or(u32::MAX);
         if last > current {
             // It may go on in the next block.
             self.open = nth(block, &split.txns, last)?;
         }
-        out.set_end(&header);
-        Ok(if rows.is_empty() { Filtered::Nothing } else { Filtered::Repacked(out.seal(header.ends_inside)) })
+        Ok(out.seal())
+    }
+}
+
+/// A block of some rows of another one.
+struct Repack<'a> {
+    block: &'a Sealed,
+    slots: Vec<(SchemaId, Option<Bytes>)>,
+    /// The last row's slot there and here.
+    slot: Option<(u16, u16)>,
+    out: BlockBuilder,
+    images: Vec<&'a [u8]>,
+}
+
+impl<'a> Repack<'a> {
+    /// With room for so many rows.
+    fn new(block: &'a Sealed, rows: usize) -> Result<Self, BlockError> {
+        let header = block.header();
+        let mut out = BlockBuilder::new(header.last, block.file_name()?.into());
+        out.reserve_share(header, rows);
+        Ok(Self { block, slots: block.schemas()?, slot: None, out, images: Vec::with_capacity(rows) })
+    }
+
+    /// Takes the next row, of this transaction.
+    fn row(&mut self, open: &mut OpenTxn, extent: Extent, slot: u16) -> Result<(), BlockError> {
+        if !open.sent {
+            open.sent = true;
+            self.out.begin_entry(&open.entry());
+        } else if self.images.is_empty() {
+            self.out.set_begins_inside();
+        }
+        let slot = self.slot_of(slot)?;
+        self.out.copy_entry(self.block.entry_bytes(extent)?, slot);
+        self.images.push(self.block.images(extent)?);
+        Ok(())
+    }
+
+    fn slot_of(&mut self, there: u16) -> Result<u16, BlockError> {
+        if let Some((_, here)) = self.slot.filter(|(known, _)| *known == there) {
+            return Ok(here);
+        }
+        let slot = self.slots.get(usize::from(there)).ok_or_else(|| malformed("row schema slot"));
+        let (id, _) = slot?;
+        let here =
+            self.out.slot(*id).or_else(|| self.out.add_schema(NewSchema { id: *id, definition: None }));
+        let here = here.ok_or_else(|| malformed("block schema count"))?;
+        self.slot = Some((there, here));
+        Ok(here)
+    }
+
+    /// What the stream gets; it stands for all of the other block.
+    fn seal(mut self) -> Filtered {
+        if self.images.is_empty() {
+            return Filtered::Nothing;
+        }
+        let header = self.block.header();
+        self.out.set_end(header);
+        Filtered::Repacked(self.out.seal_with(header.ends_inside, self.images.iter().copied()))
     }
 }
 
@@ -163,22 +198,7 @@ fn wanted(set: &PartitionSet, from: Option<(Position, u64)>, txn: Position, row:
 }
 
 pub(super) fn malformed(what: &'static str) -> BlockError {
-    BlockError::Malformed(crate::wire::Malformed { what })
-}
-
-fn copy_row(
-    out: &mut BlockBuilder,
-    bytes: &[u8],
-    slots: &[(SchemaId, Option<Bytes>)],
-    row: &RowEntry,
-) -> Result<(), BlockError> {
-    let (id, _) = slots.get(usize::from(row.slot)).ok_or_else(|| malformed("row schema slot"))?;
-    let slot = out.slot(*id).or_else(|| out.add_schema(NewSchema { id: *id, definition: None }));
-    let slot = slot.ok_or_else(|| malformed("block schema count"))?;
-    let before = bytes.get(row.before.clone()).ok_or_else(|| malformed("row before image"))?;
-    let after = bytes.get(row.after.clone()).ok_or_else(|| malformed("row after image"))?;
-    out.copy_row(slot, row, before, after);
-    Ok(())
+    BlockError::Malformed(Malformed { what })
 }
 
 impl OpenTxn {

@@ -290,14 +290,20 @@ impl Sealed {
     }
 
     pub(super) fn entries(&self) -> Result<Entries<'_>, BlockError> {
-        let start = HEADER_BYTES + self.header.name_len + self.header.schemas_len;
-        let input = self.section(start, self.header.index_len, "block index")?;
+        let index = self.index()?;
         Ok(Entries {
-            input,
-            image_at: start + self.header.index_len,
+            input: Input::new(index),
+            length: index.len(),
+            image_at: self.header.length.saturating_sub(self.header.images_len),
             end: self.header.length,
             left: self.header.items,
         })
+    }
+
+    fn index(&self) -> Result<&[u8], Malformed> {
+        let start = HEADER_BYTES + self.header.name_len + self.header.schemas_len;
+        let end = start + self.header.index_len;
+        self.bytes.get(start..end).ok_or(Malformed { what: "block index" })
     }
 
     fn section(&self, start: usize, len: usize, what: &'static str) -> Result<Input<'_>, BlockError> {
@@ -343,6 +349,8 @@ pub(super) enum Entry<'a> {
 #[derive(Debug)]
 pub(super) struct Entries<'a> {
     input: Input<'a>,
+    /// Of the whole index.
+    length: usize,
     image_at: usize,
     end: usize,
     left: u32,
