@@ -76,8 +76,7 @@ impl Writer<'_> {
 
     fn string(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
         self.spend(bytes.len())?;
-        text::write_str(std::str::from_utf8(bytes).map_err(|_| INVALID)?, self.out);
-        Ok(())
+        if text::write_utf8(bytes, self.out) { Ok(()) } else { Err(INVALID) }
     }
 
     /// An object or an array; `width` is that of counts and offsets.

@@ -25,10 +25,13 @@ pub(crate) fn write(bytes: &[u8], charset: Charset, out: &mut Vec<u8>) {
     match charset {
         Charset::Binary => write_base64(bytes, out),
         Charset::Other(id) => write_marked(bytes, &format!("collation {id}"), out),
-        Charset::Utf8 | Charset::Ascii => match std::str::from_utf8(bytes) {
-            Ok(text) if charset == Charset::Utf8 || text.is_ascii() => write_str(text, out),
-            _ => write_marked(bytes, charset.name(), out),
-        },
+        Charset::Utf8 => {
+            if !write_utf8(bytes, out) {
+                write_marked(bytes, charset.name(), out);
+            }
+        }
+        Charset::Ascii if bytes.is_ascii() => write_quoted(bytes, out),
+        Charset::Ascii => write_marked(bytes, charset.name(), out),
         Charset::Latin1
         | Charset::Utf16
         | Charset::Utf16Le
@@ -40,11 +43,8 @@ pub(crate) fn write(bytes: &[u8], charset: Charset, out: &mut Vec<u8>) {
 
 /// Character by character, without a copy of the text.
 fn write_converted(bytes: &[u8], charset: Charset, out: &mut Vec<u8>) {
-    if bytes.is_ascii()
-        && charset::is_ascii_compatible(charset)
-        && let Ok(text) = std::str::from_utf8(bytes)
-    {
-        return write_str(text, out);
+    if bytes.is_ascii() && charset::is_ascii_compatible(charset) {
+        return write_quoted(bytes, out);
     }
     let start = out.len();
     out.reserve(bytes.len() + bytes.len() / 2 + 2);
@@ -157,9 +157,24 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// A JSON string.
 pub(crate) fn write_str(text: &str, out: &mut Vec<u8>) {
-    out.reserve(text.len() + 2);
+    write_quoted(text.as_bytes(), out);
+}
+
+/// A JSON string of bytes that should be UTF-8; false, and nothing is written, if they are not.
+pub(crate) fn write_utf8(bytes: &[u8], out: &mut Vec<u8>) -> bool {
+    // Most text is ASCII, and that is seen much faster.
+    let valid = bytes.is_ascii() || std::str::from_utf8(bytes).is_ok();
+    if valid {
+        write_quoted(bytes, out);
+    }
+    valid
+}
+
+/// A JSON string of UTF-8.
+fn write_quoted(utf8: &[u8], out: &mut Vec<u8>) {
+    out.reserve(utf8.len() + 2);
     out.push(b'"');
-    let mut rest = text.as_bytes();
+    let mut rest = utf8;
     while let Some(at) = first_special(rest) {
         let (plain, special) = rest.split_at_checked(at).unwrap_or((rest, &[]));
         out.extend_from_slice(plain);

@@ -15,9 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Bytes of records that wait in the producer, all topics together: with them the process stays far below
-/// 256 MiB.
-const QUEUE_KIB: u32 = 32 * 1024;
+/// Bytes of records that wait in the producer, all topics together: full batches for some twelve partitions at a time. More
+/// only waits longer, and is no longer in the processor's cache when its turn comes.
+const QUEUE_KIB: u32 = 16 * 1024;
 /// Records that wait in the producer: some 300 bytes of bookkeeping each.
 const QUEUE_RECORDS: u32 = 200_000;
 /// How long a record may wait for others to share its batch; short, for latency is what a reader feels, and long
