@@ -20,7 +20,31 @@ fn write_fraction(stored: u64, digits: u8, out: &mut Vec<u8>) {
     write_padded(value, digits, out);
 }
 
+/// Two digits of every number below a hundred.
+#[expect(clippy::as_conversions, clippy::indexing_slicing, reason = "evaluated at compile time")]
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut i = 0u8;
+    while i < 100 {
+        pairs[i as usize] = [b'0' + i / 10, b'0' + i % 10];
+        i += 1;
+    }
+    pairs
+};
+
+/// None for what no clock shows.
+fn pair(value: u64) -> Option<[u8; 2]> {
+    usize::try_from(value).ok().and_then(|value| PAIRS.get(value)).copied()
+}
+
 fn write_ymd(year: u64, month: u64, day: u64, out: &mut Vec<u8>) {
+    // In one piece: every row has some of these.
+    if let (Some([a, b]), Some([c, d])) = (pair(year / 100), pair(year % 100))
+        && let (Some([e, f]), Some([g, h])) = (pair(month), pair(day))
+    {
+        out.extend_from_slice(&[a, b, c, d, b'-', e, f, b'-', g, h]);
+        return;
+    }
     write_padded(year, 4, out);
     out.push(b'-');
     write_padded(month, 2, out);
@@ -29,6 +53,11 @@ fn write_ymd(year: u64, month: u64, day: u64, out: &mut Vec<u8>) {
 }
 
 fn write_hms(hour: u64, minute: u64, second: u64, out: &mut Vec<u8>) {
+    if let (Some([a, b]), Some([c, d]), Some([e, f])) = (pair(hour), pair(minute), pair(second)) {
+        out.extend_from_slice(&[a, b, b':', c, d, b':', e, f]);
+        return;
+    }
+    // TIME has up to 838 hours.
     write_padded(hour, 2, out);
     out.push(b':');
     write_padded(minute, 2, out);
@@ -196,6 +225,22 @@ mod tests {
                 u64::try_from(date.day()).unwrap(),
             );
             assert_eq!(civil(u64::try_from(days).unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn digits_in_one_piece_are_those_of_the_padded_numbers() {
+        for (year, month, day) in [(0, 0, 0), (2026, 11, 22), (9999, 12, 31), (10_082, 15, 31), (907, 1, 1)] {
+            assert_eq!(
+                text(|out| write_ymd(year, month, day, out)),
+                format!("{year:04}-{month:02}-{day:02}")
+            );
+        }
+        for (hour, minute, second) in [(0, 0, 0), (23, 59, 59), (838, 59, 59), (99, 63, 63), (100, 9, 9)] {
+            assert_eq!(
+                text(|out| write_hms(hour, minute, second, out)),
+                format!("{hour:02}:{minute:02}:{second:02}")
+            );
         }
     }
 
