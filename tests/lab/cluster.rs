@@ -72,7 +72,7 @@ impl Cluster {
         fs::write(cluster.path("reader.password"), "reader-secret\n").expect("a file");
         cluster.write_inventory(&["consumer1", "consumer2"]);
         cluster.aesop_ok(&["check"]);
-        let apply = cluster.aesop_ok(&["apply", "--yes"]);
+        let apply = crate::offline::deploy_from_bundle(&cluster);
         eprintln!("    deployed after {:.0} s\n{}", started.elapsed().as_secs_f64(), tail(&apply.stdout));
         cluster
     }

@@ -21,6 +21,7 @@ mod failover;
 mod growth;
 mod hosts;
 mod load;
+mod offline;
 mod oracle;
 mod plans;
 mod program;

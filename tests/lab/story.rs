@@ -1,6 +1,6 @@
 //! From clean hosts to a resolved mail, each step checked with tools that are not aesop's.
 
-use crate::cluster::{Cluster, Mail, SOURCES, cluster, wait};
+use crate::cluster::{Cluster, Mail, SOURCES, Said, cluster, wait};
 use relay::format::fold::Fold;
 use std::process::Command;
 use std::time::Duration;
@@ -14,6 +14,7 @@ pub(crate) fn from_nothing_to_a_resolved_mail() {
     tail_prints_the_same_rows(&cluster);
     a_source_without_row_binlog_is_refused(&cluster);
     the_lag_mail_names_every_partition(&cluster);
+    crate::offline::other_builds_roll_out(&cluster);
     a_stopped_broker_gives_one_mail_and_one_resolved_mail(&cluster);
 }
 
@@ -116,10 +117,28 @@ fn alerts(cluster: &Cluster) -> Vec<Mail> {
     cluster.mails().into_iter().filter(|mail| !mail.subject.to_lowercase().contains("lag")).collect()
 }
 
+/// A broker that stops in a maintenance is known to be down, and nobody is told until it is over.
+fn a_broker_stops_in_a_maintenance(cluster: &Cluster) {
+    cluster.aesop_ok(&["maintenance", "kafka2", "--for", "1h"]);
+    let status = cluster.aesop_ok(&["status", "--on", "kafka2"]);
+    assert!(status.stdout.contains("(maintenance until "), "{}", status.stdout);
+    cluster.host("kafka2").run(&["systemctl", "stop", "aesop-kafka"]).expect("the broker stops");
+    wait("the alert, kept quiet", || {
+        let alerts = cluster.aesop_ok(&["alerts"]);
+        let quiet =
+            |line: &str| line.contains("kafka2") && line.contains("in a downtime: maintenance, said by");
+        alerts.stdout.lines().any(|line| line.starts_with("firing") && quiet(line)).then_some(())
+    });
+    assert!(alerts(cluster).is_empty(), "{:?}", alerts(cluster));
+    cluster.aesop_ok(&["maintenance", "kafka2", "--end"]);
+    let status = Said::from(cluster.aesop(&["status", "--on", "kafka2"]));
+    assert!(!status.stdout.contains("maintenance"), "{}", status.stdout);
+}
+
 fn a_stopped_broker_gives_one_mail_and_one_resolved_mail(cluster: &Cluster) {
     let before = alerts(cluster).len();
     assert_eq!(before, 0, "a healthy cluster has no alert: {:?}", alerts(cluster));
-    cluster.host("kafka2").run(&["systemctl", "stop", "aesop-kafka"]).expect("the broker stops");
+    a_broker_stops_in_a_maintenance(cluster);
     let problem = wait("the alert mail", || alerts(cluster).into_iter().next());
     assert!(problem.text.contains("kafka2"), "{}", problem.text);
     // The rest of the cluster goes on without it.
