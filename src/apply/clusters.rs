@@ -4,7 +4,7 @@ use super::session::Session;
 use crate::host::{Call, Command};
 use crate::kafka::view::View;
 use crate::plan::{Observation, Observed};
-use crate::service::{HostState, KafkaMember, Part, paths};
+use crate::service::{HostState, Part, paths};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,18 +24,17 @@ pub(super) async fn ask_kafka(
         let Some(Observation::Facts(facts)) = observed.hosts.get(host) else { return false };
         part.units.iter().any(|unit| facts.units.get(&unit.name).is_some_and(|unit| unit.active == "active"))
     };
-    let members: Vec<(&String, &KafkaMember)> = desired
+    let members: Vec<(&String, &str)> = desired
         .iter()
         .filter_map(|(host, state)| {
             let mut parts = state.parts.iter().filter(|part| running(host, part));
-            Some((host, parts.find_map(|part| part.broker.as_ref())?))
+            Some((host, parts.find_map(|part| part.broker.as_ref()?.address.as_deref())?))
         })
         .collect();
-    for (host, member) in members.iter().take(ASKED_MAX) {
+    for (host, address) in members.iter().take(ASKED_MAX) {
         let Some(connection) = session.host(host).map(Arc::clone) else { continue };
-        let others = members.iter().map(|(_, member)| member.address.as_str());
-        let others = others.filter(|address| *address != member.address);
-        let bootstrap: Vec<&str> = std::iter::once(member.address.as_str()).chain(others).collect();
+        let others = members.iter().map(|(_, other)| *other).filter(|other| other != address);
+        let bootstrap: Vec<&str> = std::iter::once(*address).chain(others).collect();
         let argv = [paths::AESOP, "view", "kafka", "--bootstrap", &bootstrap.join(",")].map(str::to_owned);
         let call = Call { command: Command::Argv(argv.to_vec()), timeout: LIMIT };
         // An aesop of an earlier version does not know how; the plan says what it cannot say then.

@@ -117,7 +117,7 @@ impl Prepared {
         let mut certificates = load_or_make(resolver.directory(), &inventory.cluster, &addresses)?;
         if let Some((role, tls)) = inventory.kafka.as_ref().and_then(|role| Some((role, role.tls.as_ref()?)))
         {
-            let nodes = role.members.iter().filter_map(|member| addresses.get_key_value(&member.host));
+            let nodes = role.nodes().filter_map(|member| addresses.get_key_value(&member.host));
             let nodes = nodes.map(|(host, address)| (host.clone(), address.clone())).collect();
             let now = SystemClock.now();
             certificates.kafka = for_brokers(resolver.directory(), &inventory.cluster, tls, &nodes, now)?;
@@ -184,19 +184,20 @@ impl Prepared {
     /// After an apply: hosts that the inventory names no more, and that have been emptied, are forgotten.
     pub fn settle(&self, desired: &BTreeMap<String, HostState>, report: &Report) -> Result<(), LockError> {
         let mut lock = self.lock.clone();
-        let emptied = desired.iter().filter(|(host, state)| {
-            let counts = report.hosts.get(*host).copied().unwrap_or_default();
-            state.parts.is_empty() && !counts.unreachable && counts.failed + counts.skipped == 0
-        });
-        for (host, _) in emptied {
+        // Of whom nothing is reported there was nothing to do, or it did not come to that.
+        let emptied = |host: &String| {
+            let counts = report.hosts.get(host);
+            counts.map_or(report.is_success(), |c| !c.unreachable && c.failed == 0 && c.skipped == 0)
+        };
+        for (host, _) in desired.iter().filter(|(host, state)| state.parts.is_empty() && emptied(host)) {
             lock.leave(host);
         }
-        for (host, state) in desired {
+        let done = |host: &String| {
             let counts = report.hosts.get(host).copied().unwrap_or_default();
-            if counts.unreachable || counts.failed > 0 || counts.skipped > 0 {
-                continue;
-            }
-            if counts.changed > 0 {
+            !counts.unreachable && counts.failed == 0 && counts.skipped == 0
+        };
+        for (host, state) in desired.iter().filter(|(host, _)| done(host)) {
+            if report.hosts.get(host).is_some_and(|counts| counts.changed > 0) {
                 lock.has_disk(host);
             }
             if state.parts.iter().any(|part| part.role == Role::ZooKeeper) {
@@ -204,6 +205,12 @@ impl Prepared {
             } else {
                 lock.ensemble.remove(host);
             }
+        }
+        if let Some(kafka) = &mut lock.kafka {
+            // From here on there is a quorum to be joined.
+            let has = |state: &HostState| state.parts.iter().any(|part| part.role == Role::Kafka);
+            let up = |host: &String| desired.get(host).is_some_and(has) && done(host);
+            kafka.formed |= !kafka.controllers.is_empty() && kafka.controllers.iter().all(up);
         }
         lock.save(&self.lock_path)
     }

@@ -54,6 +54,8 @@ enum Test {
     },
     /// The broker runs and none of its partitions is under-replicated
     Kafka(Jolokia),
+    /// The controller leads or follows, and knows what is committed
+    KafkaController(Jolokia),
     /// It may stop: no partition falls below its in-sync minimum, and the controllers keep their majority
     KafkaStop {
         #[command(flatten)]
@@ -63,7 +65,7 @@ enum Test {
     },
     /// Its data may be gone: the others have all of it
     KafkaLost(Node),
-    /// No partition has a replica on it
+    /// No partition has a replica on it, and it has no vote
     KafkaEmpty(Node),
     /// A URL answers 200; 500 ends the test at once
     Http {
@@ -125,6 +127,7 @@ impl Test {
                 Ok(())
             }
             Self::Kafka(jolokia) => kafka(jolokia).await,
+            Self::KafkaController(jolokia) => kafka_controller(jolokia).await,
             Self::KafkaStop { jolokia, node } => kafka_stop(jolokia, node).await,
             Self::KafkaLost(node) => {
                 let view = Admin::connect(&node.bootstrap).await?.view().await?;
@@ -150,23 +153,34 @@ async fn zookeeper(
 
 /// Attributes `Value` of MBeans; none where an MBean is not there.
 async fn beans(jolokia: &Jolokia, names: &[&str]) -> anyhow::Result<Vec<Option<i64>>> {
+    let wanted: Vec<(&str, &str)> = names.iter().map(|name| (*name, "Value")).collect();
+    Ok(attributes(jolokia, &wanted)
+        .await?
+        .iter()
+        .map(|value| value.as_ref().and_then(Value::as_i64))
+        .collect())
+}
+
+/// Attributes of MBeans; none where one is not there.
+async fn attributes(jolokia: &Jolokia, wanted: &[(&str, &str)]) -> anyhow::Result<Vec<Option<Value>>> {
     let password = std::fs::read_to_string(&jolokia.password_file)
         .with_context(|| format!("cannot read {}", jolokia.password_file.display()))?;
-    let read = |mbean: &&str| json!({"type": "read", "mbean": mbean, "attribute": "Value"});
+    let read =
+        |(mbean, attribute): &(&str, &str)| json!({"type": "read", "mbean": mbean, "attribute": attribute});
     let answer: Value = reqwest::Client::builder()
         .no_proxy()
         .build()?
         .post(&jolokia.jolokia)
         .basic_auth("aesop", Some(password.trim_end()))
-        .json(&names.iter().map(read).collect::<Vec<_>>())
+        .json(&wanted.iter().map(read).collect::<Vec<_>>())
         .send()
         .await
         .context("Kafka's Jolokia agent does not answer")?
         .error_for_status()?
         .json()
         .await?;
-    let value = |index: usize| answer.get(index).and_then(|entry| entry.get("value")).and_then(Value::as_i64);
-    Ok((0..names.len()).map(value).collect())
+    let value = |index: usize| answer.get(index).and_then(|entry| entry.get("value")).cloned();
+    Ok((0..wanted.len()).map(value).collect())
 }
 
 const BROKER_STATE: &str = "kafka.server:type=KafkaServer,name=BrokerState";
@@ -186,6 +200,22 @@ async fn kafka(jolokia: &Jolokia) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn kafka_controller(jolokia: &Jolokia) -> anyhow::Result<()> {
+    let raft = "kafka.server:type=raft-metrics";
+    let wanted = [(raft, "current-state"), (raft, "current-leader"), (raft, "high-watermark")];
+    let found = attributes(jolokia, &wanted).await?;
+    let number = |index: usize| found.get(index).cloned().flatten().and_then(|value| value.as_f64());
+    let state = found.first().cloned().flatten();
+    let state = state.as_ref().and_then(Value::as_str).unwrap_or("unknown");
+    ensure!(
+        matches!(state, "leader" | "follower" | "observer"),
+        "the controller neither leads nor follows yet (current-state {state})"
+    );
+    ensure!(number(1).is_some_and(|leader| leader >= 0.0), "no controller is active yet");
+    ensure!(number(2).is_some_and(|mark| mark >= 0.0), "it does not know yet what is committed");
+    Ok(())
+}
+
 async fn kafka_stop(jolokia: &Jolokia, node: &Node) -> anyhow::Result<()> {
     // A JVM that does not answer holds nothing up: what the cluster says of it decides.
     let state = beans(jolokia, &[BROKER_STATE]).await.unwrap_or_default().first().copied().flatten();
@@ -200,7 +230,14 @@ async fn kafka_stop(jolokia: &Jolokia, node: &Node) -> anyhow::Result<()> {
 }
 
 async fn kafka_empty(node: &Node) -> anyhow::Result<()> {
-    let partitions = Admin::connect(&node.bootstrap).await?.partitions().await?;
+    let mut admin = Admin::connect(&node.bootstrap).await?;
+    let voters = admin.quorum().await?.voters;
+    ensure!(
+        voters.iter().all(|voter| voter.id != node.node),
+        "controller {} must not stop for good: it has a vote",
+        node.node
+    );
+    let partitions = admin.partitions().await?;
     let mut held = partitions.iter().filter(|partition| partition.replicas.contains(&node.node));
     if let Some(partition) = held.next() {
         bail!(

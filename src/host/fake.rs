@@ -132,7 +132,9 @@ impl FakeConnect {
         for host in hosts.values() {
             let (node, up) = host.with(|state| (state.node(), state.active.contains("aesop-kafka.service")));
             // What is gone for good is for tests to say.
-            let known = |kafka: &FakeKafka, id| kafka.view.brokers.contains_key(&id);
+            let known = |kafka: &FakeKafka, id| {
+                kafka.view.brokers.contains_key(&id) || kafka.controllers.contains(&id)
+            };
             if let Some(node) = node {
                 self.kafka(|kafka| {
                     if known(kafka, node.id) {
@@ -357,6 +359,7 @@ impl State {
             rack: settings.get("broker.rack").cloned(),
             level: if self.files.values().any(runs_old) { old } else { new },
             controller: settings.get("process.roles")?.contains("controller"),
+            broker: settings.get("process.roles")?.contains("broker"),
         })
     }
 

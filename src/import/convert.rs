@@ -52,6 +52,7 @@ pub fn convert(file: &str, tree: &Tree, cluster: &str) -> Result<Imported, Impor
     let mut known = BTreeSet::new();
     if !kafka.is_empty() {
         text.push_str(&work.role("kafka", kafka, &KAFKA_VARS));
+        text.push_str(&work.controllers());
         let security = security(tree, &tree.members(kafka));
         text.push_str(&security.lines);
         security.left_out.into_iter().for_each(|what| work.leave(what));
@@ -249,6 +250,23 @@ impl Work<'_> {
         text
     }
 
+    /// Controllers apart, as a key of Kafka.
+    fn controllers(&mut self) -> String {
+        let members = self.tree.members(CONTROLLER);
+        if members.is_empty() {
+            return String::new();
+        }
+        if members.len().is_multiple_of(2) {
+            self.leave(format!(
+                "group `{CONTROLLER}` has {} hosts; aesop wants an odd number: name them under `kafka.controllers`",
+                members.len()
+            ));
+            return String::new();
+        }
+        let names: Vec<String> = members.iter().map(|host| quoted(self.name(host))).collect();
+        format!("  controllers: [{}]\n", names.join(", "))
+    }
+
     fn role(&mut self, name: &str, group: &str, role: &Role) -> String {
         let members = self.tree.members(group);
         let all: Vec<(String, Member)> =
@@ -375,11 +393,7 @@ impl Work<'_> {
         members: &BTreeSet<&str>,
     ) {
         let tree = self.tree;
-        if !tree.members(CONTROLLER).is_empty() {
-            self.leave(format!(
-                "group `{CONTROLLER}`: in aesop the first three brokers are controllers too; controllers apart are not supported yet"
-            ));
-        } else if !zookeeper.is_empty() && !kafka.is_empty() {
+        if tree.members(CONTROLLER).is_empty() && !zookeeper.is_empty() && !kafka.is_empty() {
             self.leave("its brokers keep their metadata in ZooKeeper; a new cluster of aesop's runs in KRaft mode, an old one must be migrated first (Kafka's documentation, ZooKeeper to KRaft Migration)");
         }
         for (name, group) in &tree.groups {

@@ -87,7 +87,7 @@ pub fn warnings(inventory: &Inventory) -> Vec<String> {
             "{ensemble} ZooKeeper hosts stand the loss of no more hosts than {fewer} would; have an odd number"
         ));
     }
-    if inventory.kafka.as_ref().is_some_and(|role| role.members.len() == 2) {
+    if inventory.kafka.as_ref().is_some_and(|role| role.members.len() == 2 && role.controllers.is_none()) {
         warnings.push("2 Kafka hosts have one controller: without it the other broker stops too".to_owned());
     }
     for (name, source) in &inventory.sources {

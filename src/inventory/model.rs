@@ -142,8 +142,10 @@ pub struct KafkaRole {
     pub artifact: Option<FileOrigin>,
     /// KRaft or ZooKeeper.
     pub mode: KafkaMode,
-    /// Brokers, in inventory order; the first three are controllers too.
+    /// Brokers, in inventory order.
     pub members: Vec<Member>,
+    /// Controllers, where the inventory names them; those that are brokers too are named alone.
+    pub controllers: Option<Vec<Member>>,
     /// Listener for clients and brokers.
     pub port: u16,
     /// Controller listener.
@@ -164,6 +166,19 @@ pub struct KafkaRole {
     pub tls: Option<KafkaTls>,
     /// Users; none: clients need no password.
     pub sasl: Option<KafkaSasl>,
+}
+
+impl KafkaRole {
+    /// Whether a host has a broker.
+    pub fn is_broker(&self, host: &str) -> bool {
+        self.members.iter().any(|member| member.host == host)
+    }
+
+    /// Brokers, then the controllers that are none.
+    pub fn nodes(&self) -> impl Iterator<Item = &Member> {
+        let apart = self.controllers.iter().flatten().filter(|member| !self.is_broker(&member.host));
+        self.members.iter().chain(apart)
+    }
 }
 
 /// TLS of Kafka.

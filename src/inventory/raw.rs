@@ -205,7 +205,7 @@ pub(super) struct Kafka {
     /// Where Kafka keeps its metadata: `kraft`, its own controllers. `zookeeper` is not supported yet.
     #[schemars(extend("default" = "kraft"))]
     pub(super) mode: Option<KafkaMode>,
-    /// The brokers: addresses, names from `hosts`, or maps. The first three become controllers too.
+    /// The brokers: addresses, names from `hosts`, or maps. The first three become controllers too, unless `controllers` says otherwise.
     pub(super) hosts: Vec<Entry<KafkaMember>>,
     /// Port for clients and brokers.
     #[schemars(extend("default" = d::KAFKA_PORT))]
@@ -227,8 +227,8 @@ pub(super) struct Kafka {
     /// `server.properties` settings over those of aesop.
     #[serde(default)]
     pub(super) config: BTreeMap<String, Scalar>,
-    /// Controllers on hosts of their own. Not supported yet.
-    pub(super) controllers: Option<Later>,
+    /// The controllers: an odd number of hosts, of those of `hosts` or apart from them; heap and settings of a host that is a broker too stand there. Without it the first three brokers (one, below three) of the first start, and others in place of those that leave.
+    pub(super) controllers: Option<Vec<Entry<KafkaMember>>>,
     /// TLS for clients, brokers and controllers; `{}` makes certificates by an authority of aesop's own. It is for a new cluster, or for one that is stopped.
     pub(super) tls: Option<KafkaTls>,
     /// Passwords for clients (SCRAM-SHA-512); needs `tls`.

@@ -60,7 +60,7 @@ fn roles(inventory: &Inventory) -> Vec<(String, Vec<String>)> {
         roles.push(("zookeeper".to_owned(), role.members.iter().map(|m| m.host.clone()).collect()));
     }
     if let Some(role) = &inventory.kafka {
-        roles.push(("kafka".to_owned(), role.members.iter().map(|m| m.host.clone()).collect()));
+        roles.push(("kafka".to_owned(), role.nodes().map(|m| m.host.clone()).collect()));
     }
     if let Some(role) = &inventory.relays {
         roles.push(("relays".to_owned(), role.members.iter().map(|m| m.host.clone()).collect()));

@@ -7,6 +7,7 @@ mod admin;
 mod change;
 pub mod gate;
 pub mod moves;
+pub mod quorum;
 pub mod read;
 mod reassign;
 pub mod settings;

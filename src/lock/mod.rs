@@ -10,7 +10,7 @@ mod tests;
 
 pub use file::{LockError, is_newer, path_for};
 
-use crate::inventory::model::{Host, Inventory, KafkaMode};
+use crate::inventory::model::{Host, Inventory, KafkaMode, KafkaRole};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -97,9 +97,17 @@ pub struct KafkaLock {
     pub replication_factor: u16,
     /// `min.insync.replicas` that goes with it.
     pub min_insync_replicas: u16,
-    /// Hosts that are controllers, chosen at the first start.
+    /// Hosts that are controllers: those that the inventory names, or those of the first start and whoever took the
+    /// place of one of them.
     #[serde(default)]
     pub controllers: Vec<String>,
+    /// The first controllers have been up, or others have come since: who has no storage yet joins those that are there.
+    #[serde(default)]
+    pub formed: bool,
+    /// Where nodes that run look for the controllers; kept while two of them are controllers still, so that a change of
+    /// the others restarts nobody. Addresses by host.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub known_controllers: BTreeMap<String, String>,
     /// `node.id` by host name.
     pub nodes: Ids,
     /// Directory id of each host's metadata log, as `--initial-controllers` wants it.
@@ -206,13 +214,15 @@ impl Lock {
         changes: &mut Vec<Change>,
     ) -> Result<(), OutOfIds> {
         let hosts: Vec<String> =
+            inventory.kafka.iter().flat_map(KafkaRole::nodes).map(|m| m.host.clone()).collect();
+        let brokers: Vec<String> =
             inventory.kafka.iter().flat_map(|role| &role.members).map(|m| m.host.clone()).collect();
         if self.kafka.is_none() && hosts.is_empty() {
             return Ok(());
         }
         let kraft = inventory.kafka.as_ref().is_some_and(|role| role.mode == KafkaMode::Kraft);
         let lock = self.kafka.get_or_insert_with(|| {
-            let lock = KafkaLock::first(&hosts, kraft, random);
+            let lock = KafkaLock::first(brokers.len(), random);
             changes.push(Change::Cluster(lock.cluster_id.clone()));
             lock
         });
@@ -223,10 +233,17 @@ impl Lock {
             }
         }
         let node_id = Kind { name: "kafka node.id", first: 1, step: 1, max: NODE_ID_MAX };
-        lock.controllers.retain(|host| hosts.contains(host));
         lock.directory_ids.retain(|host, _| hosts.contains(host));
         lock.lost_disks.retain(|host| hosts.contains(host));
-        lock.nodes.assign(node_id, hosts, changes)
+        lock.nodes.assign(node_id, hosts, changes)?;
+        let named = inventory.kafka.as_ref().and_then(|role| role.controllers.as_ref());
+        let controllers = match named {
+            _ if !kraft => Vec::new(),
+            Some(named) => named.iter().map(|member| member.host.clone()).collect(),
+            None => followers(&lock.controllers, &brokers),
+        };
+        lock.control(controllers, &inventory.hosts);
+        Ok(())
     }
 
     /// Notes that services are, or will be, on a host.
@@ -286,25 +303,52 @@ impl Lock {
 }
 
 impl KafkaLock {
-    fn first(hosts: &[String], kraft: bool, random: &mut dyn FnMut() -> [u8; 16]) -> Self {
-        let replicas = hosts.len().clamp(1, REPLICATION_MAX);
+    fn first(brokers: usize, random: &mut dyn FnMut() -> [u8; 16]) -> Self {
+        let replicas = brokers.clamp(1, REPLICATION_MAX);
         let replication_factor = u16::try_from(replicas).unwrap_or(1);
-        // Two controllers are worse than one: both must be alive.
-        let controllers = match (kraft, hosts.len()) {
-            (false, _) => 0,
-            (true, n) if n < CONTROLLERS_MAX => 1,
-            (true, _) => CONTROLLERS_MAX,
-        };
         Self {
             cluster_id: kafka_uuid(random),
             replication_factor,
             min_insync_replicas: replication_factor.saturating_sub(1).max(1),
-            controllers: hosts.iter().take(controllers).cloned().collect(),
+            controllers: Vec::new(),
+            formed: false,
+            known_controllers: BTreeMap::new(),
             nodes: Ids::default(),
             directory_ids: BTreeMap::new(),
             lost_disks: BTreeSet::new(),
         }
     }
+
+    /// Sets the controllers.
+    fn control(&mut self, controllers: Vec<String>, hosts: &BTreeMap<String, Host>) {
+        /// With one of them away, another one can still say who leads.
+        const KNOWN_LEAST: usize = 2;
+        let same = |a: &[String], b: &[String]| a.iter().all(|host| b.contains(host)) && a.len() == b.len();
+        if !self.controllers.is_empty() && !same(&controllers, &self.controllers) {
+            self.formed = true;
+        }
+        let stay = controllers.iter().filter(|host| self.known_controllers.contains_key(*host)).count();
+        if stay < KNOWN_LEAST.min(controllers.len()) || controllers.is_empty() {
+            self.known_controllers = controllers.iter().map(|host| (host.clone(), String::new())).collect();
+        }
+        for (name, address) in &mut self.known_controllers {
+            if let Some(host) = hosts.get(name) {
+                address.clone_from(&host.address);
+            }
+        }
+        self.controllers = controllers;
+    }
+}
+
+/// Who is controller where the inventory does not say: those that are it, as long as they are brokers, and the first
+/// of the other brokers in place of those that left.
+fn followers(now: &[String], brokers: &[String]) -> Vec<String> {
+    let most = if now.is_empty() { CONTROLLERS_MAX } else { now.len().min(brokers.len()) };
+    // Two controllers are worse than one: both must be alive. That holds for every even number.
+    let count = if brokers.len() < CONTROLLERS_MAX { 1 } else { most - usize::from(most.is_multiple_of(2)) };
+    let stay = now.iter().filter(|host| brokers.contains(host));
+    let others = brokers.iter().filter(|host| !now.contains(host));
+    stay.chain(others).take(count.min(brokers.len())).cloned().collect()
 }
 
 /// What an id is for and where it may lie.

@@ -1,8 +1,9 @@
 //! Kafka's brokers as one cluster: who comes gets partitions, who leaves is emptied, stopped and unregistered, and the
 //! feature level follows the version. What moves is decided by what Kafka says now; the plan tells how much that is.
+//! Who of them votes as a controller is decided in [`super::votes`].
 
 use super::step::{Action, Step};
-use super::{Stage, Wave};
+use super::{Observation, Observed, Stage, Wave};
 use crate::kafka::gate::{may_lose_disk, unavailable_without};
 use crate::kafka::moves::{Move, Wish, gains, moves, only_on};
 use crate::kafka::view::{Broker, View};
@@ -12,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Moving partitions is waited for this long; Kafka goes on with it in any case, and so does the next apply.
 const MOVE_SECS: u64 = 24 * 3600;
 /// A few requests to brokers on the same network.
-const CHANGE_SECS: u64 = 120;
+pub(super) const CHANGE_SECS: u64 = 120;
 /// Empty or not: Kafka knows at once.
 const EMPTY_SECS: u64 = 30;
 /// The unit of every broker.
@@ -29,30 +30,48 @@ pub(super) struct HostFacts {
     pub(super) leaves: bool,
     /// It will run another release, of which the feature level may differ.
     pub(super) new_release: Option<String>,
+    /// `process.roles` in its file, where that will be another one.
+    pub(super) roles: Option<String>,
 }
 
-/// How a broker's storage is made: at first as it is, later only where somebody has said that its data is gone, and
+/// How a node's storage was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Was {
+    /// The node was started on its host before.
+    pub(super) started: bool,
+    /// It runs.
+    pub(super) active: bool,
+    /// There may be a cluster that somebody has written to.
+    pub(super) lives: bool,
+}
+
+/// How a node's storage is made: at first as it is, later only where somebody has said that its data is gone, and
 /// the others have all of it.
 pub(super) fn format(
     host: &str,
     format: &KafkaFormat,
     member: &KafkaMember,
     view: Option<&View>,
-    started: bool,
-    active: bool,
+    was: Was,
 ) -> Result<Vec<Step>, String> {
-    let known = view.is_some_and(|view| view.brokers.contains_key(&member.id));
-    if !started && !known {
-        return Ok(vec![Step::plain(Action::FormatKafka(format.clone()))]);
-    }
     let id = member.id;
-    let gone = format!("{host}: {} is not there, and broker {id} has lived on this host", format.marker);
+    let votes = |view: &View| view.quorum.voters.iter().any(|voter| voter.id == id);
+    let known = view.is_some_and(|view| view.brokers.contains_key(&id) || !member.forming && votes(view));
+    if !was.started && !known {
+        // Whoever comes later joins the controllers that there are, and must not think that it founds them.
+        let founds = member.forming || !was.lives;
+        let initial_controllers = format.initial_controllers.clone().filter(|_| founds);
+        let format = KafkaFormat { initial_controllers, ..format.clone() };
+        return Ok(vec![Step::plain(Action::FormatKafka(format))]);
+    }
+    let what = if member.address.is_some() { "broker" } else { "controller" };
+    let gone = format!("{host}: {} is not there, and {what} {id} has lived on this host", format.marker);
     if !member.lost_disk {
         return Err(format!(
             "{gone}: its disk was lost, replaced or not mounted. Mount it; or, if its data is gone for good, say so with `aesop lost-disk {host} kafka`: the next apply gives it an empty one, and it copies all from the other brokers"
         ));
     }
-    if active {
+    if was.active {
         return Err(format!("{gone}; it runs still. Stop it first: `aesop stop kafka --on {host}`"));
     }
     let Some(view) = view else {
@@ -91,6 +110,8 @@ pub(super) struct Membership {
     pub(super) moves: Vec<Stage>,
     /// Before the broker on a host is stopped for good.
     pub(super) stop: BTreeMap<String, Step>,
+    /// Hosts that are controllers no more: they restart once their votes are gone.
+    pub(super) demoted: BTreeSet<String>,
     /// After brokers were stopped for good.
     pub(super) forget: Vec<Stage>,
     pub(super) refused: Vec<String>,
@@ -98,12 +119,15 @@ pub(super) struct Membership {
 }
 
 /// The cluster as it is wished and as it is.
-struct Cluster<'a> {
+pub(super) struct Cluster<'a> {
+    /// Brokers and controllers.
+    pub(super) nodes: BTreeMap<&'a str, &'a KafkaMember>,
+    /// Brokers.
     members: BTreeMap<&'a str, &'a KafkaMember>,
-    hosts: &'a BTreeMap<&'a str, HostFacts>,
+    pub(super) hosts: &'a BTreeMap<&'a str, HostFacts>,
     /// Every host of the plan, whether it answered or not.
-    known: BTreeSet<&'a str>,
-    view: &'a View,
+    pub(super) known: BTreeSet<&'a str>,
+    pub(super) view: &'a View,
 }
 
 /// Plans it. `hosts` are those that answered.
@@ -112,7 +136,9 @@ pub(super) fn membership(
     hosts: &BTreeMap<&str, HostFacts>,
     view: Option<&View>,
 ) -> Membership {
-    let members = members(desired);
+    let nodes = nodes(desired);
+    let members: BTreeMap<&str, &KafkaMember> =
+        nodes.iter().filter(|(_, node)| node.address.is_some()).map(|(host, node)| (*host, *node)).collect();
     let mut result = Membership::default();
     let leaving: Vec<&str> = hosts.iter().filter(|(_, facts)| facts.leaves).map(|(host, _)| *host).collect();
     let started = hosts.values().any(|facts| facts.started);
@@ -128,7 +154,8 @@ pub(super) fn membership(
             )
         }));
         // They run once the plan is carried out, and can be asked then.
-        let cluster = Cluster { members, hosts, known: BTreeSet::new(), view: &View::default() };
+        let cluster = Cluster { nodes, members, hosts, known: BTreeSet::new(), view: &View::default() };
+        cluster.votes_unseen(&mut result);
         cluster.feature(&mut result);
         let joins = hosts.iter().any(|(host, facts)| cluster.members.contains_key(host) && !facts.started);
         if joins && cluster.rebalances() {
@@ -137,16 +164,28 @@ pub(super) fn membership(
         return result;
     };
     let known = desired.keys().map(String::as_str).collect();
-    let cluster = Cluster { members, hosts, known, view };
+    let cluster = Cluster { nodes, members, hosts, known, view };
     cluster.votes(&mut result);
     cluster.feature(&mut result);
     cluster.leave(&leaving, &mut result);
     result
 }
 
-fn members(desired: &BTreeMap<String, HostState>) -> BTreeMap<&str, &KafkaMember> {
+fn nodes(desired: &BTreeMap<String, HostState>) -> BTreeMap<&str, &KafkaMember> {
     let parts = desired.iter().flat_map(|(host, state)| state.parts.iter().map(move |part| (host, part)));
     parts.filter_map(|(host, part)| Some((host.as_str(), part.broker.as_ref()?))).collect()
+}
+
+/// Whether there may be a cluster that somebody has written to: it answers, a node of it was ready once, or a host that
+/// may have one cannot be asked.
+pub(super) fn lives(desired: &BTreeMap<String, HostState>, observed: &Observed) -> bool {
+    let has = |state: &HostState| state.parts.iter().any(|part| part.role == Role::Kafka);
+    observed.kafka.is_some()
+        || desired.iter().any(|(host, state)| match observed.hosts.get(host) {
+            Some(Observation::Facts(facts)) => facts.records.get(UNIT).is_some_and(|record| record.ready),
+            // One that left may have had a node as well.
+            Some(Observation::Failed(_)) | None => has(state) || state.parts.is_empty(),
+        })
 }
 
 /// Names what restarts make unavailable, by what Kafka says now.
@@ -156,7 +195,7 @@ pub(super) fn name_unavailable(
     view: Option<&View>,
 ) {
     let Some(view) = view else { return };
-    let members = members(desired);
+    let members = nodes(desired);
     let stages = stages.iter_mut().filter(|stage| stage.role == Role::Kafka && !stage.removes);
     for wave in stages.flat_map(|stage| &mut stage.waves) {
         for (host, steps) in &wave.steps {
@@ -181,10 +220,10 @@ impl Cluster<'_> {
         self.members.values().all(|member| member.rebalance)
     }
 
-    fn host_of(&self, id: i32) -> &str {
-        let (retired, mut members) =
-            (self.members.values().flat_map(|member| &member.retired), self.members.iter());
-        let found = members.find(|(_, member)| member.id == id).map(|(host, _)| *host);
+    pub(super) fn host_of(&self, id: i32) -> &str {
+        let (retired, mut nodes) =
+            (self.nodes.values().flat_map(|member| &member.retired), self.nodes.iter());
+        let found = nodes.find(|(_, member)| member.id == id).map(|(host, _)| *host);
         let mut retired = retired.filter(|(other, _)| **other == id).map(|(_, host)| host.as_str());
         found.or_else(|| retired.next()).unwrap_or("?")
     }
@@ -193,8 +232,25 @@ impl Cluster<'_> {
         format!("broker {id} ({})", self.host_of(id))
     }
 
-    fn bootstrap(&self) -> [String; 2] {
-        let addresses: Vec<&str> = self.members.values().map(|member| member.address.as_str()).collect();
+    /// Ids that were taken out of the inventory and are registered, or vote, still; with their hosts.
+    pub(super) fn retired(&self) -> BTreeMap<i32, &str> {
+        let votes = |id: &i32| self.view.quorum.voters.iter().any(|voter| voter.id == *id);
+        self.members
+            .values()
+            .flat_map(|member| &member.retired)
+            .filter(|(id, _)| self.view.brokers.contains_key(id) || votes(id))
+            .map(|(id, host)| (*id, host.as_str()))
+            .collect()
+    }
+
+    /// Whether what is retired can go: its host answers, or was given up.
+    pub(super) fn goes(&self, host: &str) -> bool {
+        self.hosts.contains_key(host) || !self.known.contains(host)
+    }
+
+    pub(super) fn bootstrap(&self) -> [String; 2] {
+        let addresses: Vec<&str> =
+            self.members.values().filter_map(|member| member.address.as_deref()).collect();
         ["--bootstrap".to_owned(), addresses.join(",")]
     }
 
@@ -202,7 +258,7 @@ impl Cluster<'_> {
         ["--members".to_owned(), list(self.members.values().map(|member| &member.id))]
     }
 
-    fn stage(&self, service: &str, change: MemberChange) -> Option<Stage> {
+    pub(super) fn stage(&self, service: &str, change: MemberChange) -> Option<Stage> {
         let (host, _) = self.first()?;
         let steps = BTreeMap::from([(host.to_owned(), vec![Step::plain(Action::ChangeMember(change))])]);
         Some(Stage {
@@ -212,33 +268,6 @@ impl Cluster<'_> {
             members: BTreeSet::from([host.to_owned()]),
             waves: vec![Wave::of(steps)],
         })
-    }
-
-    /// A controller that began anew gets its vote back; the one that it had on its former disk goes.
-    fn votes(&self, result: &mut Membership) {
-        let waits = |member: &KafkaMember| {
-            let quorum = &self.view.quorum;
-            member.controller.is_some() && (member.lost_disk || quorum.without_vote(member.id).is_some())
-        };
-        let names: Vec<String> = self
-            .members
-            .values()
-            .filter(|member| waits(member))
-            .map(|member| self.named(member.id))
-            .collect();
-        if names.is_empty() {
-            return;
-        }
-        let controllers: Vec<String> = self
-            .members
-            .values()
-            .filter_map(|member| Some(format!("{}@{}", member.id, member.controller.as_ref()?)))
-            .collect();
-        let mut args = vec!["kafka-voters".to_owned()];
-        args.extend(self.bootstrap());
-        args.extend(["--controllers".to_owned(), controllers.join(",")]);
-        let words = format!("{} votes again, with its new disk", names.join(", "));
-        result.after.extend(self.stage("kafka controllers", member(args, words, CHANGE_SECS)));
     }
 
     /// The feature level follows once every broker runs what is new; that way there is no return.
@@ -265,13 +294,6 @@ impl Cluster<'_> {
 
     /// Those that left the inventory and are registered still, and what the others get.
     fn leave(&self, leaving: &[&str], result: &mut Membership) {
-        let retired: BTreeMap<i32, &str> = self
-            .members
-            .values()
-            .flat_map(|member| &member.retired)
-            .filter(|(id, _)| self.view.brokers.contains_key(id))
-            .map(|(id, host)| (*id, host.as_str()))
-            .collect();
         let unknown = leaving.iter().filter(|host| {
             self.hosts.get(*host).is_some_and(|facts| facts.started)
                 && !self.members.values().any(|member| member.retired.values().any(|name| name == *host))
@@ -282,15 +304,22 @@ impl Cluster<'_> {
             )
         }));
         let mut out = BTreeSet::new();
-        for (id, host) in retired {
-            if self.hosts.contains_key(host) || !self.known.contains(host) {
+        for (id, host) in self.retired() {
+            if self.goes(host) {
                 out.insert(id);
             } else {
+                let what = if self.view.brokers.contains_key(&id) { "broker" } else { "controller" };
                 result.notes.push(format!(
-                    "{host}: broker {id} leaves once the host answers; if it is gone for good, `aesop forget {host}`"
+                    "{host}: {what} {id} leaves once the host answers; if it is gone for good, `aesop forget {host}`"
                 ));
             }
         }
+        for host in leaving {
+            let id = out.iter().find(|id| self.host_of(**id) == *host);
+            result.stop.extend(id.map(|id| ((*host).to_owned(), self.empty_gate(*id))));
+        }
+        // A controller apart has nothing but its vote.
+        out.retain(|id| self.view.brokers.contains_key(id));
         self.refuse(&out, result);
         let changes = match self.moves(&out) {
             Ok(changes) => changes,
@@ -315,10 +344,6 @@ impl Cluster<'_> {
                 format!("{} joins without partitions: `kafka.rebalance` is `never`", self.named(member.id))
             }));
         }
-        for host in leaving {
-            let id = out.iter().find(|id| self.host_of(**id) == *host);
-            result.stop.extend(id.map(|id| ((*host).to_owned(), self.empty_gate(*id))));
-        }
         if !out.is_empty() {
             let out: Vec<i32> = out.into_iter().collect();
             let names: Vec<String> = out.iter().map(|id| self.named(*id)).collect();
@@ -327,16 +352,8 @@ impl Cluster<'_> {
         }
     }
 
-    /// What leaves must be replaceable: not a controller, and not the last to have a partition.
+    /// What leaves must be gone, or go in good order, and not be the last to have a partition.
     fn refuse(&self, out: &BTreeSet<i32>, result: &mut Membership) {
-        let votes = |id: &&i32| self.view.quorum.voters.iter().any(|voter| voter.id == **id);
-        result.refused.extend(out.iter().filter(votes).map(|id| {
-            format!(
-                "{} is a controller, and this version cannot change the controllers of a cluster. Put {} back under `kafka.hosts`",
-                self.named(*id),
-                self.host_of(*id)
-            )
-        }));
         let alive =
             out.iter().filter(|id| self.view.serves(**id) && !self.known.contains(self.host_of(**id)));
         result.refused.extend(alive.map(|id| {
@@ -427,16 +444,16 @@ impl Cluster<'_> {
         let mut test = vec!["kafka-empty".to_owned()];
         test.extend(self.bootstrap());
         test.extend(["--node".to_owned(), id.to_string()]);
-        let words = "no partition has a replica on it".to_owned();
+        let words = "no partition has a replica on it, and it has no vote".to_owned();
         Step::plain(Action::AwaitStop(Gate { unit: UNIT.to_owned(), test, words, timeout_secs: EMPTY_SECS }))
     }
 }
 
-fn member(args: Vec<String>, words: String, timeout_secs: u64) -> MemberChange {
+pub(super) fn member(args: Vec<String>, words: String, timeout_secs: u64) -> MemberChange {
     MemberChange { args, words, timeout_secs, membership: true, from_start: false }
 }
 
-fn list<'a>(ids: impl Iterator<Item = &'a i32>) -> String {
+pub(super) fn list<'a>(ids: impl Iterator<Item = &'a i32>) -> String {
     ids.map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 

@@ -7,7 +7,7 @@ use super::diff;
 use super::ensemble::Ensemble;
 use super::finish::{Manifests, finish};
 use super::manifest::{Manifest, directory_value, file_value};
-use super::order::{Work, stages, turn};
+use super::order::{Work, apart, borrowed, stages, turn};
 use super::step::{Action, Hash, Step, UnitStart};
 use super::{Drift, FileDiff, HostFacts, Observation, Observed, Plan, Stage, put_back, refuse, remove};
 use crate::kafka::view::View;
@@ -18,12 +18,14 @@ use std::collections::{BTreeMap, BTreeSet};
 pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Observed) -> Plan {
     let mut hosts = BTreeMap::new();
     let mut plan = Plan { cluster: cluster.to_owned(), ..Plan::default() };
+    let lives = brokers::lives(desired, observed);
     for (name, state) in desired {
         match observed.hosts.get(name) {
             Some(Observation::Facts(facts)) => {
                 plan.rests_on = plan.rests_on.max(facts.generation);
                 plan.refused.extend(facts.newer_aesop().map(|why| format!("{name}: {why}")));
-                hosts.insert(name.as_str(), HostPlan::new(name, state, facts, observed.kafka.as_deref()));
+                let host = HostPlan::new(name, state, facts, observed.kafka.as_deref(), lives);
+                hosts.insert(name.as_str(), host);
             }
             Some(Observation::Failed(why)) => drop(plan.unreachable.insert(name.clone(), why.clone())),
             None => drop(plan.unreachable.insert(name.clone(), "was not observed".to_owned())),
@@ -56,7 +58,9 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
     let returning = returning(&mut hosts, ensemble.as_ref());
     let works: BTreeMap<&str, &[Work]> =
         hosts.iter().map(|(name, host)| (*name, host.works.as_slice())).collect();
-    plan.stages = stages(&works);
+    let (first, later) = apart(&works, Role::Kafka, &membership.demoted);
+    plan.stages = stages(&borrowed(&first));
+    let mut demoted = stages(&borrowed(&later));
     let servers = works
         .iter()
         .filter_map(|(host, works)| Some((*host, works.iter().find(|work| work.role == Role::ZooKeeper)?)));
@@ -67,7 +71,12 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
         ensemble.arrange(&mut plan.stages, &servers, &returning);
     }
     name_unavailable(&mut plan.stages, desired, view);
-    insert_after(&mut plan.stages, Role::Kafka, membership.after);
+    name_unavailable(&mut demoted, desired, view);
+    let mut after = membership.after;
+    // Behind the votes, before the feature level.
+    let at = after.len().min(1);
+    after.splice(at..at, demoted);
+    insert_after(&mut plan.stages, Role::Kafka, after);
     plan.stages.extend(membership.moves);
     for (host, stop) in membership.stop {
         let steps = leaving.get_mut(host.as_str()).into_iter().flatten();
@@ -125,6 +134,8 @@ struct HostPlan<'a> {
     state: &'a HostState,
     facts: &'a HostFacts,
     view: Option<&'a View>,
+    /// There may be a Kafka cluster that somebody has written to.
+    kafka_lives: bool,
     works: Vec<Work>,
     diffs: Vec<FileDiff>,
     refused: Vec<String>,
@@ -139,12 +150,19 @@ struct HostPlan<'a> {
 }
 
 impl<'a> HostPlan<'a> {
-    fn new(name: &'a str, state: &'a HostState, facts: &'a HostFacts, view: Option<&'a View>) -> Self {
+    fn new(
+        name: &'a str,
+        state: &'a HostState,
+        facts: &'a HostFacts,
+        view: Option<&'a View>,
+        kafka_lives: bool,
+    ) -> Self {
         Self {
             name,
             state,
             facts,
             view,
+            kafka_lives,
             works: Vec::new(),
             diffs: Vec::new(),
             refused: Vec::new(),
@@ -189,10 +207,16 @@ impl<'a> HostPlan<'a> {
         if let Some(Init::KafkaFormat(format)) = &part.init {
             match (self.facts.ids.get(&format.marker), &part.broker) {
                 (None, Some(member)) => {
-                    let active =
-                        self.facts.units.get(brokers::UNIT).is_some_and(|unit| unit.active == "active");
-                    let started = self.facts.records.contains_key(brokers::UNIT);
-                    match brokers::format(self.name, format, member, self.view, started, active) {
+                    let was = brokers::Was {
+                        active: self
+                            .facts
+                            .units
+                            .get(brokers::UNIT)
+                            .is_some_and(|unit| unit.active == "active"),
+                        started: self.facts.records.contains_key(brokers::UNIT),
+                        lives: self.kafka_lives,
+                    };
+                    match brokers::format(self.name, format, member, self.view, was) {
                         Ok(steps) => prepare.extend(steps),
                         Err(why) => self.refused.push(why),
                     }
@@ -338,6 +362,13 @@ impl<'a> HostPlan<'a> {
             active: self.facts.units.get(brokers::UNIT).is_some_and(|unit| unit.active == "active"),
             leaves: part.is_none() && self.leaving().keys().any(|(role, _)| *role == Role::Kafka),
             new_release: part.and_then(|part| refuse::new_release(part, self.facts)),
+            roles: part.and_then(|part| {
+                let mut texts = part.files.iter().filter_map(|file| self.facts.contents.get(&file.path));
+                let roles = |text: &String| {
+                    text.lines().find_map(|line| line.strip_prefix("process.roles=")).map(str::to_owned)
+                };
+                texts.find_map(roles)
+            }),
         }
     }
 

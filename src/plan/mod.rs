@@ -16,6 +16,7 @@ mod refuse;
 mod remove;
 mod schedule;
 mod step;
+mod votes;
 
 pub use build::{destroy, plan};
 pub use diff::render_diffs;

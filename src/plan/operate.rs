@@ -4,7 +4,7 @@
 use super::brokers::name_unavailable;
 use super::order::{Work, stages, turn};
 use super::step::{Action, Step, UnitStart};
-use super::{HostFacts, Observation, Observed, Plan, Stage};
+use super::{HostFacts, Observation, Observed, Plan, Stage, Wave};
 use crate::service::{HostState, Part, Role};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,8 +76,16 @@ pub fn operate(
     plan.stages = stages(&works);
     name_unavailable(&mut plan.stages, desired, observed.kafka.as_deref());
     if operation == Operation::Stop {
-        // Those that need others go first.
+        // Those that need others go first; brokers need their controllers to stop in good order.
         plan.stages.reverse();
+        let parts = |host: &String| desired.get(host).map(|state| state.parts.as_slice()).unwrap_or_default();
+        let apart = |wave: &Wave| {
+            let mut members = wave.steps.keys().flat_map(parts).filter_map(|part| part.broker.as_ref());
+            members.any(|member| member.address.is_none())
+        };
+        for stage in plan.stages.iter_mut().filter(|stage| stage.role == Role::Kafka) {
+            stage.waves.sort_by_key(apart);
+        }
         let refused: Vec<String> =
             plan.stages.iter().filter_map(|stage| quorum(stage, observed, desired)).collect();
         plan.refused.extend(refused);

@@ -3,9 +3,10 @@
 use super::step::{Action, Step};
 use super::{Stage, TurnOf, Wave};
 use crate::service::{Role, Turn};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The work on one service of one host.
+#[derive(Clone)]
 pub(super) struct Work {
     pub(super) role: Role,
     pub(super) service: String,
@@ -29,6 +30,42 @@ impl Work {
     pub(super) fn is_idle(&self) -> bool {
         self.prepare.is_empty() && self.start.is_empty() && self.restart.is_empty() && self.confirm.is_empty()
     }
+}
+
+/// All work but that of a role on some hosts, and that alone; in both all members of the role keep their ready tests.
+pub(super) fn apart<'a>(
+    hosts: &BTreeMap<&'a str, &[Work]>,
+    role: Role,
+    some: &BTreeSet<String>,
+) -> (Works<'a>, Works<'a>) {
+    let idle = |work: &Work| Work {
+        role,
+        service: work.service.clone(),
+        prepare: Vec::new(),
+        start: Vec::new(),
+        restart: Vec::new(),
+        confirm: Vec::new(),
+        gate: work.gate.clone(),
+        put_back: Vec::new(),
+        turn: None,
+    };
+    let keep = |work: &Work, yes: bool| if yes { work.clone() } else { idle(work) };
+    let first = hosts.iter().map(|(host, works)| {
+        let keeps = |work: &Work| keep(work, work.role != role || !some.contains(*host));
+        (*host, works.iter().map(keeps).collect())
+    });
+    let later = hosts.iter().map(|(host, works)| {
+        let of_role = works.iter().filter(|work| work.role == role && !some.is_empty());
+        (*host, of_role.map(|work| keep(work, some.contains(*host))).collect())
+    });
+    (first.collect(), later.collect())
+}
+
+/// Work by host.
+pub(super) type Works<'a> = BTreeMap<&'a str, Vec<Work>>;
+
+pub(super) fn borrowed<'a, 'b>(works: &'b Works<'a>) -> BTreeMap<&'a str, &'b [Work]> {
+    works.iter().map(|(host, works)| (*host, works.as_slice())).collect()
 }
 
 /// How a member of a quorum is stopped: when it may, and who is ranked first.

@@ -67,8 +67,9 @@ pub fn edges(inventory: &Inventory) -> BTreeMap<String, BTreeSet<Edge>> {
                         );
                     }
                     if let Some(role) = &inventory.kafka {
-                        // Which of them are controllers is in the lock file; the first three become it.
-                        for member in role.members.iter().take(3) {
+                        // Where they are not named, the lock file knows them; the first three become it.
+                        let first = || role.members.get(..3.min(role.members.len())).unwrap_or_default();
+                        for member in role.controllers.as_deref().unwrap_or_else(first) {
                             wanted.extend(ours(&member.host, role.controller_port, "kafka's controller"));
                         }
                     }

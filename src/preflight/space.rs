@@ -1,6 +1,7 @@
 //! Checks of memory and disks.
 
 use super::{Outcome, Subject};
+use crate::inventory::model::KafkaRole;
 use crate::service::{Role, paths};
 use std::collections::BTreeMap;
 
@@ -51,14 +52,18 @@ pub(super) fn memory(subject: &Subject<'_>) -> Outcome {
 /// In MiB.
 fn need(subject: &Subject<'_>, role: Role) -> u64 {
     let inventory = subject.inventory;
-    let heap = |members: Option<&Vec<crate::inventory::model::Member>>, least: u64| {
-        let member = members.into_iter().flatten().find(|member| member.host == subject.host);
+    let heap = |mut members: Vec<&crate::inventory::model::Member>, least: u64| {
+        members.retain(|member| member.host == subject.host);
+        let member = members.first();
         member.and_then(|member| member.heap).map_or(least, |bytes| bytes / MIB) + JVM_BESIDE_MIB
     };
     match role {
         Role::Base | Role::Extra => 0,
-        Role::ZooKeeper => heap(inventory.zookeeper.as_ref().map(|role| &role.members), ZOOKEEPER_HEAP_MIB),
-        Role::Kafka => heap(inventory.kafka.as_ref().map(|role| &role.members), KAFKA_HEAP_MIB),
+        Role::ZooKeeper => {
+            let members = inventory.zookeeper.iter().flat_map(|role| &role.members);
+            heap(members.collect(), ZOOKEEPER_HEAP_MIB)
+        }
+        Role::Kafka => heap(inventory.kafka.iter().flat_map(KafkaRole::nodes).collect(), KAFKA_HEAP_MIB),
         Role::Relay | Role::Consumer => PROGRAM_MIB,
         Role::Agent | Role::Monitor => PROGRAM_MIB / 2,
     }

@@ -26,7 +26,12 @@ pub(super) fn admin(role: &KafkaRole, address: &str) -> String {
 }
 
 /// The settings of all listeners of a node.
-pub(super) fn listeners(role: &KafkaRole, address: &str, controller: bool) -> BTreeMap<String, String> {
+pub(super) fn listeners(
+    role: &KafkaRole,
+    address: &str,
+    broker: bool,
+    controller: bool,
+) -> BTreeMap<String, String> {
     let internal = role.tls.as_ref().map(|_| ("INTERNAL", role.internal_port));
     let (client, protocol, between) = match (&role.tls, &role.sasl) {
         (None, _) => ("PLAINTEXT", "PLAINTEXT", "PLAINTEXT"),
@@ -34,9 +39,10 @@ pub(super) fn listeners(role: &KafkaRole, address: &str, controller: bool) -> BT
         (Some(_), Some(_)) => ("CLIENT", "SASL_SSL", "SSL"),
     };
     let control = controller.then_some(("CONTROLLER", role.controller_port));
-    let all = [Some((client, role.port)), internal, control];
+    let outward = [Some((client, role.port)), internal];
+    let all = outward.into_iter().filter(|_| broker).chain([control]);
     let all: Vec<String> =
-        all.into_iter().flatten().map(|(name, port)| format!("{name}://{}", join(address, port))).collect();
+        all.flatten().map(|(name, port)| format!("{name}://{}", join(address, port))).collect();
     let map = match internal {
         Some(_) => format!("{client}:{protocol},INTERNAL:{between},CONTROLLER:{between}"),
         None => format!("{client}:{protocol},CONTROLLER:{between}"),
@@ -44,10 +50,12 @@ pub(super) fn listeners(role: &KafkaRole, address: &str, controller: bool) -> BT
     let mut settings = vec![
         ("listeners", all.join(",")),
         ("advertised.listeners", all.join(",")),
-        ("inter.broker.listener.name", internal.map_or(client, |(name, _)| name).to_owned()),
         ("controller.listener.names", "CONTROLLER".to_owned()),
         ("listener.security.protocol.map", map),
     ];
+    if broker {
+        settings.push(("inter.broker.listener.name", internal.map_or(client, |(name, _)| name).to_owned()));
+    }
     if role.tls.is_some() {
         settings.extend(
             [
@@ -161,6 +169,7 @@ mod tests {
             version: "4.2.0".to_owned(),
             mode: KafkaMode::Kraft,
             members: Vec::new(),
+            controllers: None,
             port: 9092,
             controller_port: 9093,
             jolokia_port: 8779,
@@ -180,7 +189,7 @@ mod tests {
 
     #[test]
     fn without_tls_nothing_but_two_plain_listeners() {
-        let settings = listeners(&role(false, false), "10.0.0.1", true);
+        let settings = listeners(&role(false, false), "10.0.0.1", true, true);
         assert_eq!(settings["listeners"], "PLAINTEXT://10.0.0.1:9092,CONTROLLER://10.0.0.1:9093");
         assert_eq!(settings["listener.security.protocol.map"], "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT");
         assert!(!settings.keys().any(|name| name.contains("ssl") || name.contains("sasl")), "{settings:#?}");
@@ -188,10 +197,22 @@ mod tests {
     }
 
     #[test]
+    fn a_controller_apart_has_one_listener() {
+        for tls in [false, true] {
+            let settings = listeners(&role(tls, false), "10.0.0.1", false, true);
+            assert_eq!(settings["listeners"], "CONTROLLER://10.0.0.1:9093");
+            assert!(!settings.contains_key("inter.broker.listener.name"), "{settings:#?}");
+            let both = listeners(&role(tls, false), "10.0.0.1", true, true);
+            let map = "listener.security.protocol.map";
+            assert_eq!(settings[map], both[map], "nodes that change their roles speak as before");
+        }
+    }
+
+    #[test]
     fn with_tls_no_listener_is_plain_and_nodes_show_certificates() {
         for (sasl, client) in [(false, "SSL"), (true, "SASL_SSL")] {
             for controller in [false, true] {
-                let settings = listeners(&role(true, sasl), "fd00::1", controller);
+                let settings = listeners(&role(true, sasl), "fd00::1", true, controller);
                 let map = &settings["listener.security.protocol.map"];
                 assert_eq!(*map, format!("CLIENT:{client},INTERNAL:SSL,CONTROLLER:SSL"));
                 assert_eq!(settings["inter.broker.listener.name"], "INTERNAL");

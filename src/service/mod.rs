@@ -7,6 +7,7 @@ mod extra;
 mod inputs;
 mod jvm;
 mod kafka;
+mod kafka_node;
 mod kafka_security;
 mod monitor;
 pub mod paths;
@@ -25,7 +26,7 @@ pub use state::{
     MemberChange, Package, Part, Role, Turn, Unit, User, hex, sha256,
 };
 
-use crate::inventory::model::Inventory;
+use crate::inventory::model::{Inventory, KafkaRole};
 use crate::render::RenderError;
 use std::collections::BTreeMap;
 
@@ -96,7 +97,7 @@ pub fn desired(inputs: &Inputs<'_>) -> Result<BTreeMap<String, HostState>, Servi
         base::part(inputs, name, &mut parts)?;
         parts.sort_by_key(|part| part.role);
         for part in &mut parts {
-            part.ports = ports::of(inputs.inventory, part);
+            part.ports = ports::of(inputs.inventory, name, part);
         }
         let jvm = parts.iter().any(|part| matches!(part.role, Role::ZooKeeper | Role::Kafka));
         hosts.insert(name.clone(), HostState { parts, java: jvm.then(|| jvm::java(inputs)) });
@@ -112,7 +113,7 @@ pub fn roles(inventory: &Inventory) -> BTreeMap<String, Vec<String>> {
     for member in inventory.zookeeper.iter().flat_map(|role| &role.members) {
         add(&member.host, "zookeeper".to_owned());
     }
-    for member in inventory.kafka.iter().flat_map(|role| &role.members) {
+    for member in inventory.kafka.iter().flat_map(KafkaRole::nodes) {
         add(&member.host, "kafka".to_owned());
     }
     for member in inventory.relays.iter().flat_map(|role| &role.members) {

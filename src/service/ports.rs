@@ -4,7 +4,7 @@ use super::{Part, Role};
 use crate::inventory::model::Inventory;
 
 /// Ports of one part of a host, as the inventory says.
-pub(super) fn of(inventory: &Inventory, part: &Part) -> Vec<u16> {
+pub(super) fn of(inventory: &Inventory, host: &str, part: &Part) -> Vec<u16> {
     match part.role {
         Role::Base | Role::Extra => Vec::new(),
         Role::ZooKeeper => inventory.zookeeper.as_ref().map_or_else(Vec::new, |role| {
@@ -12,8 +12,8 @@ pub(super) fn of(inventory: &Inventory, part: &Part) -> Vec<u16> {
         }),
         Role::Kafka => inventory.kafka.as_ref().map_or_else(Vec::new, |role| {
             let internal = role.tls.is_some().then_some(role.internal_port);
-            let ports = [role.port, role.controller_port, role.jolokia_port];
-            ports.into_iter().chain(internal).collect()
+            let broker = [Some(role.port), internal].into_iter().flatten().filter(|_| role.is_broker(host));
+            [role.controller_port, role.jolokia_port].into_iter().chain(broker).collect()
         }),
         Role::Relay => {
             inventory.relays.as_ref().map_or_else(Vec::new, |role| vec![role.port, role.http_port])

@@ -131,7 +131,7 @@ pub struct Part {
     pub gate: Option<Gate>,
     /// When it may be stopped, and whose turn it is; for members of a quorum.
     pub turn: Option<Turn>,
-    /// Its place in the Kafka cluster, where it is a broker.
+    /// Its place in the Kafka cluster, where it is a node of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broker: Option<KafkaMember>,
     /// Its place in ZooKeeper's ensemble. Not in snapshots: members come and go by the inventory, not by a rollback.
@@ -139,13 +139,13 @@ pub struct Part {
     pub ensemble: Option<EnsembleMember>,
 }
 
-/// A broker's place in its cluster.
+/// A node's place in its cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KafkaMember {
     /// `node.id`.
     pub id: i32,
-    /// Where aesop administers it: `host:port`, with `ssl://` before it where it speaks TLS.
-    pub address: String,
+    /// Where aesop administers it: `host:port`, with `ssl://` before it where it speaks TLS; none where it is no broker.
+    pub address: Option<String>,
     /// Its rack.
     pub rack: Option<String>,
     /// `host:port` as a controller; none for a broker alone.
@@ -159,6 +159,9 @@ pub struct KafkaMember {
     /// Somebody has said that its data is gone for good, and that it may begin anew.
     #[serde(skip)]
     pub lost_disk: bool,
+    /// By the lock file the first controllers may not all have been up yet.
+    #[serde(skip)]
+    pub forming: bool,
 }
 
 /// A member that ZooKeeper's ensemble should have.

@@ -86,6 +86,42 @@ pub(crate) fn a_dead_broker_is_forgotten(quorum: &Quorum, wish: &mut Wish, write
     quorum.apply(wish);
 }
 
+/// A controller on a host of its own takes the vote of a broker over, and is forgotten when its host is gone.
+pub(crate) fn controllers_come_and_go(quorum: &Quorum, wish: &mut Wish, writer: &Writer) {
+    quorum.lab.add(&HostSpec::new("k6"), &|_| ()).expect("one more host");
+    let pids = || ["k1", "k2"].map(|host| quorum.pid(host, "aesop-kafka"));
+    let before = pids();
+    wish.controllers = vec!["k1", "k2", "k6"];
+    let said = quorum.apply(wish);
+    assert!(said.stderr.contains("controller 3 has no vote any more"), "{}\n{}", said.stdout, said.stderr);
+    let apart = voters(quorum);
+    assert!(apart.len() == 3 && !apart.contains(&3), "{apart:?}");
+    assert_eq!(pids(), before, "who stays what it is is not restarted");
+    assert_eq!(brokers(&quorum.addresses(&THREE, 9092)), [1, 2, 3], "a controller apart is no broker");
+    goes_on(writer);
+
+    quorum.host("k6").kill().expect("k6 dies");
+    wish.controllers = THREE.to_vec();
+    quorum.write(wish);
+    let (code, said) = quorum.aesop(&["forget", "k6", "--yes"]);
+    assert_eq!(code, Some(0), "{}\n{}", said.stdout, said.stderr);
+    assert_eq!(voters(quorum), [1, 2, 3]);
+    assert_eq!(pids(), before, "{}", said.stderr);
+    goes_on(writer);
+    quorum.apply(wish);
+}
+
+/// Ids of the controllers that have a vote, by the word of a broker.
+fn voters(quorum: &Quorum) -> Vec<i64> {
+    let bootstrap = quorum.addresses(&["k1"], 9092);
+    let said = quorum.host("k1").run(&["/opt/aesop/bin/aesop", "view", "kafka", "--bootstrap", &bootstrap]);
+    let view: serde_json::Value = serde_json::from_str(&said.expect("a view")).expect("JSON");
+    let voters = view["quorum"]["voters"].as_array().expect("voters").iter();
+    let mut ids: Vec<i64> = voters.map(|voter| voter["id"].as_i64().expect("an id")).collect();
+    ids.sort_unstable();
+    ids
+}
+
 /// More is written, and acknowledged.
 fn goes_on(writer: &Writer) {
     let before = writer.acknowledged();

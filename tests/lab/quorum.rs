@@ -19,6 +19,8 @@ pub(crate) struct Wish {
     zookeeper: Vec<&'static str>,
     zookeeper_version: &'static str,
     pub(crate) kafka: Vec<&'static str>,
+    /// `kafka.controllers`; where there are none the key is left out.
+    pub(crate) controllers: Vec<&'static str>,
     kafka_version: &'static str,
     kafka_config: String,
     zookeeper_peer_port: u16,
@@ -73,7 +75,15 @@ impl Quorum {
         if !wish.kafka.is_empty() {
             let (version, config) = (wish.kafka_version, &wish.kafka_config);
             let hosts = members(&wish.kafka, "320m");
-            writeln!(text, "kafka: {{version: {version}, hosts: [{hosts}], config: {{{config}}}}}").unwrap();
+            let controllers = match wish.controllers.join(", ") {
+                names if names.is_empty() => names,
+                names => format!("controllers: [{names}], heap: 320m, "),
+            };
+            writeln!(
+                text,
+                "kafka: {{version: {version}, {controllers}hosts: [{hosts}], config: {{{config}}}}}"
+            )
+            .unwrap();
         }
         fs::write(self.inventory(), text).expect("the inventory is written");
     }
@@ -145,6 +155,7 @@ pub(crate) fn members_are_upgraded_under_load() {
         zookeeper: all.to_vec(),
         zookeeper_version: "3.9.3",
         kafka: all.to_vec(),
+        controllers: Vec::new(),
         kafka_version: "4.1.1",
         kafka_config: String::new(),
         zookeeper_peer_port: 2888,
@@ -175,6 +186,7 @@ pub(crate) fn members_are_upgraded_under_load() {
     crate::brokers::a_broker_joins_and_leaves(&quorum, &mut wish, &writer);
     crate::brokers::a_dead_broker_is_forgotten(&quorum, &mut wish, &writer);
     crate::brokers::a_lost_disk_is_filled_again(&quorum, &wish, &writer);
+    crate::brokers::controllers_come_and_go(&quorum, &mut wish, &writer);
     a_broker_that_is_needed_is_not_stopped(&quorum, &mut wish);
     writer.settle();
     counter.settle(&servers);
@@ -227,6 +239,7 @@ pub(crate) fn zookeeper_grows_and_shrinks_under_load() {
         zookeeper: vec!["z1"],
         zookeeper_version: "3.9.4",
         kafka: Vec::new(),
+        controllers: Vec::new(),
         kafka_version: "4.2.0",
         kafka_config: String::new(),
         zookeeper_peer_port: 2887,

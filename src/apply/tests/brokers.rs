@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 /// An inventory of these brokers alone.
-fn brokers(lab: &Lab, hosts: &[usize], more: &str) -> Inventory {
+pub(super) fn brokers(lab: &Lab, hosts: &[usize], more: &str) -> Inventory {
     let names: Vec<String> = hosts.iter().map(|number| format!("k{number}")).collect();
     let mut text = "cluster: shop\nhosts:\n".to_owned();
     for number in 1..=6 {
@@ -21,7 +21,7 @@ fn brokers(lab: &Lab, hosts: &[usize], more: &str) -> Inventory {
 }
 
 /// Hosts of which the brokers say what they hold.
-fn speaking() -> Lab {
+pub(super) fn speaking() -> Lab {
     let lab = Lab::new();
     lab.connect.kafka(|kafka| kafka.speaks = true);
     lab
@@ -36,13 +36,13 @@ fn held(view: &View) -> Vec<(i32, usize)> {
     view.brokers.keys().map(|id| (*id, view.on(*id).count())).collect()
 }
 
-fn told(plan: &Plan) -> Vec<String> {
+pub(super) fn told(plan: &Plan) -> Vec<String> {
     let changes = plan.steps().filter(|(_, step)| matches!(step.action(), Action::ChangeMember(_)));
     changes.map(|(host, step)| format!("{host}: {}", step.action())).collect()
 }
 
 /// What holds once an apply has ended well.
-async fn check(lab: &Lab, inventory: &Inventory, members: usize) {
+pub(super) async fn check(lab: &Lab, inventory: &Inventory, members: usize) {
     let plan = lab.plan(inventory).await;
     assert!(
         plan.is_empty() && plan.refused.is_empty(),
@@ -50,8 +50,16 @@ async fn check(lab: &Lab, inventory: &Inventory, members: usize) {
         plan.steps().collect::<Vec<_>>(),
         plan.refused
     );
+    let lock = lab.prepare(inventory).lock;
+    let controllers = lock.kafka.iter().flat_map(|kafka| &kafka.controllers);
+    let controllers: BTreeSet<u32> = controllers.filter_map(|host| lock.node_id(host)).collect();
     lab.connect.kafka(|kafka| {
         assert_eq!(kafka.faults, [""; 0]);
+        let ids = |ids: &mut dyn Iterator<Item = &i32>| ids.map(|id| u32::try_from(*id).unwrap()).collect();
+        let voters: BTreeSet<u32> = ids(&mut kafka.voters.keys());
+        assert_eq!(voters, controllers, "who votes");
+        let running: BTreeSet<u32> = ids(&mut kafka.controllers.iter());
+        assert_eq!(running, controllers, "who runs as a controller");
         assert_eq!(kafka.view.brokers.len(), members, "{:?}", kafka.view.brokers);
         assert!(kafka.view.throttled.is_empty() && kafka.view.moving.is_empty());
         for partition in &kafka.view.partitions {
@@ -269,7 +277,7 @@ fn an_empty_disk_is_taken_only_when_somebody_says_that_it_was_lost() {
         }
         let (plan, report) = lab.apply(&three).await;
         assert!(report.is_success(), "{report:#?}");
-        assert_eq!(told(&plan).last().unwrap(), "k1: broker 3 (k3) votes again, with its new disk");
+        assert_eq!(told(&plan).last().unwrap(), "k1: controller 3 (k3) votes again, with its new disk");
         lab.connect.host("k3").with(|host| {
             assert_eq!(host.log.iter().filter(|line| line.starts_with("kafka-format")).count(), 2);
         });

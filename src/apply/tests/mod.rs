@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 mod brokers;
+mod controllers;
 mod document;
 mod ensemble;
 mod going_back;

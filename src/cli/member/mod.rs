@@ -23,7 +23,7 @@ enum Change {
     KafkaSettings(kafka_settings::Args),
     /// Partitions follow brokers that come and go
     KafkaBrokers(kafka_brokers::Args),
-    /// Controllers that began anew get their votes back
+    /// Controllers get votes, and lose them
     KafkaVoters(kafka_voters::Args),
     /// The cluster's feature level is raised to what all brokers know
     KafkaFeatures(kafka_features::Args),

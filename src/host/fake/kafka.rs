@@ -1,7 +1,8 @@
 //! A Kafka cluster of brokers in memory: who is registered, who holds what, and what it would have lost.
 
-use crate::kafka::gate::{may_lose_disk, may_stop_broker};
-use crate::kafka::moves::{Move, Wish, moves};
+use crate::kafka::gate::{may_lose_disk, may_stop_broker, may_stop_controller};
+use crate::kafka::moves::{self, Move, moves};
+use crate::kafka::quorum::{Next, Wish, next};
 use crate::kafka::view::{Broker, Feature, Moving, Partition, Quorum, Replica, Throttled, View};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +18,7 @@ pub(super) struct Node {
     /// The highest `metadata.version` that it knows.
     pub(super) level: i16,
     pub(super) controller: bool,
+    pub(super) broker: bool,
 }
 
 /// The cluster.
@@ -30,10 +32,11 @@ pub struct FakeKafka {
     pub faults: Vec<String>,
     levels: BTreeMap<i32, i16>,
     /// Controllers with the directory that their vote is for.
-    voters: BTreeMap<i32, usize>,
+    pub voters: BTreeMap<i32, usize>,
     /// Which directory each node has, counted over all that were made.
     directories: BTreeMap<i32, usize>,
-    controllers: BTreeSet<i32>,
+    /// Controllers that run.
+    pub controllers: BTreeSet<i32>,
     formats: usize,
     /// With which directory each broker was seen last.
     held: BTreeMap<i32, Option<usize>>,
@@ -67,26 +70,80 @@ impl FakeKafka {
         let supported = self.up().filter_map(|id| self.levels.get(&id).copied()).min();
         view.feature =
             view.feature.zip(supported).map(|(feature, supported)| Feature { supported, ..feature });
-        let replica = |(id, directory): (&i32, &usize)| Replica {
-            id: *id,
-            directory: directory.to_string(),
+        view.quorum = self.quorum();
+        Some(view)
+    }
+
+    /// The controllers as they would describe themselves.
+    fn quorum(&self) -> Quorum {
+        const NOW: i64 = 1_000_000;
+        let replica = |(id, directory): (&i32, &usize)| {
+            let lives = self.controllers.contains(id) && self.directories.get(id) == Some(directory);
             // A later directory is the one that it lives with.
-            fetched_ms: i64::try_from(*directory).unwrap_or(i64::MAX),
-            ..Replica::default()
+            let at = if lives { NOW } else { i64::try_from(*directory).unwrap_or_default() };
+            let directory = directory.to_string();
+            Replica { id: *id, directory, fetched_ms: at, caught_up_ms: at, ..Replica::default() }
         };
         let waits = |(id, directory): &(&i32, &usize)| {
-            self.controllers.contains(id) && self.view.serves(**id) && self.voters.get(id) != Some(directory)
+            self.controllers.contains(id) && self.voters.get(id) != Some(directory)
         };
-        view.quorum = Quorum {
-            leader: self.up().find(|id| self.voters.get(id) == self.directories.get(id)),
+        let alive = self.voting();
+        Quorum {
+            leader: alive.iter().next().copied().filter(|_| alive.len() * 2 > self.voters.len()),
             voters: self.voters.iter().map(replica).collect(),
             observers: self.directories.iter().filter(waits).map(replica).collect(),
+        }
+    }
+
+    /// Controllers that run with the disk that their vote is for.
+    fn voting(&self) -> BTreeSet<i32> {
+        let votes = |(id, directory): &(&i32, &usize)| {
+            self.controllers.contains(id) && self.directories.get(id) == Some(directory)
         };
-        Some(view)
+        self.voters.iter().filter(votes).map(|(id, _)| *id).collect()
+    }
+
+    /// A controller goes down, or comes up; where the others had a majority they must keep it.
+    fn control(&mut self, node: &Node, up: bool, planned: bool) {
+        let majority = |kafka: &Self| kafka.voting().len() * 2 > kafka.voters.len();
+        let had = majority(self) && self.voters.len() > 1;
+        self.controllers.remove(&node.id);
+        if planned && had && !majority(self) {
+            self.faults.push(format!("the controllers have no majority without {}", node.id));
+        }
+        if up && node.controller {
+            self.controllers.insert(node.id);
+        } else if up && self.voters.contains_key(&node.id) {
+            self.faults.push(format!("controller {} is none any more and has a vote", node.id));
+        }
+    }
+
+    /// The votes that a node is formatted with: all of the first controllers have the same.
+    fn format(&mut self, node: &Node, initial: &str) {
+        self.formats += 1;
+        self.directories.insert(node.id, self.formats);
+        let ids: BTreeSet<i32> =
+            initial.split(',').filter_map(|voter| voter.split_once('@')?.0.parse().ok()).collect();
+        if !ids.contains(&node.id) {
+            return;
+        }
+        if self.voters.is_empty() {
+            // Those that are formatted later have directory ids that are known already.
+            self.voters = ids.iter().map(|id| (*id, usize::MAX)).collect();
+        }
+        if self.voters.get(&node.id) == Some(&usize::MAX) {
+            self.voters.insert(node.id, self.formats);
+        } else {
+            self.faults.push(format!("controller {} founds a second quorum", node.id));
+        }
     }
 
     /// A broker came up, or went.
     pub(super) fn turn(&mut self, node: &Node, up: bool) {
+        self.control(node, up, false);
+        if !node.broker {
+            return;
+        }
         // What came back empty while the others trusted it to have something.
         let known = self.held.insert(node.id, self.directories.get(&node.id).copied());
         if let (true, Some(known)) = (up, known)
@@ -100,11 +157,6 @@ impl FakeKafka {
         self.levels.insert(node.id, node.level);
         let finalized = Feature { finalized: node.level, supported: node.level };
         self.view.feature.get_or_insert(finalized);
-        if node.controller {
-            self.controllers.insert(node.id);
-            let directory = self.directories.get(&node.id).copied().unwrap_or_default();
-            self.voters.entry(node.id).or_insert(directory);
-        }
         let alive: BTreeSet<i32> = self.up().collect();
         for partition in self.view.partitions.iter_mut().filter(|p| p.replicas.contains(&node.id)) {
             if up {
@@ -132,6 +184,10 @@ impl FakeKafka {
         let fields: Vec<&str> = line.split('|').collect();
         match (fields.as_slice(), node) {
             (["start", UNIT], Some(node)) => self.turn(node, true),
+            (["restart" | "retire", UNIT], Some(node)) if self.controllers.contains(&node.id) => {
+                self.control(node, false, true);
+                return self.told(Some(node), line, fuse);
+            }
             (["restart", UNIT], Some(node)) => {
                 if let (true, Err(why)) = (self.view.serves(node.id), may_stop_broker(&self.view, node.id)) {
                     self.faults.push(why.to_string());
@@ -140,24 +196,21 @@ impl FakeKafka {
             }
             (["halt", UNIT], Some(node)) => self.turn(node, false),
             (["retire", UNIT], Some(node)) => {
+                if self.voters.contains_key(&node.id) {
+                    self.faults.push(format!("controller {} left with its vote", node.id));
+                }
                 if self.view.on(node.id).next().is_some() {
                     self.faults.push(format!("broker {} left with replicas", node.id));
                 }
                 self.turn(node, false);
             }
-            (["kafka-format", ..], Some(node)) => {
-                self.formats += 1;
-                self.directories.insert(node.id, self.formats);
-            }
+            (["kafka-format", _, _, _, _, initial, ..], Some(node)) => self.format(node, initial),
             (["gate", UNIT, _, test], Some(node)) => return Some(self.gate(test, node)),
             (["member", _, args], _) => {
                 let args: Vec<&str> = args.split(' ').collect();
                 match args.first() {
                     Some(&"kafka-brokers") => return self.brokers(&args, fuse),
-                    Some(&"kafka-voters") => {
-                        let now = self.directories.iter().filter(|(id, _)| self.controllers.contains(id));
-                        self.voters = now.map(|(id, directory)| (*id, *directory)).collect();
-                    }
+                    Some(&"kafka-voters") => return self.votes(&args, fuse),
                     Some(&"kafka-features") => {
                         if let Some(said) = self.said().and_then(|view| view.feature) {
                             self.view.feature = Some(Feature { finalized: said.supported, ..said });
@@ -172,6 +225,9 @@ impl FakeKafka {
     }
 
     fn gate(&self, test: &str, node: &Node) -> Result<(), String> {
+        if test.starts_with("kafka-stop") && self.controllers.contains(&node.id) {
+            may_stop_controller(&self.quorum(), node.id).map_err(|error| error.to_string())?;
+        }
         if test.starts_with("kafka-stop") && self.view.serves(node.id) {
             may_stop_broker(&self.view, node.id).map_err(|error| error.to_string())?;
         }
@@ -181,9 +237,40 @@ impl FakeKafka {
             may_lose_disk(&view, node.id).map_err(|error| error.to_string())?;
         }
         let empty = test.strip_prefix("kafka-empty").and_then(|test| value(test, "--node"));
-        match empty.and_then(|id| self.view.on(id.parse().ok()?).next()) {
+        let id: Option<i32> = empty.and_then(|id| id.parse().ok());
+        if let Some(id) = id.filter(|id| self.voters.contains_key(id)) {
+            return Err(format!("controller {id} has a vote"));
+        }
+        match id.and_then(|id| self.view.on(id).next()) {
             Some(partition) => Err(format!("broker {} holds {partition}", node.id)),
             None => Ok(()),
+        }
+    }
+
+    /// As `aesop member kafka-voters` does it; whoever waits for it may die before each change.
+    fn votes(&mut self, args: &[&str], fuse: &mut Option<usize>) -> Option<Result<(), String>> {
+        let given = |name: &str| args.iter().position(|arg| *arg == name).and_then(|at| args.get(at + 1));
+        let ids = |name: &str| -> BTreeSet<i32> {
+            let words = given(name).into_iter().flat_map(|words| words.split(','));
+            words.filter_map(|word| word.split('@').next()?.parse().ok()).collect()
+        };
+        let wish = Wish { controllers: ids("--controllers"), leaving: ids("--leaving") };
+        loop {
+            burn(fuse)?;
+            match next(&self.quorum(), &wish) {
+                Next::Done => return Some(Ok(())),
+                Next::Wait(why) => return Some(Err(why)),
+                Next::Remove(replica) => {
+                    self.voters.remove(&replica.id);
+                }
+                Next::Add(replica) => {
+                    let directory = replica.directory.parse().unwrap_or_default();
+                    self.voters.insert(replica.id, directory);
+                }
+            }
+            if self.voting().len() * 2 <= self.voters.len() {
+                self.faults.push("the controllers lost their majority by a change of votes".to_owned());
+            }
         }
     }
 
@@ -198,7 +285,7 @@ impl FakeKafka {
         let members: BTreeSet<i32> =
             ids("--members").into_iter().filter(|id| self.view.serves(*id)).collect();
         let leaving = ids("--leaving");
-        let wish = Wish { members, leaving: leaving.clone(), fill: has("--fill") };
+        let wish = moves::Wish { members, leaving: leaving.clone(), fill: has("--fill") };
         let changes = match moves(&self.view, &wish) {
             Ok(changes) => changes,
             Err(error) => return Some(Err(error.to_string())),

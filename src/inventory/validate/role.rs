@@ -31,13 +31,13 @@ const ZOOKEEPER_OWN: &[(&str, &str)] = &[
 const KAFKA_OWN: &[(&str, &str)] = &[
     ("node.id", "ids are kept in the lock file"),
     ("broker.id", "ids are kept in the lock file"),
-    ("process.roles", "the first three of `kafka.hosts` are controllers"),
+    ("process.roles", "`kafka.hosts` and `kafka.controllers`"),
     ("listeners", "`kafka.port` and `kafka.controller_port`"),
     ("advertised.listeners", "`kafka.port`"),
     ("listener.security.protocol.map", ""),
     ("inter.broker.listener.name", ""),
     ("controller.listener.names", ""),
-    ("controller.quorum.*", "the first three of `kafka.hosts` are controllers"),
+    ("controller.quorum.*", "`kafka.controllers`"),
     ("log.dir", "`kafka.data_dirs`"),
     ("log.dirs", "`kafka.data_dirs`"),
     ("metadata.log.dir", "`kafka.data_dirs`"),
@@ -90,7 +90,8 @@ impl Check<'_, '_> {
         let version = self.version(&at, role.version.as_deref(), known, role.artifact.is_some());
         let none = BTreeMap::new();
         let given = given(&role.hosts, &none, |m| Given { host: &m.host, heap: m.heap, config: &m.config });
-        let members = self.members(&at, &given, role.heap, "zookeeper", ZOOKEEPER_OWN);
+        let members = self.members(&at.key("hosts"), &given, role.heap, "zookeeper", ZOOKEEPER_OWN);
+        self.heap(&at.key("heap"), role.heap);
         let data_dir = self.data_dir(&at, "data_dir", role.data_dir.as_deref(), d::ZOOKEEPER_DATA_DIR);
         let ports = [
             ("client_port", role.client_port, d::ZOOKEEPER_CLIENT_PORT),
@@ -121,28 +122,23 @@ impl Check<'_, '_> {
     pub(super) fn kafka(&mut self) -> Option<KafkaRole> {
         let role = self.raw.kafka.as_ref()?;
         let at = At::top("kafka");
-        for (key, given, what, instead) in [(
-            "controllers",
-            role.controllers,
-            "a controller on a host of its own",
-            "remove the key: the first three hosts are controllers",
-        )] {
-            if given.is_some() {
-                self.not_yet(&at.key(key), what, instead);
-            }
-        }
+        self.heap(&at.key("heap"), role.heap);
         let version = self.kafka_version(&at, role);
         let none = BTreeMap::new();
         let given = given(&role.hosts, &none, |m| Given { host: &m.host, heap: m.heap, config: &m.config });
-        let members = self.members(&at, &given, role.heap, "kafka", KAFKA_OWN);
-        let data_dirs = self.data_dirs(&at, role.data_dirs.as_deref(), &members);
+        let members = self.members(&at.key("hosts"), &given, role.heap, "kafka", KAFKA_OWN);
+        let controllers = self.controllers(&at, role, &members);
+        let apart = |member: &&Member| members.iter().all(|broker| broker.host != member.host);
+        let apart: Vec<Member> = controllers.iter().flatten().filter(apart).cloned().collect();
+        let nodes = [members.clone(), apart].concat();
+        let data_dirs = self.data_dirs(&at, role.data_dirs.as_deref(), &nodes);
         let ports = [
-            ("port", role.port, d::KAFKA_PORT),
-            ("controller_port", role.controller_port, d::KAFKA_CONTROLLER_PORT),
-            ("jolokia_port", role.jolokia_port, d::KAFKA_JOLOKIA_PORT),
+            ("port", role.port, d::KAFKA_PORT, &members),
+            ("controller_port", role.controller_port, d::KAFKA_CONTROLLER_PORT, &nodes),
+            ("jolokia_port", role.jolokia_port, d::KAFKA_JOLOKIA_PORT, &nodes),
         ];
         let [port, controller_port, jolokia_port] =
-            ports.map(|(key, given, default)| self.claimed(&at, "kafka", key, given, default, &members));
+            ports.map(|(key, given, default, on)| self.claimed(&at, "kafka", key, given, default, on));
         let tls = self.kafka_tls(&at.key("tls"), role.tls.as_ref());
         let internal_port = match (&tls, role.internal_port) {
             (None, None) => d::KAFKA_INTERNAL_PORT,
@@ -175,7 +171,34 @@ impl Check<'_, '_> {
             rebalance: role.rebalance != Some(raw::Rebalance::Never),
             rebalance_throttle: self.rebalance_throttle(&at, role),
             members,
+            controllers,
         })
+    }
+
+    /// The controllers, where they are named.
+    fn controllers(&mut self, at: &At, role: &raw::Kafka, brokers: &[Member]) -> Option<Vec<Member>> {
+        let entries = role.controllers.as_ref()?;
+        let list = at.key("controllers");
+        for (index, entry) in entries.iter().enumerate() {
+            let Entry::Map(map) = entry else { continue };
+            if brokers.iter().any(|broker| broker.host == map.host) {
+                let help = format!("write `{}` alone, and its settings under `kafka.hosts`", map.host);
+                self.faults.add(&list.index(index), format!("`{}` is a broker too", map.host), help);
+            }
+        }
+        let none = BTreeMap::new();
+        let given = given(entries, &none, |m| Given { host: &m.host, heap: m.heap, config: &m.config });
+        let controllers = self.members(&list, &given, role.heap, "kafka's controllers", KAFKA_OWN);
+        if !controllers.is_empty() && controllers.len().is_multiple_of(2) {
+            let help = "name one more or one fewer: three are the rule".to_owned();
+            let message = format!(
+                "{} controllers stand the loss of no more hosts than {} would",
+                controllers.len(),
+                controllers.len() - 1
+            );
+            self.faults.add(&list, message, help);
+        }
+        Some(controllers)
     }
 
     fn rebalance_throttle(&mut self, at: &At, role: &raw::Kafka) -> u64 {
@@ -249,15 +272,13 @@ impl Check<'_, '_> {
 
     fn members(
         &mut self,
-        at: &At,
+        list: &At,
         given: &[Given<'_>],
         heap: Option<Bytes>,
         role: &str,
         own: &[(&str, &str)],
     ) -> Vec<Member> {
-        self.heap(&at.key("heap"), heap);
-        let list = at.key("hosts");
-        self.some_hosts(&list, given.len());
+        self.some_hosts(list, given.len());
         let mut members = Vec::new();
         let mut places = Vec::new();
         for (index, entry) in given.iter().enumerate() {
