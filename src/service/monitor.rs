@@ -69,12 +69,11 @@ pub(super) fn agent(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> R
             Role::Kafka => {
                 jvms.extend(inventory.kafka.iter().map(|role| jvm("kafka", role.jolokia_port)));
                 let secure = inventory.kafka.iter().filter(|role| role.tls.is_some());
-                certificates.extend(
-                    secure.map(|role| Listener {
-                        service: "kafka".to_owned(),
-                        address: join(address, role.port),
-                    }),
-                );
+                certificates.extend(secure.map(|role| {
+                    // A controller apart has no other listener.
+                    let port = if role.is_broker(host) { role.port } else { role.controller_port };
+                    Listener { service: "kafka".to_owned(), address: join(address, port) }
+                }));
             }
             Role::Relay => {
                 endpoints.extend(inventory.relays.iter().map(|role| (&other.service, role.http_port)));
