@@ -102,7 +102,7 @@ pub struct KafkaLock {
     #[serde(default)]
     pub controllers: Vec<String>,
     /// The first controllers have been up, or others have come since: who has no storage yet joins those that are there.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub formed: bool,
     /// Where nodes that run look for the controllers; kept while two of them are controllers still, so that a change of
     /// the others restarts nobody. Addresses by host.

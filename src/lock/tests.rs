@@ -74,7 +74,6 @@ fn a_first_lock() {
           - 10.0.0.1
           - 10.0.0.2
           - 10.0.0.3
-          formed: false
           known_controllers:
             10.0.0.1: 10.0.0.1
             10.0.0.2: 10.0.0.2
