@@ -120,11 +120,14 @@ proptest! {
     }
 }
 
-/// As a relay or a consumer of the first version sends them: whoever is one version ahead reads them.
+/// As a relay or a consumer of the first version sends them: whoever is one version ahead reads them. A consumer that
+/// chose among tables and columns was not there yet.
 #[test]
 fn frames_of_version_1_are_understood() {
     let mut buffer = BytesMut::from(&include_bytes!("../../../fixtures/v1/frames.bin")[..]);
-    for frame in frames() {
+    let chooses =
+        |frame: &Frame| matches!(frame, Frame::Hello(hello) if hello.selection != Selection::default());
+    for frame in frames().into_iter().filter(|frame| !chooses(frame)) {
         let got = Frame::decode(&mut buffer).unwrap().expect("a frame");
         assert_eq!(format!("{got:?}"), format!("{frame:?}"));
     }
