@@ -293,7 +293,7 @@ impl Run<'_> {
             self.left_out(stage, host, steps.len(), "a generation that is not whole is not kept").await;
             return true;
         }
-        if self.progress(|progress| progress.left.contains(host)) {
+        if stage.service == Stage::GENERATION && self.progress(|progress| progress.left.contains(host)) {
             return true;
         }
         let started = SystemClock.instant();

@@ -15,10 +15,9 @@ impl<'a> Run<'a> {
         if stage.service == Stage::GENERATION {
             return Some(&[]);
         }
-        let last = work.last()?;
-        let same = (last.role, last.removes) == (stage.role, stage.removes) && last.service == stage.service;
+        let last = work.last().filter(|last| std::ptr::eq(*last, stage))?;
         let [wave] = last.waves.as_slice() else { return None };
         let notes = generation.waves.iter().find_map(|wave| wave.steps.get(host))?;
-        (same && wave.gates.is_empty()).then_some(notes)
+        wave.gates.is_empty().then_some(notes)
     }
 }

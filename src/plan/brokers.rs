@@ -104,6 +104,8 @@ pub(super) fn format(
 /// What comes of it.
 #[derive(Debug, Default)]
 pub(super) struct Membership {
+    /// Once what is stopped or new has started, before anything restarts: a vote that is dead lets nobody stop.
+    pub(super) before: Vec<Wave>,
     /// Once all brokers run with what is new.
     pub(super) after: Vec<Stage>,
     /// Once all else runs, before anything is removed.

@@ -1,13 +1,14 @@
 //! Kafka's controllers: who comes gets a vote once it has caught up, who leaves loses its vote before it stops, one vote
 //! after the other.
 
+use super::Stage;
 use super::brokers::{CHANGE_SECS, Cluster, HostFacts, Membership, list, member};
 use crate::kafka::quorum::{Wish, endangered};
 use crate::service::KafkaMember;
 use std::collections::BTreeSet;
 
 /// The service of the stage in which votes change.
-const SERVICE: &str = "kafka controllers";
+pub(super) const SERVICE: &str = "kafka controllers";
 
 impl Cluster<'_> {
     /// Brings the votes to those that the inventory wants.
@@ -28,14 +29,35 @@ impl Cluster<'_> {
             ));
         }
         result.demoted = demoted;
+        let lost: Vec<i32> = new.iter().copied().filter(|id| self.lost_its_disk(*id)).collect();
+        let new: Vec<i32> = new.into_iter().filter(|id| !lost.contains(id)).collect();
+        self.vote_again(&lost, result);
+        if new.is_empty() && wish.leaving.is_empty() {
+            return;
+        }
         let mut words: Vec<String> = new.iter().map(|id| self.gets(*id)).collect();
         words.extend(wish.leaving.iter().map(|id| format!("{} loses its vote", self.controller(*id))));
-        if !wish.leaving.is_empty() || new.iter().any(|id| !self.lost_its_disk(*id)) {
-            words.push(format!("controllers are then {}", named(&wish.controllers)));
-        }
+        words.push(format!("controllers are then {}", named(&wish.controllers)));
         let votes = |id: &i32| self.view.quorum.voters.iter().any(|voter| voter.id == *id);
         wish.controllers.retain(|id| votes(id) || new.contains(id));
-        self.vote_stage(&wish, words.join(", "), result);
+        let stage = self.vote_stage(&wish, words.join(", "));
+        result.after.extend(stage);
+    }
+
+    /// Controllers with new disks, by their ids, get the votes of those that are lost.
+    fn vote_again(&self, lost: &[i32], result: &mut Membership) {
+        if lost.is_empty() {
+            return;
+        }
+        let voters = self.view.quorum.voters.iter().map(|voter| voter.id);
+        let wished = |id: &i32| self.nodes.values().any(|node| node.id == *id && node.controller.is_some());
+        let wish = Wish {
+            controllers: voters.filter(wished).chain(lost.iter().copied()).collect(),
+            leaving: BTreeSet::new(),
+        };
+        let words: Vec<String> = lost.iter().map(|id| self.gets(*id)).collect();
+        let stage = self.vote_stage(&wish, words.join(", "));
+        result.before.extend(stage.into_iter().flat_map(|stage| stage.waves));
     }
 
     /// Who should take over votes must be there.
@@ -68,25 +90,41 @@ impl Cluster<'_> {
                 ));
             }
         }
-        let comes = |host: &&str, node: &KafkaMember| {
-            let facts = facts(host);
-            let new = !facts.started || facts.roles.is_some() && !was(&facts);
-            controllers(node) && self.hosts.contains_key(host) && new && !node.forming
-        };
-        let new: Vec<String> = self
-            .nodes
-            .iter()
-            .filter(|(host, node)| comes(host, node))
-            .map(|(_, node)| self.gets(node.id))
-            .collect();
-        if !new.is_empty() {
-            let controllers = self.nodes.values().filter(|node| controllers(node)).map(|node| node.id);
-            let wish = Wish { controllers: controllers.collect(), leaving: BTreeSet::new() };
-            self.vote_stage(&wish, new.join(", "), result);
+        let brokers =
+            |facts: &HostFacts| facts.roles.as_deref().is_some_and(|roles| roles.contains("broker"));
+        for (host, _) in self.nodes.iter().filter(|(_, node)| node.address.is_none()) {
+            if brokers(&facts(host)) {
+                result.refused.push(format!(
+                    "{host}: it would be a broker no more, and no broker answers the question what it holds. Put {host} back under `kafka.hosts`, or start Kafka (`aesop start kafka`), then plan again"
+                ));
+            }
         }
+        let comes = |host: &&str, node: &KafkaMember| {
+            controllers(node) && self.hosts.contains_key(host) && !node.forming
+        };
+        let coming = self.nodes.iter().filter(|(host, node)| comes(host, node));
+        // One that runs must restart before it can have a vote.
+        let promoted = |facts: &HostFacts| facts.started && facts.roles.is_some() && !was(facts);
+        let (starts, restarts): (Vec<_>, Vec<_>) = coming
+            .map(|(host, node)| (facts(host), node.id))
+            .filter(|(facts, _)| !facts.started || promoted(facts))
+            .partition(|(facts, _)| !facts.started);
+        let controllers: BTreeSet<i32> =
+            self.nodes.values().filter(|node| controllers(node)).map(|node| node.id).collect();
+        let stage = |new: &[(HostFacts, i32)]| {
+            let words: Vec<String> = new.iter().map(|(_, id)| self.gets(*id)).collect();
+            let votes = |id: &i32| {
+                !restarts.iter().any(|(_, late)| late == id) || new.iter().any(|(_, late)| late == id)
+            };
+            let controllers = controllers.iter().copied().filter(votes).collect();
+            let wish = Wish { controllers, leaving: BTreeSet::new() };
+            (!new.is_empty()).then(|| self.vote_stage(&wish, words.join(", "))).flatten()
+        };
+        result.before.extend(stage(&starts).into_iter().flat_map(|stage| stage.waves));
+        result.after.extend(stage(&restarts));
     }
 
-    fn vote_stage(&self, wish: &Wish, words: String, result: &mut Membership) {
+    fn vote_stage(&self, wish: &Wish, words: String) -> Option<Stage> {
         let wished = self.nodes.values().filter(|node| wish.controllers.contains(&node.id));
         let endpoints: Vec<String> =
             wished.filter_map(|node| Some(format!("{}@{}", node.id, node.controller.as_ref()?))).collect();
@@ -97,7 +135,7 @@ impl Cluster<'_> {
             args.extend(["--leaving".to_owned(), list(wish.leaving.iter())]);
         }
         let changes = u64::try_from(wish.controllers.len() + wish.leaving.len()).unwrap_or(1);
-        result.after.extend(self.stage(SERVICE, member(args, words, CHANGE_SECS * changes.max(1))));
+        self.stage(SERVICE, member(args, words, CHANGE_SECS * changes.max(1)))
     }
 
     /// Who should vote and who should not, and the hosts of those that stay as brokers.

@@ -285,6 +285,31 @@ fn an_empty_disk_is_taken_only_when_somebody_says_that_it_was_lost() {
     });
 }
 
+/// The others may restart only once its dead vote is exchanged.
+#[test]
+fn a_lost_disk_and_a_restart_of_all_go_together() {
+    block_on(async {
+        let lab = speaking();
+        let three = brokers(&lab, &[1, 2, 3], "");
+        lab.apply(&three).await;
+        lab.connect.kafka(|kafka| kafka.create_topic("rows", 6, 3, 2));
+        lab.connect.host("k1").with(|host| {
+            host.active.remove("aesop-kafka.service");
+            host.files.remove("/var/lib/aesop/kafka/meta.properties").unwrap();
+        });
+        lab.connect.kafka_notices();
+        let path = crate::lock::path_for(&three.path);
+        let mut lock = crate::lock::Lock::load(&path, "shop").unwrap();
+        lock.lose_disk("k1", "kafka");
+        lock.save(&path).unwrap();
+        let next = brokers(&lab, &[1, 2, 3], ", config: {queued.max.requests: 501}");
+        let (plan, report) = lab.apply(&next).await;
+        assert!(report.is_success() && plan.refused.is_empty(), "{report:#?}");
+        assert_eq!(plan.summary().restarts, 2, "{plan:#?}");
+        check(&lab, &next, 3).await;
+    });
+}
+
 #[test]
 fn a_host_that_is_gone_is_forgotten_from_the_surviving_side() {
     block_on(async {
