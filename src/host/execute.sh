@@ -59,6 +59,18 @@ END
   rmdir $aside
   written= meant=
 }
+settle() { # units: active says no more than that a process was made; its program runs, and has had a moment to fail
+  tries=0
+  for pid in $(systemctl show -p MainPID --value "$@"); do
+    while [ "$pid" != 0 ] && [ "$tries" -lt 100 ]; do
+      case $(readlink "/proc/$pid/exe") in
+        */systemd | */systemd-executor) sleep 0.05 && tries=$((tries + 1)) ;;
+        *) break ;;
+      esac
+    done
+  done
+  sleep 0.2
+}
 await_units() { # seconds units: systemd is done with them, and all are active
   limit=$1
   shift
@@ -66,6 +78,7 @@ await_units() { # seconds units: systemd is done with them, and all are active
   case $? in
     124) fail "not active within $limit s: $(systemctl is-active "$@" | tr '\n' ' ')" ;;
   esac
+  settle "$@"
   systemctl is-active "$@" | grep -qvx active || return
   for unit; do
     found=$(systemctl is-active "$unit")

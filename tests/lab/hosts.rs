@@ -51,7 +51,8 @@ pub(crate) fn stop_their_own_services_only() {
     for host in [&a, &b] {
         host.run_with_stdin(&["tee", "/etc/systemd/system/forks.service"], unit.as_bytes()).unwrap();
         host.run(&["systemctl", "start", "forks"]).unwrap();
-        assert_eq!(sleepers(host).len(), 3);
+        // The unit is up when its shell has ended; what it forked may not have become `sleep` yet.
+        crate::cluster::wait("three sleepers", || (sleepers(host).len() == 3).then_some(()));
     }
     let before = sleepers(&b);
     a.run(&["systemctl", "stop", "forks"]).unwrap();
