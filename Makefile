@@ -6,7 +6,7 @@ AESOP_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/aesop
 export CARGO_TARGET_DIR ?= $(AESOP_CACHE)/target
 DEMO = $(CARGO_TARGET_DIR)/release/aesop
 
-.PHONY: help demo demo-down build test check unit lab test-long bench clean-lab
+.PHONY: help demo demo-down build test check unit lab test-long bench
 
 help:
 	@echo 'make demo       from nothing to rows in Kafka and a lag mail, on lab hosts on this machine (root)'
