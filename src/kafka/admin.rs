@@ -48,11 +48,12 @@ impl Admin {
     /// The whole cluster as this broker knows it.
     pub async fn view(&mut self) -> Result<View, AdminError> {
         let brokers = self.brokers().await?;
+        // First: a partition that arrives between the two looks would seem to stay where it was, and where it came to.
+        let moving = self.moving().await?;
         let partitions = self.partitions().await?;
         let topics: BTreeSet<String> = partitions.iter().map(|partition| partition.topic.clone()).collect();
         let (min_in_sync, limited) = self.topic_settings(&topics).await?;
         let quorum = self.quorum().await?;
-        let moving = self.moving().await?;
         let (feature, limited_brokers) = self.survey(&brokers).await;
         let throttled = Throttled { brokers: limited_brokers, topics: limited };
         Ok(View { brokers, partitions, min_in_sync, quorum, moving, throttled, feature })

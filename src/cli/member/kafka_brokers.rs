@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// Between two looks at what is on its way.
 const LOOK: Duration = Duration::from_secs(2);
+/// A partition that has just arrived may seem to be at more brokers than there are.
+const LOOKS_MAX: usize = 5;
 /// Between two notes, at least.
 const SAY: Duration = Duration::from_secs(10);
 /// With no partition arriving and no byte copied for so long, somebody has to look.
@@ -46,16 +48,25 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: &Args, cx: &Context) -> anyhow::Result<()> {
     let mut touched = BTreeSet::new();
-    let mut rounds = 0;
+    let (mut rounds, mut looks) = (0, 0);
     let last = loop {
         let mut admin = Admin::connect(&args.bootstrap).await?;
         let view = admin.view().await?;
         touched.extend(view.moving.iter().map(name));
         if !view.moving.is_empty() {
             wait(args, cx, &view).await?;
+            // The controller knows it first; brokers name those that a partition has left for a moment longer.
+            tokio::time::sleep(LOOK).await;
             continue;
         }
-        let changes = moves(&view, &wish(args, &view))?;
+        let changes = match moves(&view, &wish(args, &view)) {
+            Err(_) if looks < LOOKS_MAX => {
+                looks += 1;
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+            changes => changes?,
+        };
         if changes.is_empty() {
             break view;
         }
