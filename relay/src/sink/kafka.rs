@@ -107,17 +107,20 @@ impl Open for Kafka {
         let context = Context { acks, counters: Arc::clone(&self.counters) };
         let bad = |error: KafkaError| Failure::definite(format!("sink.kafka.config: {error}"));
         let producer: ThreadedProducer<Context> = config.create_with_context(context).map_err(bad)?;
-        let mut admin = ClientConfig::new();
-        admin.set("client.id", &self.client_id).set("bootstrap.servers", self.config.bootstrap.join(","));
+        let mut administration = ClientConfig::new();
+        administration
+            .set("client.id", &self.client_id)
+            .set("bootstrap.servers", self.config.bootstrap.join(","));
         for (key, value) in self.config.config.iter().filter(|(key, _)| is_connection(key)) {
-            admin.set(key, value);
+            administration.set(key, value);
         }
         for (key, value) in security {
-            admin.set(key, value);
+            administration.set(key, value);
         }
-        let admin = admin.create().map_err(bad)?;
+        let admin = Some(administration.create().map_err(bad)?);
         Ok(Box::new(KafkaProducer {
             producer,
+            administration,
             admin,
             config: self.config.clone(),
             runtime: self.runtime.clone(),
@@ -160,7 +163,10 @@ fn is_connection(key: &str) -> bool {
 
 struct KafkaProducer {
     producer: ThreadedProducer<Context>,
-    admin: AdminClient<DefaultClientContext>,
+    administration: ClientConfig,
+    /// None after a failure: the client asks whom it takes for the controller, and learns only after minutes that this
+    /// broker is gone; a new one asks those that are there.
+    admin: Option<AdminClient<DefaultClientContext>>,
     config: KafkaSink,
     runtime: tokio::runtime::Handle,
     counters: Arc<Counters>,
@@ -200,18 +206,25 @@ impl Sink for KafkaProducer {
             NewTopic::new(topic, self.config.topic_partitions, replication).set("cleanup.policy", policy);
         let options =
             AdminOptions::new().request_timeout(Some(CREATE_TIMEOUT)).operation_timeout(Some(CREATE_TIMEOUT));
-        let created = self.runtime.block_on(self.admin.create_topics([&new], &options));
-        let results = created
-            .map_err(|error| Failure::transient(format!("kafka: cannot create topic {topic}: {error}")))?;
-        let Some(Err((_, code))) = results.into_iter().next() else {
+        let failed =
+            |error: KafkaError| Failure::transient(format!("kafka: cannot create topic {topic}: {error}"));
+        let admin = match self.admin.take() {
+            Some(admin) => admin,
+            None => self.administration.create().map_err(failed)?,
+        };
+        let results = self.runtime.block_on(admin.create_topics([&new], &options)).map_err(failed)?;
+        let code = results.into_iter().next().and_then(Result::err).map(|(_, code)| code);
+        let refused = code
+            .is_some_and(|code| is_definite(code) || code == RDKafkaErrorCode::ClusterAuthorizationFailed);
+        let there = code == Some(RDKafkaErrorCode::TopicAlreadyExists) || refused && exists(&admin, topic);
+        if code.is_none() || refused || there {
+            self.admin = Some(admin);
+        }
+        let Some(code) = code else {
             tracing::info!(topic, "topic created");
             return Ok(());
         };
-        if code == RDKafkaErrorCode::TopicAlreadyExists {
-            return Ok(());
-        }
-        let refused = is_definite(code) || code == RDKafkaErrorCode::ClusterAuthorizationFailed;
-        if refused && self.exists(topic) {
+        if there {
             return Ok(());
         }
         let reason = format!("kafka: cannot create topic {topic}: {code}");
@@ -255,11 +268,9 @@ impl Sink for KafkaProducer {
     }
 }
 
-impl KafkaProducer {
-    fn exists(&self, topic: &str) -> bool {
-        let metadata = self.admin.inner().fetch_metadata(Some(topic), CREATE_TIMEOUT);
-        metadata.is_ok_and(|m| m.topics().iter().any(|t| t.name() == topic && t.error().is_none()))
-    }
+fn exists(admin: &AdminClient<DefaultClientContext>, topic: &str) -> bool {
+    let metadata = admin.inner().fetch_metadata(Some(topic), CREATE_TIMEOUT);
+    metadata.is_ok_and(|m| m.topics().iter().any(|t| t.name() == topic && t.error().is_none()))
 }
 
 fn failure(topic: &str, error: &KafkaError) -> Failure {
