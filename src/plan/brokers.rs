@@ -105,7 +105,7 @@ pub(super) fn format(
 #[derive(Debug, Default)]
 pub(super) struct Membership {
     /// Once what is stopped or new has started, before anything restarts: a vote that is dead lets nobody stop.
-    pub(super) before: Vec<Wave>,
+    pub(super) before: Option<Stage>,
     /// Once all brokers run with what is new.
     pub(super) after: Vec<Stage>,
     /// Once all else runs, before anything is removed.

@@ -7,10 +7,9 @@ use super::diff;
 use super::ensemble::Ensemble;
 use super::finish::{Manifests, finish};
 use super::manifest::{Manifest, directory_value, file_value};
-use super::order::{Work, apart, borrowed, stages, turn};
+use super::order::{Work, apart, borrowed, insert_before_turns, stages, turn};
 use super::step::{Action, Hash, Step, UnitStart};
-use super::votes;
-use super::{Drift, FileDiff, HostFacts, Observation, Observed, Plan, Stage, Wave, put_back, refuse, remove};
+use super::{Drift, FileDiff, HostFacts, Observation, Observed, Plan, Stage, put_back, refuse, remove};
 use crate::kafka::view::View;
 use crate::service::{File, HostState, Init, MemberChange, Part, Role, Unit, paths};
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,7 +70,9 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
         ensemble.judge(&mut plan.refused, &mut plan.notes);
         ensemble.arrange(&mut plan.stages, &servers, &returning);
     }
-    insert_before_turns(&mut plan.stages, membership.before);
+    if let Some(votes) = membership.before {
+        insert_before_turns(&mut plan.stages, votes);
+    }
     name_unavailable(&mut plan.stages, desired, view);
     name_unavailable(&mut demoted, desired, view);
     let mut after = membership.after;
@@ -121,25 +122,6 @@ pub fn destroy(cluster: &str, hosts: &BTreeMap<String, HostState>, observed: &Ob
     });
     plan.stages.extend(remove::data(facts));
     plan
-}
-
-/// Puts changes of Kafka's votes behind what starts, before what restarts.
-fn insert_before_turns(stages: &mut Vec<Stage>, waves: Vec<Wave>) {
-    if waves.is_empty() {
-        return;
-    }
-    if let Some(stage) = stages.iter_mut().find(|stage| stage.role == Role::Kafka) {
-        let at = stage.waves.iter().position(|wave| wave.turn.is_some()).unwrap_or(stage.waves.len());
-        stage.waves.splice(at..at, waves);
-        return;
-    }
-    let members = waves.iter().flat_map(|wave| wave.steps.keys()).cloned().collect();
-    let service = votes::SERVICE.to_owned();
-    insert_after(
-        stages,
-        Role::Kafka,
-        vec![Stage { role: Role::Kafka, service, removes: false, members, waves }],
-    );
 }
 
 /// Puts stages behind that of a role, or where it would stand.

@@ -7,7 +7,7 @@
 
 mod leaving;
 
-use super::order::Work;
+use super::order::{Work, insert_before_turns};
 use super::step::{Action, Step, UnitStart};
 use super::{HostFacts, Observation, Observed, Stage, Wave};
 use crate::ensemble::members::{Server, parse};
@@ -53,6 +53,8 @@ pub(super) struct Ensemble<'a> {
     ways: BTreeMap<&'a str, Way>,
     /// Hosts that should have no member, and have one.
     departing: BTreeMap<&'a str, Departing>,
+    /// Those of them that are started once more.
+    woken: BTreeSet<&'a str>,
 }
 
 impl<'a> Ensemble<'a> {
@@ -74,9 +76,16 @@ impl<'a> Ensemble<'a> {
             return None;
         }
         let departing = leaving::departing(observed, |host| wanted.contains_key(host));
-        let mut this = Self { current: current(observed), wanted, ways: BTreeMap::new(), departing };
+        let mut this = Self {
+            current: current(observed),
+            wanted,
+            ways: BTreeMap::new(),
+            departing,
+            woken: BTreeSet::new(),
+        };
         let ways = this.wanted.iter().filter(|(_, wanted)| wanted.facts.is_some());
         this.ways = ways.map(|(host, wanted)| (*host, this.way(wanted))).collect();
+        this.woken = this.asleep_and_needed();
         Some(this)
     }
 
@@ -243,9 +252,8 @@ impl<'a> Ensemble<'a> {
     ) {
         let Some((members, _)) = &self.current else { return };
         let mut voters: BTreeSet<u32> = members.keys().copied().collect();
-        let woken = self.woken();
-        let mut waves = leaving::wait_for_woken(&woken, works);
-        waves.extend(self.dead_leave(&woken, &mut voters));
+        let mut waves = self.wait_for_woken(works);
+        waves.extend(self.dead_leave(&mut voters));
         let mut ready: BTreeSet<&str> = self.hosts(Way::Belongs).chain(self.hosts(Way::Moves)).collect();
         let gates = |ready: &BTreeSet<&str>| -> BTreeMap<String, Vec<Step>> {
             let gates = ready.iter().filter_map(|host| {
@@ -275,8 +283,12 @@ impl<'a> Ensemble<'a> {
             ready.insert(host);
         }
         if !waves.is_empty() {
+            let role = Role::ZooKeeper;
             let members = self.ways.keys().map(|host| (*host).to_owned()).collect();
-            insert_joins(stages, members, waves, self.wake(&woken));
+            let joins = Stage { role, service: role.word().to_owned(), removes: false, members, waves };
+            if let Some(stage) = insert_before_turns(stages, joins) {
+                stage.waves.splice(0..0, self.wake());
+            }
         }
     }
 
@@ -373,21 +385,4 @@ fn words_of(words: &[&str]) -> Vec<String> {
 
 fn list(ids: &BTreeSet<u32>) -> String {
     ids.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// After what starts, before what restarts; `first` before all.
-fn insert_joins(stages: &mut Vec<Stage>, members: BTreeSet<String>, waves: Vec<Wave>, first: Option<Wave>) {
-    let role = Role::ZooKeeper;
-    let found = stages.iter().position(|stage| stage.role == role && !stage.removes);
-    let at = found.unwrap_or_else(|| {
-        let at = stages.iter().position(|stage| stage.role > role).unwrap_or(stages.len());
-        let service = role.word().to_owned();
-        stages.insert(at, Stage { role, service, removes: false, members, waves: Vec::new() });
-        at
-    });
-    let Some(stage) = stages.get_mut(at) else { return };
-    let turns = |wave: &Wave| wave.turn.is_some();
-    let at = stage.waves.iter().position(turns).unwrap_or(stage.waves.len());
-    stage.waves.splice(at..at, waves);
-    stage.waves.splice(0..0, first);
 }

@@ -103,6 +103,22 @@ pub(super) fn stages(hosts: &BTreeMap<&str, &[Work]>) -> Vec<Stage> {
     stages
 }
 
+/// Puts the waves of a stage behind what starts for its role, and before what restarts; where the role has no stage yet,
+/// it becomes one.
+pub(super) fn insert_before_turns(stages: &mut Vec<Stage>, new: Stage) -> Option<&mut Stage> {
+    let found = stages.iter().position(|stage| stage.role == new.role && !stage.removes);
+    let Some(at) = found else {
+        let at = stages.iter().position(|stage| stage.role > new.role).unwrap_or(stages.len());
+        stages.insert(at, new);
+        return stages.get_mut(at);
+    };
+    let stage = stages.get_mut(at)?;
+    let turns = |wave: &Wave| wave.turn.is_some();
+    let at = stage.waves.iter().position(turns).unwrap_or(stage.waves.len());
+    stage.waves.splice(at..at, new.waves);
+    Some(stage)
+}
+
 fn waves(role: Role, works: &BTreeMap<&str, &Work>) -> Vec<Wave> {
     let mut together = Wave::default();
     let mut turns = Vec::new();

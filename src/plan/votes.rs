@@ -8,7 +8,7 @@ use crate::service::KafkaMember;
 use std::collections::BTreeSet;
 
 /// The service of the stage in which votes change.
-pub(super) const SERVICE: &str = "kafka controllers";
+const SERVICE: &str = "kafka controllers";
 
 impl Cluster<'_> {
     /// Brings the votes to those that the inventory wants.
@@ -40,8 +40,7 @@ impl Cluster<'_> {
         words.push(format!("controllers are then {}", named(&wish.controllers)));
         let votes = |id: &i32| self.view.quorum.voters.iter().any(|voter| voter.id == *id);
         wish.controllers.retain(|id| votes(id) || new.contains(id));
-        let stage = self.vote_stage(&wish, words.join(", "));
-        result.after.extend(stage);
+        result.after.extend(self.vote_stage(&wish, words.join(", ")));
     }
 
     /// Controllers with new disks, by their ids, get the votes of those that are lost.
@@ -56,8 +55,7 @@ impl Cluster<'_> {
             leaving: BTreeSet::new(),
         };
         let words: Vec<String> = lost.iter().map(|id| self.gets(*id)).collect();
-        let stage = self.vote_stage(&wish, words.join(", "));
-        result.before.extend(stage.into_iter().flat_map(|stage| stage.waves));
+        result.before = self.vote_stage(&wish, words.join(", "));
     }
 
     /// Who should take over votes must be there.
@@ -109,19 +107,17 @@ impl Cluster<'_> {
             .map(|(host, node)| (facts(host), node.id))
             .filter(|(facts, _)| !facts.started || promoted(facts))
             .partition(|(facts, _)| !facts.started);
-        let controllers: BTreeSet<i32> =
+        let ids = |of: &[(HostFacts, i32)]| of.iter().map(|(_, id)| *id).collect::<BTreeSet<i32>>();
+        let (starts, restarts) = (ids(&starts), ids(&restarts));
+        let all: BTreeSet<i32> =
             self.nodes.values().filter(|node| controllers(node)).map(|node| node.id).collect();
-        let stage = |new: &[(HostFacts, i32)]| {
-            let words: Vec<String> = new.iter().map(|(_, id)| self.gets(*id)).collect();
-            let votes = |id: &i32| {
-                !restarts.iter().any(|(_, late)| late == id) || new.iter().any(|(_, late)| late == id)
-            };
-            let controllers = controllers.iter().copied().filter(votes).collect();
+        let stage = |controllers: BTreeSet<i32>, new: &BTreeSet<i32>| {
+            let words: Vec<String> = new.iter().map(|id| self.gets(*id)).collect();
             let wish = Wish { controllers, leaving: BTreeSet::new() };
             (!new.is_empty()).then(|| self.vote_stage(&wish, words.join(", "))).flatten()
         };
-        result.before.extend(stage(&starts).into_iter().flat_map(|stage| stage.waves));
-        result.after.extend(stage(&restarts));
+        result.before = stage(&all - &restarts, &starts);
+        result.after.extend(stage(all, &restarts));
     }
 
     fn vote_stage(&self, wish: &Wish, words: String) -> Option<Stage> {

@@ -31,9 +31,6 @@ pub(super) fn departing(observed: &Observed, stays: impl Fn(&str) -> bool) -> BT
     departing.collect()
 }
 
-/// Departing members that are started once more.
-pub(super) type Woken<'a> = BTreeSet<&'a str>;
-
 impl<'a> Ensemble<'a> {
     /// Members that the inventory names no more.
     pub(super) fn leaving(&self) -> impl Iterator<Item = (u32, &Server)> {
@@ -43,8 +40,8 @@ impl<'a> Ensemble<'a> {
     }
 
     /// Those without which there is no majority that could let anybody go or come.
-    pub(super) fn woken(&self) -> Woken<'a> {
-        let Some((members, true)) = &self.current else { return Woken::new() };
+    pub(super) fn asleep_and_needed(&self) -> BTreeSet<&'a str> {
+        let Some((members, true)) = &self.current else { return BTreeSet::new() };
         let votes = |departing: &Departing| departing.id.is_some_and(|id| members.contains_key(&id));
         let (run, sleep): (Vec<_>, Vec<_>) = self
             .departing
@@ -57,8 +54,8 @@ impl<'a> Ensemble<'a> {
     }
 
     /// The start of those; whether they serve shows when all that starts has started.
-    pub(super) fn wake(&self, woken: &Woken<'_>) -> Option<Wave> {
-        let steps = woken.iter().filter_map(|host| {
+    pub(super) fn wake(&self) -> Option<Wave> {
+        let steps = self.woken.iter().filter_map(|host| {
             let start = self.departing.get(host)?.start.clone();
             let reason = "it leaves, and without it there is no majority that could let it go".to_owned();
             Some(((*host).to_owned(), vec![Step::because(Action::StartUnit(start), Some(reason))]))
@@ -67,37 +64,49 @@ impl<'a> Ensemble<'a> {
         (!steps.is_empty()).then(|| Wave::of(steps))
     }
 
-    /// Members that leave and do not serve: while they have votes, nobody else may stop.
-    fn dead(&self, woken: &Woken<'_>) -> BTreeMap<u32, &Server> {
-        let serves = |id: u32| {
-            let mut departing = self.departing.iter().filter(|(_, departing)| departing.id == Some(id));
-            departing.any(|(host, departing)| departing.runs || woken.contains(host))
-        };
-        self.leaving().filter(|(id, _)| !serves(*id)).collect()
+    pub(super) fn wait_for_woken(&self, works: &BTreeMap<&str, &Work>) -> Vec<Wave> {
+        // All members have the same directory, so the test of one is that of the others.
+        let gate = works.values().find_map(|work| work.gate.clone());
+        let steps = self.woken.iter().filter_map(|host| Some(((*host).to_owned(), vec![gate.clone()?])));
+        let steps: BTreeMap<String, Vec<Step>> = steps.collect();
+        if steps.is_empty() { Vec::new() } else { vec![Wave::of(steps)] }
     }
 
-    pub(super) fn dead_leave(&self, woken: &Woken<'_>, voters: &mut BTreeSet<u32>) -> Vec<Wave> {
-        let Some(runner) = self.serving(woken) else { return Vec::new() };
+    fn serves(&self, host: &str, departing: &Departing) -> bool {
+        departing.runs || self.woken.contains(host)
+    }
+
+    /// A host whose member serves before anything has changed.
+    fn serving(&self) -> Option<&'a str> {
+        let stays = self.hosts(Way::Belongs).chain(self.hosts(Way::Moves)).next();
+        let mut departing = self.departing.iter().filter(|(host, departing)| self.serves(host, departing));
+        stays.or_else(|| departing.next().map(|(host, _)| *host))
+    }
+
+    /// Members that leave and do not serve, where somebody is there to tell: while they have votes, nobody else may stop.
+    fn dead(&self) -> BTreeMap<u32, &Server> {
+        let serves = |id: u32| {
+            let mut departing = self.departing.iter().filter(|(_, departing)| departing.id == Some(id));
+            departing.any(|(host, departing)| self.serves(host, departing))
+        };
+        let told = self.serving().is_some();
+        self.leaving().filter(|(id, _)| told && !serves(*id)).collect()
+    }
+
+    pub(super) fn dead_leave(&self, voters: &mut BTreeSet<u32>) -> Vec<Wave> {
+        let Some(runner) = self.serving() else { return Vec::new() };
         let mut waves = Vec::new();
-        for (id, server) in self.dead(woken) {
+        for (id, server) in self.dead() {
             voters.remove(&id);
             waves.push(Wave::of(self.leave(runner, id, server, voters)));
         }
         waves
     }
 
-    /// A host whose member serves before anything has changed.
-    fn serving(&self, woken: &Woken<'_>) -> Option<&'a str> {
-        let runs = |(host, departing): &(&&'a str, &Departing)| departing.runs || woken.contains(**host);
-        let stays = self.hosts(Way::Belongs).chain(self.hosts(Way::Moves)).next();
-        stays.or_else(|| self.departing.iter().find(runs).map(|(host, _)| *host))
-    }
-
     /// Puts those who leave before the stops of their units.
     pub(in super::super) fn arrange_leaving(&self, stages: &mut Vec<Stage>, works: &BTreeMap<&str, &Work>) {
         let (Some((members, _)), Some(runner)) = (&self.current, self.runner(None)) else { return };
-        let woken = self.woken();
-        let early = if self.serving(&woken).is_some() { self.dead(&woken) } else { BTreeMap::new() };
+        let early = self.dead();
         let mut voters: BTreeSet<u32> =
             members.keys().filter(|id| !early.contains_key(id)).copied().collect();
         voters
@@ -123,14 +132,6 @@ impl<'a> Ensemble<'a> {
             insert_leaves(stages, waves);
         }
     }
-}
-
-pub(super) fn wait_for_woken(woken: &Woken<'_>, works: &BTreeMap<&str, &Work>) -> Vec<Wave> {
-    // All members have the same directory, so the test of one is that of the others.
-    let gate = works.values().find_map(|work| work.gate.clone());
-    let steps = woken.iter().filter_map(|host| Some(((*host).to_owned(), vec![gate.clone()?])));
-    let steps: BTreeMap<String, Vec<Step>> = steps.collect();
-    if steps.is_empty() { Vec::new() } else { vec![Wave::of(steps)] }
 }
 
 fn insert_leaves(stages: &mut Vec<Stage>, waves: Vec<Wave>) {
