@@ -6,6 +6,7 @@ use mysql_async::{Conn, OptsBuilder};
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// The account that may do everything.
@@ -14,6 +15,9 @@ pub(crate) const USER: &str = "admin";
 pub(crate) const PASSWORD: &str = "secret";
 /// A server that is not up by then will not come.
 const UP_WITHIN: Duration = Duration::from_mins(1);
+/// First of the ports that tests listen at, and how many there are.
+const LOWEST_PORT: u16 = 20_000;
+const PORTS: u16 = 12_000;
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,8 +296,18 @@ impl Drop for Server {
 }
 
 pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    // Counted up from a place of this process: a port that is free now, but was handed out a moment ago, is another
+    // test's. And below those that the kernel gives to whoever connects: a client of a server that is down could take
+    // the server's own.
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 200).expect("below 200") * 60;
+    for _ in 0..PORTS {
+        let port = LOWEST_PORT + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no port is free from {LOWEST_PORT} on");
 }
 
 fn images() -> PathBuf {
