@@ -1,7 +1,7 @@
 //! `aesop apply`.
 
-use super::carry::{can_ask, carry_out};
-use super::deployment::{Consent, Gathered, Goal, gather_for};
+use super::carry::{Approval, can_ask, carry_out};
+use super::deployment::{Gathered, Goal, gather_for};
 use super::{Context, Exit, UsageError};
 use crate::plan::{FORMAT, Saved};
 use anyhow::{Context as _, bail};
@@ -13,16 +13,13 @@ pub(super) struct Args {
     /// A plan saved with `plan -o`: refused when anything it rests on has changed since
     #[arg(value_name = "PLAN")]
     plan: Option<PathBuf>,
-    /// Do not ask
-    #[arg(short, long)]
-    yes: bool,
     #[command(flatten)]
-    consent: Consent,
+    approval: Approval,
 }
 
 pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     let inventory = cx.inventory()?;
-    can_ask("apply", args.yes)?;
+    can_ask("apply", args.approval.yes)?;
     let saved = args.plan.as_deref().map(read).transpose()?;
     let on = match &saved {
         Some(_) if !cx.globals.on.is_empty() => {
@@ -33,14 +30,14 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
         Some((_, saved)) => &saved.on,
         None => &cx.globals.on,
     };
-    let gathered = gather_for(cx, &inventory, None, Goal::Inventory, on, &args.consent).await?;
+    let gathered = gather_for(cx, &inventory, None, Goal::Inventory, on, &args.approval.consent).await?;
     if let (Some(path), Some((text, saved))) = (&args.plan, &saved)
         && let Err(error) = compare(path, text, saved, &gathered)
     {
         gathered.session.close().await;
         return Err(error);
     }
-    carry_out(cx, &inventory, gathered, "apply", args.yes).await
+    carry_out(cx, &inventory, gathered, "apply", args.approval.yes).await
 }
 
 fn read(path: &Path) -> anyhow::Result<(serde_json::Value, Saved)> {

@@ -1,6 +1,6 @@
 //! Carries a plan out, whatever it is for: shows it, asks, applies, reports, and writes the local audit log.
 
-use super::deployment::Gathered;
+use super::deployment::{Consent, Gathered};
 use super::journal::{self, Entry};
 use super::progress::render;
 use super::show::{Diffs, show};
@@ -13,6 +13,16 @@ use std::io::{BufRead, IsTerminal, Write};
 
 /// Events on their way to the terminal: a burst of a few hundred lines must not stop the workers.
 pub(super) const EVENTS: usize = 4096;
+
+/// Flags of commands that carry out a plan.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Approval {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(super) yes: bool,
+    #[command(flatten)]
+    pub(super) consent: Consent,
+}
 
 /// A command that asks must be able to.
 pub(super) fn can_ask(command: &str, yes: bool) -> anyhow::Result<()> {

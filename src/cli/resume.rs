@@ -1,28 +1,19 @@
 //! `aesop resume`.
 
+pub(super) use super::carry::Approval as Args;
 use super::carry::{can_ask, carry_out};
-use super::deployment::{Consent, Gathered, Goal, gather_for};
+use super::deployment::{Gathered, Goal, gather_for};
 use super::{Context, Exit, journal};
 use crate::apply::LOCK_STALE;
 use crate::inventory::model::Inventory;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Flags of `aesop resume`.
-#[derive(Clone, Debug, clap::Args)]
-pub(super) struct Args {
-    /// Do not ask
-    #[arg(short, long)]
-    yes: bool,
-    #[command(flatten)]
-    consent: Consent,
-}
-
-pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
+pub(super) async fn run(approval: Args, cx: &Context) -> anyhow::Result<Exit> {
     let inventory = cx.inventory()?;
-    can_ask("resume", args.yes)?;
+    can_ask("resume", approval.yes)?;
     let mut gathered =
-        gather_for(cx, &inventory, None, Goal::Inventory, &cx.globals.on, &args.consent).await?;
+        gather_for(cx, &inventory, None, Goal::Inventory, &cx.globals.on, &approval.consent).await?;
     let held = held(&gathered);
     for (id, holder) in &held {
         cx.out.note(holder.words());
@@ -33,7 +24,7 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
                 .note(format!("It may still be at work. Waiting {} s for its lease to end.", left.as_secs()));
             tokio::time::sleep(left).await;
             gathered =
-                gather_for(cx, &inventory, None, Goal::Inventory, &cx.globals.on, &args.consent).await?;
+                gather_for(cx, &inventory, None, Goal::Inventory, &cx.globals.on, &approval.consent).await?;
             let now = self::held(&gathered);
             if now.get(id).is_some_and(|now| now.left() > Duration::ZERO) {
                 gathered.session.close().await;
@@ -52,7 +43,7 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
         cx.out.note("Nothing is left to do.");
         return Ok(Exit::Done);
     }
-    carry_out(cx, &inventory, gathered, "resume", args.yes).await
+    carry_out(cx, &inventory, gathered, "resume", approval.yes).await
 }
 
 /// An apply that holds locks.

@@ -1,29 +1,20 @@
 //! `aesop upgrade`: aesop's own programs. The plan is that of `apply`, which brings them too; this command says first
 //! which hosts run what, and does nothing where no program is another.
 
+pub(super) use super::carry::Approval as Args;
 use super::carry::{can_ask, carry_out};
-use super::deployment::{Consent, Gathered, Goal, gather_for};
+use super::deployment::{Gathered, Goal, gather_for};
 use super::{Context, Exit};
 use crate::lock::VERSION;
 use crate::plan::HostFacts;
 use crate::service::{HostState, paths};
 use std::collections::BTreeMap;
 
-/// Flags of `aesop upgrade`.
-#[derive(Clone, Debug, clap::Args)]
-pub(super) struct Args {
-    /// Do not ask
-    #[arg(short, long)]
-    yes: bool,
-    #[command(flatten)]
-    consent: Consent,
-}
-
-pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
+pub(super) async fn run(approval: Args, cx: &Context) -> anyhow::Result<Exit> {
     let inventory = cx.inventory()?;
-    can_ask("upgrade", args.yes)?;
+    can_ask("upgrade", approval.yes)?;
     let on = &cx.globals.on;
-    let gathered = gather_for(cx, &inventory, None, Goal::Inventory, on, &args.consent).await?;
+    let gathered = gather_for(cx, &inventory, None, Goal::Inventory, on, &approval.consent).await?;
     let others = others(&gathered);
     let refused = !gathered.plan.refused.is_empty() || !gathered.plan.unreachable.is_empty();
     if others.is_empty() && !refused {
@@ -38,7 +29,7 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     for (host, words) in &others {
         cx.out.note(format!("{host}: {words}"));
     }
-    carry_out(cx, &inventory, gathered, "upgrade", args.yes).await
+    carry_out(cx, &inventory, gathered, "upgrade", approval.yes).await
 }
 
 /// What runs on hosts that is not of this build.
