@@ -301,7 +301,7 @@ pub(super) struct Source {
     #[schemars(extend("default" = d::START))]
     pub(super) start: Option<Word>,
     /// The most bytes of one row, its old and its new image together; 64 KiB to 256 MiB. A relay takes about five times
-    /// as much memory for such a row.
+    /// as much memory for such a row; rows above it pass by in little memory, however large.
     #[schemars(extend("default" = d::MAX_ROW_BYTES))]
     pub(super) max_row_bytes: Option<Bytes>,
     /// What becomes of a row above `max_row_bytes`: the source stops there (`stop`), or its key alone is passed on, marked,

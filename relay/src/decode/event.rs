@@ -342,10 +342,9 @@ pub fn heartbeat_v2(body: &[u8]) -> Result<(Option<&str>, Option<u64>), DecodeEr
     Ok((file, offset))
 }
 
-/// MariaDB's compressed form: a byte `1aaallll` (algorithm, bytes of the length), the length big endian, zlib.
-/// Replaces `out`.
-pub fn maria_inflate(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
-    use std::io::Read as _;
+/// MariaDB's compressed form: a byte `1aaallll` (algorithm, bytes of the length), the length big endian, zlib. Gives the
+/// length, and the zlib data.
+pub fn maria_compressed(bytes: &[u8]) -> Result<(u64, &[u8]), DecodeError> {
     let mut input = Bytes::new(bytes, "compressed event");
     let head = input.u8()?;
     if head & 0xf0 != 0x80 {
@@ -356,8 +355,15 @@ pub fn maria_inflate(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError>
         return Err(DecodeError::Invalid("compressed event's length"));
     }
     let len = uint_be(input.take(len_bytes)?);
+    Ok((len, input.rest()))
+}
+
+/// Inflates MariaDB's compressed form. Replaces `out`.
+pub fn maria_inflate(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    use std::io::Read as _;
+    let (len, data) = maria_compressed(bytes)?;
     out.clear();
-    let mut inflater = flate2::read::ZlibDecoder::new(input.rest()).take(len.saturating_add(1));
+    let mut inflater = flate2::read::ZlibDecoder::new(data).take(len.saturating_add(1));
     inflater.read_to_end(out).map_err(|_| DecodeError::Invalid("compressed data"))?;
     if u64::try_from(out.len()).ok() == Some(len) {
         Ok(())

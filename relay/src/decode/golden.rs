@@ -1,10 +1,10 @@
 //! Events captured from real servers, decoded and formatted, against snapshots; and the same bytes damaged.
 
 use super::DecodeError;
-use super::event::code;
+use super::event::{Header, code};
 use super::filter::{ColumnFilter, TableFilter};
 use super::stream::{Assembler, Flavor, LastTransaction, Progress, StreamError};
-use crate::config::Format;
+use crate::config::{Format, Oversize};
 use crate::event::{RowChange, TransactionSink, TxnEnd, TxnHeader, TxnStart};
 use crate::format::{Formatter, RowContext};
 use crate::position::Position;
@@ -256,6 +256,58 @@ fn unknown_events_stop_unless_they_may_be_ignored() {
     assert!(assembler.event(&event(0x80), &mut Lines::default()).is_ok());
 }
 
+const CAPTURES: [(&str, Flavor); 4] = [
+    (MYSQL, Flavor::MySql),
+    (MYSQL_COMPRESSED, Flavor::MySql),
+    (MARIADB, Flavor::MariaDb),
+    (MARIADB_COMPRESSED, Flavor::MariaDb),
+];
+
+/// What comes of a capture: lines, progress, and the error it ends with.
+fn outcome(
+    capture: &str,
+    mut assembler: Assembler,
+    feed: impl Fn(&mut Assembler, &[u8], &mut Lines) -> Result<Progress, StreamError<DecodeError>>,
+) -> (String, Vec<Progress>, Option<String>) {
+    let (mut lines, mut all) = (Lines::default(), Vec::new());
+    for event in Capture::parse(capture).dump() {
+        match feed(&mut assembler, &event, &mut lines) {
+            Ok(progress) => all.push(progress),
+            Err(error) => return (lines.out, all, Some(error.to_string())),
+        }
+    }
+    (lines.out, all, None)
+}
+
+#[test]
+fn a_flipped_bit_in_a_part_is_noticed_before_the_transaction_ends() {
+    for (capture, flavor) in CAPTURES {
+        let mut assembler = assembler(flavor);
+        let mut lines = Lines::default();
+        let mut events = Capture::parse(capture).dump();
+        for event in &mut events[..2] {
+            assembler.event(event, &mut lines).unwrap();
+        }
+        let flipped = events[2..].iter_mut().find_map(|event| {
+            let header = Header::parse(event).unwrap();
+            if super::rows::layout(header.kind).is_none() && header.kind != code::TRANSACTION_PAYLOAD {
+                assembler.event(event, &mut lines).unwrap();
+                return None;
+            }
+            // In the checksum itself: all that is before it makes sense.
+            let last = event.len() - 1;
+            event[last] ^= 1;
+            let (first, rest) = event.split_at(100);
+            assembler.begin_parts(first, &mut lines).unwrap();
+            assembler.part(rest, &mut lines).unwrap();
+            Some(assembler.end_parts(&mut lines))
+        });
+        let failed = flipped.unwrap();
+        assert!(matches!(failed, Err(StreamError::Decode(DecodeError::Checksum { .. }))), "{failed:?}");
+        assert!(!lines.out.contains("commit"), "{}", lines.out);
+    }
+}
+
 /// Replaces the checksum, so that damage reaches what is behind it.
 fn seal(event: &mut [u8]) {
     if let Some(covered) = event.len().checked_sub(4) {
@@ -270,12 +322,7 @@ proptest! {
         which in 0usize..4,
         damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
-        let (capture, flavor) = [
-            (MYSQL, Flavor::MySql),
-            (MYSQL_COMPRESSED, Flavor::MySql),
-            (MARIADB, Flavor::MariaDb),
-            (MARIADB_COMPRESSED, Flavor::MariaDb),
-        ][which];
+        let (capture, flavor) = CAPTURES[which];
         let mut events = Capture::parse(capture).dump();
         for (event, byte, value) in damage {
             let index = event.index(events.len());
@@ -292,6 +339,38 @@ proptest! {
             drop(assembler.event(event, &mut Quiet));
         }
         drop(assembler.disconnected(&mut Quiet));
+    }
+
+    #[test]
+    fn events_in_parts_are_the_same_events(
+        which in 0usize..4,
+        cuts in proptest::collection::vec(1usize..150, 1..20),
+        limit in prop_oneof![Just(u64::MAX), 10u64..400],
+        left_out in any::<bool>(),
+    ) {
+        let (capture, flavor) = CAPTURES[which];
+        let oversize = if left_out { Oversize::LeaveOut } else { Oversize::Stop };
+        let assembler = || assembler(flavor).bounding_rows(limit, oversize);
+        let whole = outcome(capture, assembler(), Assembler::event);
+        // Events too small for it are whole all the same.
+        let parts = outcome(capture, assembler().holding(100), |assembler, event, lines| {
+            let header = Header::parse(event).unwrap();
+            if matches!(header.kind, code::ROTATE | code::FORMAT_DESCRIPTION) {
+                return assembler.event(event, lines);
+            }
+            let (first, mut rest) = event.split_at(event.len().min(100));
+            assembler.begin_parts(first, lines)?;
+            for cut in cuts.iter().cycle() {
+                let (part, behind) = rest.split_at(rest.len().min(*cut));
+                assembler.part(part, lines)?;
+                rest = behind;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            assembler.end_parts(lines)
+        });
+        prop_assert_eq!(parts, whole);
     }
 
     #[test]

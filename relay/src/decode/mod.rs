@@ -29,6 +29,7 @@ mod temporal;
 pub(crate) mod text;
 pub mod touch;
 mod value;
+mod walk;
 
 pub(crate) use bytes::Bytes;
 pub(crate) use temporal::write_micros;

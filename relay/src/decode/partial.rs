@@ -14,12 +14,18 @@ pub(crate) fn take_steps<'a>(
     schema: &TableSchema,
     input: &mut Bytes<'a>,
 ) -> Result<Option<&'a [u8]>, DecodeError> {
-    match input.lenenc()? {
+    let Some(len) = steps_len(schema, input.lenenc()?)? else { return Ok(None) };
+    let bits = input.take(len)?;
+    Ok(bits.iter().any(|byte| *byte != 0).then_some(bits))
+}
+
+/// Bytes of these bits, for the value options of an event; none where all documents are whole.
+pub(super) fn steps_len(schema: &TableSchema, options: u64) -> Result<Option<usize>, DecodeError> {
+    match options {
         0 => Ok(None),
         PARTIAL_JSON => {
             let json = schema.columns.iter().filter(|column| is_json(&column.kind)).count();
-            let bits = input.take(json.div_ceil(8))?;
-            Ok(bits.iter().any(|byte| *byte != 0).then_some(bits))
+            Ok(Some(json.div_ceil(8)))
         }
         other => Err(DecodeError::Unsupported(format!(
             "rows with value options {other} are not supported: SET GLOBAL binlog_row_value_options = ''"

@@ -75,6 +75,9 @@ pub struct Rows<'a> {
     pub present_after: &'a [u8],
     /// The rows, possibly compressed.
     pub data: &'a [u8],
+    /// Bytes that were taken out of its one row, of which the key alone is here: the row has more than a row may; 0 for
+    /// all events as servers send them.
+    pub cut: usize,
 }
 
 /// Reads the front of a rows event.
@@ -91,10 +94,10 @@ pub fn parse(body: &[u8], kind: RowsKind, version: Version, wide_ids: bool) -> R
     let bitmap = columns.div_ceil(8);
     let present = input.take(bitmap)?;
     let present_after = if kind == RowsKind::Update { input.take(bitmap)? } else { &[] };
-    Ok(Rows { table_id, columns, present, present_after, data: input.rest() })
+    Ok(Rows { table_id, columns, present, present_after, data: input.rest(), cut: 0 })
 }
 
-fn count_ones(bitmap: &[u8], columns: usize) -> usize {
+pub(super) fn count_ones(bitmap: &[u8], columns: usize) -> usize {
     let whole = columns / 8;
     let ones = |bytes: &[u8]| bytes.iter().map(|b| b.count_ones()).sum::<u32>();
     let mut count = ones(bitmap.get(..whole).unwrap_or_default());

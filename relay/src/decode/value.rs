@@ -32,6 +32,44 @@ pub(crate) fn take<'a>(kind: &ColumnKind, input: &mut Bytes<'a>) -> Result<&'a [
     }
 }
 
+/// How the end of a value is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// So many bytes.
+    Fixed(usize),
+    /// So many bytes hold its length.
+    Prefixed(usize),
+}
+
+/// What [`take`] takes, for those who do not have it all yet. Apart from it, so that the hot path stays as it is; a test
+/// holds the two together.
+pub(super) fn extent(kind: &ColumnKind) -> Extent {
+    let small = |bytes: u8| Extent::Fixed(usize::from(bytes));
+    match kind {
+        ColumnKind::Int { bytes, .. } | ColumnKind::Enum { bytes, .. } | ColumnKind::Set { bytes, .. } => {
+            small(*bytes)
+        }
+        ColumnKind::Varchar { width, .. } | ColumnKind::Char { width, .. } => {
+            Extent::Prefixed(if *width > 255 { 2 } else { 1 })
+        }
+        ColumnKind::Blob { length_bytes, .. }
+        | ColumnKind::Json { length_bytes }
+        | ColumnKind::Geometry { length_bytes }
+        | ColumnKind::Vector { length_bytes }
+        | ColumnKind::Compressed { length_bytes, .. } => Extent::Prefixed(usize::from(*length_bytes)),
+        ColumnKind::Decimal { precision, scale } => Extent::Fixed(decimal_len(*precision, *scale)),
+        ColumnKind::DateTime { fraction } => Extent::Fixed(5 + temporal::fraction_bytes(*fraction)),
+        ColumnKind::Timestamp { fraction } => Extent::Fixed(4 + temporal::fraction_bytes(*fraction)),
+        ColumnKind::Time { fraction } => Extent::Fixed(3 + temporal::fraction_bytes(*fraction)),
+        ColumnKind::Date | ColumnKind::OldTime => small(3),
+        ColumnKind::Float | ColumnKind::OldTimestamp => small(4),
+        ColumnKind::Double | ColumnKind::OldDateTime => small(8),
+        ColumnKind::Bit { bits } => Extent::Fixed(usize::from(bits.div_ceil(8))),
+        ColumnKind::Year => small(1),
+        ColumnKind::Uuid | ColumnKind::Inet4 | ColumnKind::Inet6 => Extent::Prefixed(1),
+    }
+}
+
 /// Writes a value, as [`take`] gave it, as JSON.
 pub(crate) fn write(kind: &ColumnKind, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
     match kind {
@@ -297,6 +335,53 @@ mod tests {
         assert_eq!(written(&int(3, true), &[0xff, 0xff, 0xff]), "16777215");
         assert_eq!(written(&int(8, false), &[0xff; 8]), "-1");
         assert_eq!(written(&int(8, true), &[0xff; 8]), "18446744073709551615");
+    }
+
+    #[test]
+    fn an_extent_is_what_is_taken() {
+        let charset = Charset::Utf8;
+        let kinds = [
+            ColumnKind::Int { bytes: 3, unsigned: true },
+            ColumnKind::Enum { bytes: 2, members: Vec::new() },
+            ColumnKind::Set { bytes: 8, members: Vec::new() },
+            ColumnKind::Varchar { width: 255, charset },
+            ColumnKind::Varchar { width: 256, charset },
+            ColumnKind::Char { width: 10, charset },
+            ColumnKind::Char { width: 1020, charset },
+            ColumnKind::Blob { length_bytes: 3, charset },
+            ColumnKind::Json { length_bytes: 4 },
+            ColumnKind::Geometry { length_bytes: 4 },
+            ColumnKind::Vector { length_bytes: 2 },
+            ColumnKind::Compressed { length_bytes: 2, charset },
+            ColumnKind::Decimal { precision: 65, scale: 30 },
+            ColumnKind::DateTime { fraction: 6 },
+            ColumnKind::Timestamp { fraction: 3 },
+            ColumnKind::Time { fraction: 1 },
+            ColumnKind::Date,
+            ColumnKind::OldTime,
+            ColumnKind::OldTimestamp,
+            ColumnKind::OldDateTime,
+            ColumnKind::Float,
+            ColumnKind::Double,
+            ColumnKind::Bit { bits: 17 },
+            ColumnKind::Year,
+            ColumnKind::Uuid,
+            ColumnKind::Inet4,
+            ColumnKind::Inet6,
+        ];
+        // As a length it is 5, whatever its width.
+        let bytes = [&[5u8, 0, 0, 0][..], &[0; 96]].concat();
+        for kind in kinds {
+            let mut input = Bytes::new(&bytes, "value");
+            let value = take(&kind, &mut input).unwrap();
+            let taken = bytes.len() - input.rest().len();
+            match extent(&kind) {
+                Extent::Fixed(len) => assert_eq!((value.len(), taken), (len, len), "{kind:?}"),
+                Extent::Prefixed(prefix) => {
+                    assert_eq!((value.len(), taken), (5, prefix + 5), "{kind:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use super::packet::{self, Auth, Greeting, ServerError};
 use super::{Definite, Error, tls};
 use crate::config::{Mysql, Tls};
+use crate::decode::stream::FRONT;
 use bytes::{Buf as _, BytesMut};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -17,8 +18,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const QUERY_TIMEOUT: Duration = Duration::from_mins(1);
 /// A packet of this length is continued by the next one.
 const MAX_PACKET: usize = 0x00ff_ffff;
-/// The greatest `max_allowed_packet` a server can have, and some room for headers.
-const MAX_JOINED: usize = (1 << 30) + (1 << 16);
+/// Bytes of a large packet that its first part has.
+const FIRST_PART: usize = FRONT + 64;
+/// No answer to a query of ours has as much.
+const MAX_ANSWER: usize = 64 << 20;
 /// Bytes asked from the socket at once: several events, yet small beside the relay's memory.
 const READ_CHUNK: usize = 256 * 1024;
 
@@ -57,11 +60,39 @@ impl Password {
     }
 }
 
+/// What came from a server.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// A packet.
+    Packet(BytesMut),
+    /// A part of what is larger than a packet can be: it is not held here.
+    Part {
+        /// Its next bytes: at first those that an event's front has.
+        bytes: BytesMut,
+        /// Nothing of it came before.
+        is_first: bool,
+        /// Nothing of it follows.
+        is_last: bool,
+    },
+}
+
+/// Where in a large packet the next bytes are.
+#[derive(Clone, Copy, Debug)]
+struct Split {
+    /// Bytes up to the next header.
+    left: usize,
+    /// Another header follows.
+    goes_on: bool,
+    /// No part was given yet.
+    begins: bool,
+}
+
 /// A connection that is logged in.
 pub(super) struct Connection {
     address: String,
     stream: Box<dyn Stream>,
     buffer: BytesMut,
+    split: Option<Split>,
     joined: BytesMut,
     sequence: u8,
     server_version: String,
@@ -104,6 +135,7 @@ impl Connection {
             address,
             stream: Box::new(tcp),
             buffer: BytesMut::new(),
+            split: None,
             joined: BytesMut::new(),
             sequence: 0,
             server_version: String::new(),
@@ -214,36 +246,50 @@ impl Connection {
         sent.await.map_err(|error| Error::Transient(format!("{}: {error}", self.address)))
     }
 
-    /// A whole packet that is already here, without waiting.
-    pub(super) fn buffered_packet(&mut self) -> Result<Option<BytesMut>, Error> {
+    /// The next packet, or a part of it, that is already here.
+    fn buffered_piece(&mut self) -> Option<Piece> {
         loop {
-            let Some((head, rest)) = self.buffer.split_first_chunk::<4>() else { return Ok(None) };
-            let [a, b, c, sequence] = *head;
-            let len = usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
-            if rest.len() < len {
-                return Ok(None);
+            if self.split.is_none_or(|split| split.left == 0) {
+                let (head, rest) = self.buffer.split_first_chunk::<4>()?;
+                let [a, b, c, sequence] = *head;
+                let len = usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
+                let goes_on = len == MAX_PACKET;
+                // The first part of a large one has all that stands in front of its data.
+                let wanted = if goes_on { FIRST_PART } else { len };
+                if self.split.is_none() && rest.len() < wanted {
+                    return None;
+                }
+                self.buffer.advance(4);
+                self.sequence = sequence.wrapping_add(1);
+                if self.split.is_none() && !goes_on {
+                    return Some(Piece::Packet(self.buffer.split_to(len)));
+                }
+                let begins = self.split.is_none();
+                self.split = Some(Split { left: len, goes_on, begins });
             }
-            self.buffer.advance(4);
-            self.sequence = sequence.wrapping_add(1);
-            let piece = self.buffer.split_to(len);
-            if len < MAX_PACKET && self.joined.is_empty() {
-                return Ok(Some(piece));
+            let split = self.split.as_mut()?;
+            let bytes = self.buffer.split_to(split.left.min(self.buffer.len()));
+            split.left -= bytes.len();
+            let is_first = std::mem::take(&mut split.begins);
+            let is_last = split.left == 0 && !split.goes_on;
+            if is_last {
+                self.split = None;
+            } else if bytes.is_empty() {
+                if split.left == 0 {
+                    continue;
+                }
+                return None;
             }
-            if self.joined.len() + len > MAX_JOINED {
-                return Err(Error::Transient(format!("{}: a packet of more than 1 GiB", self.address)));
-            }
-            self.joined.extend_from_slice(&piece);
-            if len < MAX_PACKET {
-                return Ok(Some(std::mem::take(&mut self.joined)));
-            }
+            return Some(Piece::Part { bytes, is_first, is_last });
         }
     }
 
-    /// Waits for a whole packet. May be cancelled without losing bytes.
-    pub(super) async fn packet(&mut self) -> Result<BytesMut, Error> {
+    /// Waits for the next packet, or for a part of one that is larger than packets are. May be cancelled without losing
+    /// bytes.
+    pub(super) async fn piece(&mut self) -> Result<Piece, Error> {
         loop {
-            if let Some(packet) = self.buffered_packet()? {
-                return Ok(packet);
+            if let Some(piece) = self.buffered_piece() {
+                return Ok(piece);
             }
             self.buffer.reserve(READ_CHUNK);
             match self.stream.read_buf(&mut self.buffer).await {
@@ -255,6 +301,23 @@ impl Connection {
                 }
                 Ok(_) => {}
                 Err(error) => return Err(Error::Transient(format!("{}: {error}", self.address))),
+            }
+        }
+    }
+
+    /// Waits for a whole packet, however large. May be cancelled without losing bytes.
+    async fn packet(&mut self) -> Result<BytesMut, Error> {
+        loop {
+            let (bytes, is_last) = match self.piece().await? {
+                Piece::Packet(packet) => return Ok(packet),
+                Piece::Part { bytes, is_last, .. } => (bytes, is_last),
+            };
+            if self.joined.len() + bytes.len() > MAX_ANSWER {
+                return Err(Error::Transient(format!("{}: an answer of more than 64 MiB", self.address)));
+            }
+            self.joined.extend_from_slice(&bytes);
+            if is_last {
+                return Ok(std::mem::take(&mut self.joined));
             }
         }
     }

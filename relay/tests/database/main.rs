@@ -51,6 +51,8 @@ const TESTS: &[(&str, Test)] = &[
     ("xa::mariadb", |s| s.block_on(xa::rows_come_with_their_commit(&s.mariadb))),
     ("rows::too_large_mysql", |s| s.block_on(rows::too_large_are_an_error_or_left_out(&s.mysql))),
     ("rows::too_large_mariadb", |s| s.block_on(rows::too_large_are_an_error_or_left_out(&s.mariadb))),
+    ("rows::far_too_large_mysql", |s| s.block_on(rows::far_too_large_pass_by_in_little_memory(&s.mysql))),
+    ("rows::far_too_large_mariadb", |s| s.block_on(rows::far_too_large_pass_by_in_little_memory(&s.mariadb))),
     ("rows::json_steps", |s| s.block_on(rows::json_steps_without_documents_are_refused(&s.mysql))),
     ("rows::tagged_gtids", |s| s.block_on(rows::tagged_gtids_are_a_start(&s.mysql))),
     ("rows::rights_mysql", |s| s.block_on(rows::missing_rights_are_named(&s.mysql))),

@@ -65,6 +65,10 @@ pub(crate) fn seed() -> u64 {
 pub(crate) trait Disturber {
     /// A statement is done. True when the sessions of the server are lost.
     fn after_statement(&mut self) -> BoxFuture<'_, bool>;
+    /// Whether there is time for rows that are larger than a packet of the protocol.
+    fn takes_large_rows(&self) -> bool {
+        false
+    }
     /// The types that tables are made of.
     fn types(&self, kind: Kind) -> Vec<Type> {
         types::all(kind)
@@ -86,7 +90,13 @@ impl Disturber for Calm<'_> {
     }
 
     fn lines(&mut self) -> BoxFuture<'_, Vec<String>> {
-        Box::pin(std::future::ready(tail::lines(self.server, &self.start, &self.tables)))
+        let args = ["--from", &self.start, "--tables", &self.tables, "--max-row-bytes", "100000000"];
+        let lines = tail::try_lines(&self.server.url(), &args).unwrap_or_else(|error| panic!("{error}"));
+        Box::pin(std::future::ready(lines))
+    }
+
+    fn takes_large_rows(&self) -> bool {
+        true
     }
 }
 
@@ -160,6 +170,9 @@ async fn statements_and_comparison(
             run.conn = session(server, database).await;
         }
     }
+    if disturber.takes_large_rows() && !partial_images {
+        run.large_rows().await;
+    }
     let expected = run.select().await;
     let lines = disturber.lines().await;
     let mut fold = Fold { partial: partial_images, ..Fold::default() };
@@ -226,6 +239,22 @@ impl Table {
             Key::Text => vec![named("id", "INT"), named("k", "VARCHAR(20) CHARACTER SET latin1")],
             Key::Pair => vec![named("id", "INT"), named("k", "VARBINARY(200)")],
         }
+    }
+
+    /// The key's columns of a new row.
+    fn key_of(&self, id: usize) -> Vec<String> {
+        let mut fields = vec![id.to_string()];
+        match self.key {
+            Key::None | Key::Int => {}
+            Key::Text => fields.push(format!("'k é{id}'")),
+            Key::Pair => fields.push(format!("X'00ff{:02x}'", id % 3)),
+        }
+        fields
+    }
+
+    fn key_names(&self) -> String {
+        let names: Vec<String> = self.key_columns().iter().map(|(name, _)| format!("`{name}`")).collect();
+        names.join(",")
     }
 
     fn all_columns(&self) -> Vec<(String, Type)> {
@@ -330,13 +359,8 @@ impl Run<'_> {
             3..=9 => self.transaction().await,
             10 => {
                 let compressed = self.random.below(2);
-                if self.kind == Kind::MariaDb {
-                    self.must(&format!(
-                        "SET GLOBAL log_bin_compress = {compressed}, log_bin_compress_min_len = 10"
-                    ))
-                    .await;
-                } else {
-                    self.must(&format!("SET SESSION binlog_transaction_compression = {compressed}")).await;
+                self.compress(compressed).await;
+                if self.kind == Kind::MySql {
                     // Steps of JSON documents need the whole old ones.
                     let steps = if self.whole_images { *self.random.pick(&["", "PARTIAL_JSON"]) } else { "" };
                     self.must(&format!("SET SESSION binlog_row_value_options = '{steps}'")).await;
@@ -344,6 +368,52 @@ impl Run<'_> {
             }
             _ => self.change(at).await,
         }
+    }
+
+    async fn compress(&mut self, on: usize) {
+        let sql = match self.kind {
+            Kind::MariaDb => format!("SET GLOBAL log_bin_compress = {on}, log_bin_compress_min_len = 10"),
+            Kind::MySql => format!("SET SESSION binlog_transaction_compression = {on}"),
+        };
+        self.must(&sql).await;
+    }
+
+    /// Rows that no packet of the protocol holds: each kind of large value comes, changes and goes, also compressed.
+    async fn large_rows(&mut self) {
+        let of = |ddl: &str| self.types.iter().find(|of| of.ddl.starts_with(ddl)).unwrap().clone();
+        let types = vec![of("LONGBLOB"), of("LONGTEXT"), of("JSON")];
+        self.create(types).await;
+        let at = self.tables.len() - 1;
+        let table = self.tables[at].clone();
+        let name = table.name.clone();
+        let [blob, text, json] = [0, 1, 2].map(|column: usize| table.columns[column].0.clone());
+        // Rows of its own: others may have been refused.
+        let (names, ids) = (table.key_names(), [table.next, table.next + 1, table.next + 2]);
+        self.tables[at].next += 3;
+        let [gone, document, long] = ids;
+        self.compress(0).await;
+        if self.kind == Kind::MySql {
+            self.must("SET SESSION binlog_row_value_options = 'PARTIAL_JSON'").await;
+        }
+        for id in ids {
+            let (key, bytes) = (table.key_of(id).join(","), if id == gone { 17_000_000 } else { 1 });
+            self.must(&format!(
+                "INSERT INTO `{name}` ({names}, `{blob}`) VALUES ({key}, REPEAT('x', {bytes}))"
+            ))
+            .await;
+        }
+        let value = "CONCAT('[0, \"', REPEAT('j', 17000000), '\"]')";
+        self.must(&format!("UPDATE `{name}` SET `{json}` = {value} WHERE `id` = {document}")).await;
+        if self.kind == Kind::MySql {
+            let step = format!("JSON_SET(`{json}`, '$[0]', 7)");
+            self.must(&format!("UPDATE `{name}` SET `{json}` = {step} WHERE `id` = {document}")).await;
+        }
+        self.must(&format!("DELETE FROM `{name}` WHERE `id` = {gone}")).await;
+        self.compress(1).await;
+        // A small row behind it in the same event.
+        let value = format!("IF(`id` = {long}, REPEAT('text', 4250000), 'short')");
+        self.must(&format!("UPDATE `{name}` SET `{text}` = {value} WHERE `id` >= {document}")).await;
+        self.compress(0).await;
     }
 
     async fn transaction(&mut self) {
@@ -416,12 +486,7 @@ impl Run<'_> {
         let mut values = Vec::new();
         for row in 0..rows {
             let id = table.next + row;
-            let mut fields = vec![id.to_string()];
-            match table.key {
-                Key::None | Key::Int => {}
-                Key::Text => fields.push(format!("'k é{id}'")),
-                Key::Pair => fields.push(format!("X'00ff{:02x}'", id % 3)),
-            }
+            let mut fields = table.key_of(id);
             for (name, of) in &table.columns {
                 if !table.generated.contains(name) {
                     let null = self.random.one_in(6);

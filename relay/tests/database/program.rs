@@ -28,11 +28,22 @@ pub(crate) struct Settings<'a> {
     pub(crate) zookeeper: Option<u16>,
     /// Further lines.
     pub(crate) extra: &'a str,
+    /// Further settings of the source.
+    pub(crate) source: &'a str,
 }
 
 impl<'a> Settings<'a> {
     pub(crate) fn new(port: u16, tables: &'a str) -> Self {
-        Self { port, tables, from: "earliest", id: "r1", server_id: 4100, zookeeper: None, extra: "" }
+        Self {
+            port,
+            tables,
+            from: "earliest",
+            id: "r1",
+            server_id: 4100,
+            zookeeper: None,
+            extra: "",
+            source: "",
+        }
     }
 }
 
@@ -46,7 +57,7 @@ pub(crate) struct Relay {
 
 impl Relay {
     pub(crate) fn start(dir: &Path, settings: &Settings<'_>) -> Self {
-        let Settings { port, tables, from, id, server_id, zookeeper, extra } = settings;
+        let Settings { port, tables, from, id, server_id, zookeeper, extra, source } = settings;
         let free = || format!("127.0.0.1:{}", server::free_port());
         let (address, http, dir_name) = (free(), free(), dir.display());
         let zookeeper = zookeeper.map_or_else(String::new, |port| {
@@ -55,7 +66,7 @@ impl Relay {
         let text = format!(
             "cluster: c\nid: {id}\nlisten: {address}\nadvertise: {address}\nhttp_listen: {http}\ndata_dir: {dir_name}\n\
              {zookeeper}{extra}sources:\n  s:\n    mysql: {{host: 127.0.0.1, port: {port}, user: {USER}, password_file: \
-             {dir_name}/password, server_id: {server_id}}}\n    tables: ['{tables}']\n    start: '{from}'\n",
+             {dir_name}/password, server_id: {server_id}}}\n    tables: ['{tables}']\n    start: '{from}'\n{source}",
         );
         std::fs::write(dir.join("password"), PASSWORD).unwrap();
         std::fs::write(dir.join("relay.yml"), text).unwrap();
@@ -79,6 +90,13 @@ impl Relay {
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// The most memory that it ever had, bytes; pages of its program included.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
     pub(crate) fn signal(&self, name: &str) {

@@ -1,7 +1,9 @@
 //! Rows out of the ordinary: too large, in part, under tagged GTIDs.
 
+use crate::program::{Relay, Settings};
 use crate::server::{Kind, Server};
 use crate::tail;
+use base64::Engine as _;
 use mysql_async::prelude::Queryable;
 use serde_json::{Value, json};
 
@@ -72,6 +74,72 @@ pub(crate) async fn too_large_are_an_error_or_left_out(server: &Server) {
         &tail::try_lines(&server.url(), &[&args[..], &["--max-row-bytes", "90000000"]].concat()).unwrap(),
     );
     assert_eq!(whole.last().unwrap()["after"]["v"].as_str().unwrap().len(), 40_000_000);
+}
+
+/// Rows far above the bound pass by in little memory, however they were logged; those around them come whole.
+pub(crate) async fn far_too_large_pass_by_in_little_memory(server: &Server) {
+    const MEMORY: u64 = 256 << 20;
+    const PIECE: u64 = 151_000_000;
+    // Two values and their lengths, the key, a number, and the null bitmap.
+    const ROW: u64 = 2 * (4 + PIECE) + 4 + 4 + 1;
+    let large =
+        |id: u32| format!("INSERT INTO huge.t VALUES (REPEAT('x', {PIECE}), REPEAT('y', {PIECE}), {id}, 0)");
+    database(server, "huge", "t (a LONGBLOB, b LONGBLOB, id INT PRIMARY KEY, n INT) ENGINE=MyISAM").await;
+    let start = tail::end_of_binlog(server).await;
+    let compression = |on: u32| match server.kind {
+        Kind::MySql => format!("SET SESSION binlog_transaction_compression = {on}"),
+        Kind::MariaDb => format!("SET GLOBAL log_bin_compress = {on}"),
+    };
+    let mut conn = server.connect().await;
+    for sql in [
+        "INSERT INTO huge.t VALUES ('a', 'b', 1, 0)",
+        &large(2),
+        &compression(1),
+        &large(3),
+        "INSERT INTO huge.t VALUES ('a', REPEAT('b', 1000), 4, 0)",
+        &compression(0),
+        "UPDATE huge.t SET id = 20 WHERE id = 2",
+        "INSERT INTO huge.t VALUES ('a', 'b', 5, 0)",
+    ] {
+        conn.query_drop(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+    conn.disconnect().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings {
+        from: &start,
+        source: "    max_row_bytes: 1000000\n    oversize: leave_out\n",
+        ..Settings::new(server.port, "huge.*")
+    };
+    let relay = Relay::start(dir.path(), &settings);
+    let (file, offset) = server.end().await;
+    let messages = parsed(&relay.lines(&file, offset).await);
+    let seen: Vec<Value> = messages
+        .iter()
+        .map(|m| json!([m["op"], m["key"]["id"], m["absent"].is_object(), m["oversize_bytes"]]))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            json!(["insert", 1, false, null]),
+            json!(["insert", 2, true, ROW]),
+            json!(["insert", 3, true, ROW]),
+            json!(["insert", 4, false, null]),
+            json!(["delete", 2, true, 2 * ROW]),
+            json!(["insert", 20, true, 2 * ROW]),
+            json!(["insert", 5, false, null]),
+        ]
+    );
+    let text = |text: &str| Value::from(base64::engine::general_purpose::STANDARD.encode(text));
+    for (at, a, b) in [(0, "a", "b".to_owned()), (3, "a", "b".repeat(1000)), (6, "a", "b".to_owned())] {
+        assert_eq!([&messages[at]["after"]["a"], &messages[at]["after"]["b"]], [&text(a), &text(&b)]);
+    }
+    let peak = relay.peak_memory();
+    assert!(peak < MEMORY, "the relay took {peak} bytes");
+    // It stops there where it may not go on, with the same little memory.
+    let error = tail::try_lines(&server.url(), &["--tables", "huge.*", "--from", &start]).unwrap_err();
+    let words = format!("a row of huge.t has {ROW} bytes");
+    assert!(error.contains(&words) && error.contains("binlog.0"), "{error}");
+    server.run(&["DROP DATABASE huge"]).await;
 }
 
 /// Steps of JSON documents need the old ones; a server that leaves them out is refused, with what mends it.

@@ -1,6 +1,7 @@
 //! From a dump's events to transactions: positions, table maps, rows, and the calls to a
 //! [`TransactionSink`].
 
+mod large;
 mod payload;
 mod rows;
 #[cfg(test)]
@@ -14,13 +15,15 @@ use crate::decode::branch::Branches;
 use crate::decode::definitions::Definitions;
 use crate::decode::event::{self, Format, Header, code};
 use crate::decode::filter::{ColumnFilter, TableFilter};
-use crate::decode::rows as row_event;
+use crate::decode::rows::{self as row_event, Encoding};
 use crate::event::{TransactionSink, TxnStart};
 use crate::gtid::GtidSet;
 use crate::position::Position;
 use crate::schema::{SchemaId, TableName, TableSchema};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+pub use large::FRONT;
 
 /// Which database wrote the binlog.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -192,6 +195,10 @@ pub struct Assembler {
     scratch: Scratch,
     limit: RowLimit,
     oversize_table: Option<String>,
+    /// From this size on rows events are not held.
+    large: usize,
+    /// The event that comes in parts.
+    parts: Option<large::Parts>,
     counts: Counts,
     /// All transactions before `boundary`, wanted or not, where that is known.
     executed: Option<GtidSet>,
@@ -240,6 +247,8 @@ impl Assembler {
             scratch: Scratch::default(),
             limit: RowLimit { bytes: usize::MAX, oversize: Oversize::Stop },
             oversize_table: None,
+            large: large::LARGE,
+            parts: None,
             counts: Counts::default(),
             executed: None,
         }
@@ -261,6 +270,14 @@ impl Assembler {
     #[must_use]
     pub fn bounding_rows(mut self, bytes: u64, oversize: Oversize) -> Self {
         self.limit = RowLimit { bytes: usize::try_from(bytes).unwrap_or(usize::MAX), oversize };
+        self
+    }
+
+    /// Holds rows events of at most so many bytes, where [`Assembler::event`] would hold more: all larger ones are taken
+    /// as those that come in parts.
+    #[must_use]
+    pub fn holding(mut self, bytes: usize) -> Self {
+        self.large = bytes;
         self
     }
 
@@ -367,6 +384,7 @@ impl Assembler {
     /// Tells the sink to forget an unfinished transaction: the connection is gone.
     pub fn disconnected<S: TransactionSink>(&mut self, sink: &mut S) -> Result<(), S::Error> {
         self.maps.clear();
+        self.parts = None;
         if let Some(branches) = &mut self.branches {
             branches.abort();
         }
@@ -451,6 +469,10 @@ impl Assembler {
     ) -> Result<Progress, StreamError<S::Error>> {
         if let Some((kind, version, encoding)) = row_event::layout(header.kind) {
             let parsed = row_event::parse(body, kind, version, self.wide_ids)?;
+            if encoding == Encoding::Compressed && self.is_large(&parsed)? {
+                self.inflated_rows(header, body, sink)?;
+                return Ok(Progress::Event);
+            }
             self.rows(&parsed, kind, encoding, sink)?;
             return Ok(Progress::Event);
         }
@@ -502,6 +524,12 @@ impl Assembler {
             _ => {}
         }
         Ok(Progress::Event)
+    }
+
+    /// Whether the rows of a compressed event are too large to be held.
+    fn is_large(&self, rows: &row_event::Rows<'_>) -> Result<bool, DecodeError> {
+        let (len, _) = event::maria_compressed(rows.data)?;
+        Ok(usize::try_from(len).map_or(true, |len| len > self.large))
     }
 
     /// Whether rows read now matter: not inside a transaction that is passed over.

@@ -85,21 +85,7 @@ impl Assembler {
         encoding: Encoding,
         sink: &mut S,
     ) -> Result<(), StreamError<S::Error>> {
-        /// Ends a statement without rows.
-        const DUMMY_TABLE_ID: u64 = 0x00ff_ffff;
-        if !self.reading() {
-            return Ok(());
-        }
-        let Some((_, table)) = self.maps.iter().find(|(id, _)| *id == parsed.table_id) else {
-            if parsed.table_id == DUMMY_TABLE_ID {
-                return Ok(());
-            }
-            return Err(DecodeError::Invalid("rows event without its table map").into());
-        };
-        let Some(table) = table.clone() else { return Ok(()) };
-        if parsed.columns != table.schema.columns.len() {
-            return Err(DecodeError::Invalid("column count of a rows event").into());
-        }
+        let Some(table) = self.wanted(parsed)? else { return Ok(()) };
         if self.txn.as_ref().is_some_and(|txn| txn.branch.is_some()) {
             return self.branch_rows(parsed, kind, encoding, &table);
         }
@@ -108,6 +94,25 @@ impl Assembler {
         let done = self.each_row(parsed, kind, encoding, &table, &mut scratch, sink);
         self.scratch = scratch;
         done
+    }
+
+    /// The table of a rows event; none when its rows are passed over.
+    pub(super) fn wanted(&self, parsed: &rows::Rows<'_>) -> Result<Option<Arc<Table>>, DecodeError> {
+        /// Ends a statement without rows.
+        const DUMMY_TABLE_ID: u64 = 0x00ff_ffff;
+        if !self.reading() {
+            return Ok(None);
+        }
+        let Some((_, table)) = self.maps.iter().find(|(id, _)| *id == parsed.table_id) else {
+            if parsed.table_id == DUMMY_TABLE_ID {
+                return Ok(None);
+            }
+            return Err(DecodeError::Invalid("rows event without its table map"));
+        };
+        if table.as_ref().is_some_and(|table| parsed.columns != table.schema.columns.len()) {
+            return Err(DecodeError::Invalid("column count of a rows event"));
+        }
+        Ok(table.clone())
     }
 
     pub(super) fn each_row<S: TransactionSink>(
@@ -165,7 +170,7 @@ impl Assembler {
             }
             scratch.before.clear();
             scratch.after.clear();
-            let mut bytes = before.row.len() + after.row.len();
+            let mut bytes = before.row.len() + after.row.len() + parsed.cut;
             if let Some(steps) = steps.filter(|_| bytes <= self.limit.bytes) {
                 partial::restore(schema, steps, before, after, &mut scratch.after)?;
                 bytes = before.row.len() + scratch.after.len();

@@ -300,10 +300,12 @@ impl Reader<'_> {
                 .remembering(Box::new(reading.clone()));
         let (mut nothing, mut reached) = (Nothing, begins);
         while reached < to {
-            let packet = connection.answer().await?;
-            let bytes = self.event_bytes(&connection, &packet, &wanted)?;
-            let progress =
-                assembler.event(bytes, &mut nothing).map_err(|error| located(error, &assembler))?;
+            let piece = tokio::time::timeout(super::FIRST_SILENCE, connection.piece());
+            let silent = |_| Error::Transient("the server has been silent for a minute".to_owned());
+            let piece = piece.await.map_err(silent)??;
+            let input = self.input(&connection, &piece, &wanted)?;
+            let fed = input.feed(&mut assembler, &mut nothing);
+            let Some(progress) = fed.map_err(|error| located(error, &assembler))? else { continue };
             if progress == Progress::Transaction || !assembler.in_transaction() {
                 let number = assembler.boundary().0.file;
                 reached = Position::new(from.epoch, number, assembler.offset()).max(begins);

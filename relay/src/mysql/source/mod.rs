@@ -1,5 +1,6 @@
 //! The loop that reads one source for ever.
 
+mod input;
 mod learn;
 mod plan;
 
@@ -7,8 +8,7 @@ use super::connection::{Connection, Password, address};
 use super::definitions::{Reading, Remembered};
 use super::preflight::now_us;
 use super::{
-    Definite, Error, Examined, Finding, Flavor, ServerIdentity, Start, State, StatusCell, admin, packet,
-    preflight,
+    Definite, Error, Examined, Finding, Flavor, ServerIdentity, Start, State, StatusCell, admin, preflight,
 };
 use crate::config;
 use crate::decode::filter::TableFilter;
@@ -36,8 +36,6 @@ const COVERED_EVERY: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest pause: a database that is back is read again soon.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// Error of a dump whose binlog is gone, too short, or not readable.
-const DUMP_FAILED: u16 = 1236;
 
 /// What to read, and from where.
 #[derive(Clone, Debug)]
@@ -331,22 +329,23 @@ impl Reader<'_> {
         let mut bytes_read = 0u64;
         let mut silence = FIRST_SILENCE;
         loop {
-            let packet = if let Some(packet) = connection.packet().now_or_never() {
-                packet?
+            let piece = if let Some(piece) = connection.piece().now_or_never() {
+                piece?
             } else {
                 sink.flush().map_err(sink_error)?;
                 self.progress(&mut bytes_read);
-                let waited = tokio::time::timeout(silence, connection.packet()).await;
+                let waited = tokio::time::timeout(silence, connection.piece()).await;
                 let silent = |_| format!("the server has been silent for {} s", silence.as_secs());
                 waited.map_err(|elapsed| Error::Transient(silent(elapsed)))??
             };
-            let bytes = self.event_bytes(connection, &packet, wanted)?;
-            bytes_read += u64::try_from(bytes.len()).unwrap_or(0);
+            let input = self.input(connection, &piece, wanted)?;
+            bytes_read += input.len();
             let Some(assembler) = &mut self.assembler else {
                 return Err(Error::Transient("the session has ended".to_owned()));
             };
-            let progress = match assembler.event(bytes, sink) {
-                Ok(progress) => progress,
+            let progress = match input.feed(assembler, sink) {
+                Ok(Some(progress)) => progress,
+                Ok(None) => continue,
                 Err(error) => return self.failed(error),
             };
             self.backoff = BACKOFF_MIN;
@@ -402,37 +401,6 @@ impl Reader<'_> {
                 self.report_executed(assembler);
             }
         }
-    }
-
-    /// The event in a packet of the dump.
-    fn event_bytes<'p>(
-        &self,
-        connection: &Connection,
-        packet: &'p [u8],
-        wanted: &str,
-    ) -> Result<&'p [u8], Error> {
-        if let Some((0, event)) = packet.split_first() {
-            return Ok(event);
-        }
-        let Some(error) = packet::server_error(packet) else {
-            return Err(Error::Transient("the server ended the dump".to_owned()));
-        };
-        // Not a matter of the binlog.
-        if error.message.contains("same server_uuid") || error.message.contains("same server_id") {
-            self.replaced.store(true, Ordering::Relaxed);
-            let (address, id) = (address(&self.job.config.mysql), self.job.config.mysql.server_id);
-            return Err(Error::Transient(format!(
-                "{address} ended the connection for another replica, or relay, with server_id {id}: give one of them another \
-                 server_id ({error})"
-            )));
-        }
-        if error.code == DUMP_FAILED {
-            let address = address(&self.job.config.mysql);
-            return Err(
-                Definite::Purged { address, wanted: wanted.to_owned(), reason: error.to_string() }.into()
-            );
-        }
-        Err(connection.classify(&error, false))
     }
 
     /// Brings the status up to date; called when input has run dry.
