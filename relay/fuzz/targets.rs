@@ -6,7 +6,7 @@ use relay::config::{Format, Oversize};
 use relay::decode::filter::{ColumnFilter, TableFilter};
 use relay::decode::query;
 use relay::decode::stream::{Assembler, Flavor};
-use relay::event::{Op, RowChange, TransactionSink, TxnEnd, TxnHeader, TxnStart};
+use relay::event::{Op, RowChange, Savepoint, TransactionSink, TxnEnd, TxnHeader, TxnStart};
 use relay::format::{Formatter, RowContext};
 use relay::gtid::GtidSet;
 use relay::mysql::Start;
@@ -81,6 +81,14 @@ impl TransactionSink for Formats {
     fn row(&mut self, change: RowChange<'_>) -> Result<(), Infallible> {
         let start = self.start.clone().expect("rows are inside transactions");
         self.write(&TxnHeader { start, end_offset: 0, rows: 2 }, change);
+        Ok(())
+    }
+
+    fn savepoint(&self) -> Savepoint {
+        Savepoint::default()
+    }
+
+    fn roll_back(&mut self, _: Savepoint) -> Result<(), Infallible> {
         Ok(())
     }
 

@@ -94,6 +94,15 @@ pub struct Executed {
     pub gtids: String,
 }
 
+/// A place in an open transaction, as its sink tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Savepoint {
+    /// Rows before it.
+    pub rows: u64,
+    /// Bytes before it, where the sink counts them.
+    pub bytes: u64,
+}
+
 /// Takes transactions in commit order, whole. [`crate::log::Writer`] keeps them on disk; `tail` prints them.
 pub trait TransactionSink {
     /// What can go wrong while writing.
@@ -103,6 +112,10 @@ pub trait TransactionSink {
     fn begin(&mut self, start: TxnStart) -> Result<(), Self::Error>;
     /// The next row of the open transaction.
     fn row(&mut self, row: RowChange<'_>) -> Result<(), Self::Error>;
+    /// Where the open transaction is now.
+    fn savepoint(&self) -> Savepoint;
+    /// The rows of the open transaction behind this place did not happen: forget them.
+    fn roll_back(&mut self, to: Savepoint) -> Result<(), Self::Error>;
     /// The open transaction is whole.
     fn commit(&mut self, end: TxnEnd) -> Result<(), Self::Error>;
     /// The open transaction will not come (the connection was lost inside it): forget its rows.

@@ -16,6 +16,8 @@ pub trait Branches: Send + Sync {
     fn begin(&mut self, branch: &str, position: Position) -> io::Result<()>;
     /// The next bytes of the open branch's rows.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Forgets what was appended to the open branch behind its first `len` bytes.
+    fn truncate(&mut self, len: u64) -> io::Result<()>;
     /// The open branch is prepared: from now on it survives.
     fn prepare(&mut self) -> io::Result<()>;
     /// The open branch will not come.

@@ -5,7 +5,7 @@ use super::event::{Header, code};
 use super::filter::{ColumnFilter, TableFilter};
 use super::stream::{Assembler, Flavor, LastTransaction, Progress, StreamError};
 use crate::config::{Format, Oversize};
-use crate::event::{RowChange, TransactionSink, TxnEnd, TxnHeader, TxnStart};
+use crate::event::{RowChange, Savepoint, TransactionSink, TxnEnd, TxnHeader, TxnStart};
 use crate::format::{Formatter, RowContext};
 use crate::position::Position;
 use expect_test::{Expect, expect};
@@ -106,6 +106,16 @@ impl TransactionSink for Lines {
         self.out.push_str(text.split(",\"scn\":").next().unwrap());
         writeln!(self.out, "}} hash {:016x}", change.key_hash).unwrap();
         self.rows += 1;
+        Ok(())
+    }
+
+    fn savepoint(&self) -> Savepoint {
+        Savepoint { rows: self.rows, bytes: self.out.len().try_into().unwrap() }
+    }
+
+    fn roll_back(&mut self, to: Savepoint) -> Result<(), DecodeError> {
+        self.rows = to.rows;
+        self.out.truncate(to.bytes.try_into().unwrap());
         Ok(())
     }
 
@@ -412,6 +422,14 @@ impl TransactionSink for Quiet {
         let txn = TxnHeader { start, end_offset: 0, rows: 1 };
         let row = RowContext { source: "", txn: &txn, row: 0, change, server_uuid: "", snapshot: false };
         drop(Formatter::new(Format::Aesop).value(&row, &mut Vec::new()));
+        Ok(())
+    }
+
+    fn savepoint(&self) -> Savepoint {
+        Savepoint::default()
+    }
+
+    fn roll_back(&mut self, _: Savepoint) -> Result<(), DecodeError> {
         Ok(())
     }
 

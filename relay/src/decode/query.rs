@@ -12,8 +12,10 @@ pub enum Statement {
     Commit,
     /// ROLLBACK of everything.
     Rollback,
-    /// ROLLBACK TO a savepoint: rows before it that are already read did not happen.
-    RollbackTo,
+    /// SAVEPOINT of this name.
+    Savepoint(String),
+    /// ROLLBACK TO the savepoint of this name: rows behind it that are already read did not happen.
+    RollbackTo(String),
     /// XA COMMIT of this branch.
     XaCommit(String),
     /// XA ROLLBACK of this branch.
@@ -29,7 +31,7 @@ pub enum Statement {
     },
     /// INSERT, UPDATE, DELETE, REPLACE, LOAD DATA as a statement: rows we never see.
     Dml,
-    /// All else: accounts, views, routines, maintenance, savepoints, temporary tables.
+    /// All else: accounts, views, routines, maintenance, temporary tables.
     Other,
 }
 
@@ -56,11 +58,15 @@ pub fn classify(sql: &[u8]) -> Statement {
         "BEGIN" => Statement::Begin,
         "START" if words.keyword() == "TRANSACTION" => Statement::Begin,
         "COMMIT" => Statement::Commit,
-        "ROLLBACK" => match words.keyword().as_str() {
-            "TO" => Statement::RollbackTo,
-            "WORK" if words.keyword() == "TO" => Statement::RollbackTo,
-            _ => Statement::Rollback,
-        },
+        "SAVEPOINT" => Statement::Savepoint(words.identifier().unwrap_or_default()),
+        "ROLLBACK" => {
+            words.skip(&["WORK"]);
+            if !words.skipped("TO") {
+                return Statement::Rollback;
+            }
+            words.skip(&["SAVEPOINT"]);
+            Statement::RollbackTo(words.identifier().unwrap_or_default())
+        }
         "XA" => {
             let verb = words.keyword();
             let branch = || branch_name(words.rest);
@@ -308,8 +314,11 @@ mod tests {
         assert_eq!(classify(b"START TRANSACTION"), Statement::Begin);
         assert_eq!(classify(b"COMMIT"), Statement::Commit);
         assert_eq!(classify(b"ROLLBACK"), Statement::Rollback);
-        assert_eq!(classify(b"ROLLBACK TO `a`"), Statement::RollbackTo);
-        assert_eq!(classify(b"SAVEPOINT `a`"), Statement::Other);
+        assert_eq!(classify(b"ROLLBACK WORK"), Statement::Rollback);
+        let name = || "a `b".to_owned();
+        assert_eq!(classify(b"ROLLBACK TO `a ``b`"), Statement::RollbackTo(name()));
+        assert_eq!(classify(b"rollback work to savepoint \"a `b\""), Statement::RollbackTo(name()));
+        assert_eq!(classify(b"SAVEPOINT `a ``b`"), Statement::Savepoint(name()));
         assert_eq!(classify(b"XA START X'61',X'',1"), Statement::XaStart("X'61',X'',1".to_owned()));
         assert_eq!(
             classify(b"XA COMMIT X'61', X'',1 ONE PHASE"),

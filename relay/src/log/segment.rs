@@ -154,6 +154,10 @@ impl Segment {
         self.file.write_all_at(bytes, offset).map_err(LogError::io("write", &self.path))
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
         self.file.read_exact_at(buffer, offset)
     }

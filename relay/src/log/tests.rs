@@ -57,17 +57,14 @@ fn begin(writer: &mut Writer, txn: &Txn) -> Result<(), LogError> {
     for (at, row) in txn.rows.iter().enumerate() {
         let table = format!("t{}", (at + row.len()) % 3);
         let schema = Arc::new(TableSchema::new("d".into(), table, Vec::new(), Vec::new()));
-        let (key_hash_before, key_hash) = (1, 2);
-        writer.row(RowChange {
-            op: Op::Insert,
-            schema: &schema,
-            key_hash_before,
-            key_hash,
-            before: &[],
-            after: row,
-        })?;
+        put(writer, &schema, row)?;
     }
     Ok(())
+}
+
+fn put(writer: &mut Writer, schema: &Arc<TableSchema>, row: &[u8]) -> Result<(), LogError> {
+    let (key_hash_before, key_hash) = (1, 2);
+    writer.row(RowChange { op: Op::Insert, schema, key_hash_before, key_hash, before: &[], after: row })
 }
 
 fn write(writer: &mut Writer, txn: &Txn) {
@@ -264,6 +261,73 @@ proptest! {
         let files: u64 = recover::list(dir.path()).unwrap().iter()
             .map(|seq| std::fs::metadata(segment::path(dir.path(), *seq, "seg")).unwrap().len()).sum();
         prop_assert_eq!(log.state().bytes, files);
+    }
+}
+
+/// What happens inside a transaction that is rolled back to places in it.
+#[derive(Clone, Debug)]
+enum Inside {
+    Row(usize),
+    Savepoint,
+    RollBack(prop::sample::Index),
+}
+
+fn inside() -> impl Strategy<Value = Vec<Inside>> {
+    let one = prop_oneof![
+        6 => (0_usize..200).prop_map(Inside::Row),
+        1 => (500_usize..1500).prop_map(Inside::Row),
+        2 => Just(Inside::Savepoint),
+        2 => any::<prop::sample::Index>().prop_map(Inside::RollBack),
+    ];
+    prop::collection::vec(one, 0..60)
+}
+
+proptest! {
+    #[test]
+    fn a_transaction_is_cut_back_to_its_savepoints(
+        before in lengths(), steps in inside(), behind in lengths(), flushes in any::<bool>(),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, mut writer) = Log::open(options(dir.path())).unwrap();
+        let mut source = Source { at: Position::new(1, 1, 4) };
+        let mut written = vec![source.next(&before)];
+        write(&mut writer, &written[0]);
+        let mut txn = source.next(&[10]);
+        begin(&mut writer, &txn).unwrap();
+        let mut savepoints = Vec::new();
+        for (number, step) in steps.into_iter().enumerate() {
+            match step {
+                Inside::Row(len) => {
+                    let row = vec![u8::try_from(number).unwrap(); len];
+                    let schema = TableSchema::new("d".into(), format!("t{}", len % 5), Vec::new(), Vec::new());
+                    put(&mut writer, &Arc::new(schema), &row).unwrap();
+                    txn.rows.push(row);
+                }
+                Inside::Savepoint => savepoints.push((writer.savepoint(), txn.rows.len())),
+                Inside::RollBack(which) if !savepoints.is_empty() => {
+                    savepoints.truncate(which.index(savepoints.len()) + 1);
+                    let (to, rows) = savepoints[savepoints.len() - 1];
+                    writer.roll_back(to).unwrap();
+                    txn.rows.truncate(rows);
+                }
+                Inside::RollBack(_) => {}
+            }
+            if flushes {
+                writer.flush().unwrap();
+            }
+        }
+        let end_offset = end_of(txn.start, &txn.rows);
+        writer.commit(TxnEnd { end_offset }).unwrap();
+        source.at.offset = end_offset;
+        written.push(txn);
+        written.push(source.next(&behind));
+        write(&mut writer, &written[2]);
+        writer.flush().unwrap();
+        prop_assert_eq!(&read_from(&log, StartFrom::Earliest), &written);
+        drop((writer, log));
+        // From disk, where the definitions are found again too.
+        let (log, _writer) = Log::open(options(dir.path())).unwrap();
+        prop_assert_eq!(&read_from(&log, StartFrom::Earliest), &written);
     }
 }
 

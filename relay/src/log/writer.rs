@@ -2,7 +2,7 @@
 
 use super::segment::{Header, Segment};
 use super::{Log, LogError, LogState, Mark, Place};
-use crate::event::{RowChange, TransactionSink, TxnEnd, TxnStart};
+use crate::event::{RowChange, Savepoint, TransactionSink, TxnEnd, TxnStart};
 use crate::mysql::LastTransaction;
 use crate::position::Position;
 use crate::schema::SchemaId;
@@ -56,8 +56,23 @@ struct Large {
     /// Written last, into the place kept for it, when the totals are known.
     first: BlockBuilder,
     at: u64,
+    /// Between it and the builder, in order.
+    pieces: Vec<Piece>,
+    /// The first row of the builder.
+    from: u64,
     /// Defined in its pieces; counts once it is whole.
     defined: HashMap<SchemaId, Bytes>,
+}
+
+/// A piece of a large transaction that is on disk.
+#[derive(Debug)]
+struct Piece {
+    at: u64,
+    len: usize,
+    /// Its first row.
+    from: u64,
+    /// What it defines.
+    defines: Vec<SchemaId>,
 }
 
 impl Writer {
@@ -258,14 +273,51 @@ impl Writer {
         if let Some(large) = &mut open.large {
             let sealed = piece.seal(true);
             active.segment.write(sealed.bytes(), active.offset)?;
+            let defines = piece.definitions().map(|(id, _)| id).collect();
+            let (at, len) = (active.offset, sealed.bytes().len());
+            large.pieces.push(Piece { at, len, from: large.from, defines });
+            large.from = open.rows;
             active.offset += length(&sealed);
             large.defined.extend(piece.definitions());
         } else {
             let at = active.offset;
             active.offset += u64::try_from(piece.len()).unwrap_or(u64::MAX);
-            open.large = Some(Large { at, defined: piece.definitions().collect(), first: piece });
+            let defined = piece.definitions().collect();
+            open.large = Some(Large { at, pieces: Vec::new(), from: open.rows, defined, first: piece });
         }
         Ok(())
+    }
+
+    /// Cuts the open transaction back to its first `rows` rows.
+    fn do_roll_back(&mut self, rows: u64) -> Result<(), LogError> {
+        let (Some(builder), Some(open), Some(active)) = (&mut self.builder, &mut self.open, &mut self.active)
+        else {
+            return Err(LogError::OutOfTurn("roll back outside a transaction"));
+        };
+        open.rows = open.rows.min(rows);
+        // Not just before the builder's first row either: each block has a row.
+        let Some(mut large) = open.large.take_if(|large| rows <= large.from) else {
+            return cut(builder, rows, active);
+        };
+        let kept = large.pieces.partition_point(|piece| piece.from < rows);
+        for piece in large.pieces.get(kept.saturating_sub(1)..).unwrap_or_default() {
+            for id in &piece.defines {
+                large.defined.remove(id);
+            }
+        }
+        // What is on disk behind the new end is cut off, or written over.
+        large.pieces.truncate(kept);
+        if let Some(piece) = large.pieces.pop() {
+            *builder = piece.read(&open.start, &active.segment)?;
+            (large.from, active.offset) = (piece.from, piece.at);
+            open.large = Some(large);
+        } else {
+            // In the first, which is not on disk yet.
+            active.offset = large.at;
+            *builder = large.first;
+        }
+        active.segment.truncate(active.offset)?;
+        cut(builder, rows, active)
     }
 
     fn do_commit(&mut self, end: TxnEnd) -> Result<(), LogError> {
@@ -441,6 +493,23 @@ impl Writer {
     }
 }
 
+impl Piece {
+    /// Reads it back, to go on with it.
+    fn read(&self, start: &TxnStart, segment: &Segment) -> Result<BlockBuilder, LogError> {
+        let failed = |error| LogError::Io { action: "read", path: segment.path().to_owned(), error };
+        let mut bytes = vec![0; self.len];
+        segment.read(&mut bytes, self.at).map_err(failed)?;
+        let reopened = Sealed::parse(bytes.into()).and_then(|sealed| BlockBuilder::reopen(start, &sealed));
+        reopened.map_err(|error| failed(std::io::Error::other(error)))
+    }
+}
+
+fn cut(builder: &mut BlockBuilder, rows: u64, active: &Active) -> Result<(), LogError> {
+    let path = || active.segment.path().to_owned();
+    let failed = |error| LogError::Io { action: "cut", path: path(), error: std::io::Error::other(error) };
+    builder.cut(rows).map_err(failed)
+}
+
 fn length(block: &Sealed) -> u64 {
     u64::try_from(block.bytes().len()).unwrap_or(u64::MAX)
 }
@@ -454,6 +523,14 @@ impl TransactionSink for Writer {
 
     fn row(&mut self, row: RowChange<'_>) -> Result<(), LogError> {
         self.fallible(|writer| writer.do_row(&row))
+    }
+
+    fn savepoint(&self) -> Savepoint {
+        Savepoint { rows: self.open.as_ref().map_or(0, |open| open.rows), bytes: 0 }
+    }
+
+    fn roll_back(&mut self, to: Savepoint) -> Result<(), LogError> {
+        self.fallible(|writer| writer.do_roll_back(to.rows))
     }
 
     fn commit(&mut self, end: TxnEnd) -> Result<(), LogError> {

@@ -7,7 +7,7 @@
 use crate::decode::branch::Branches;
 use crate::position::Position;
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Write as _};
+use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -106,6 +106,13 @@ impl Branches for Folder {
         }
     }
 
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        let Some((file, _)) = &mut self.open else { return Err(io::Error::other("no XA branch is open")) };
+        // What is still in memory is written by the seek.
+        file.seek(SeekFrom::Start(len))?;
+        file.get_ref().set_len(len)
+    }
+
     fn prepare(&mut self) -> io::Result<()> {
         let Some((file, new)) = self.open.take() else { return Ok(()) };
         file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
@@ -173,6 +180,18 @@ mod tests {
         let mut folder = Folder::new(dir.path().join("xa"));
         assert_eq!(read(&mut folder, "X'61',X'',1", at(200)).as_deref(), Some("first"));
         assert_eq!(read(&mut folder, "X'61',X'',1", at(400)).as_deref(), Some("second"));
+    }
+
+    #[test]
+    fn a_branch_is_cut_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut folder = Folder::new(dir.path().join("xa"));
+        folder.begin("a", at(1)).unwrap();
+        folder.append(b"stays, goes").unwrap();
+        folder.truncate(6).unwrap();
+        folder.append(b" comes").unwrap();
+        folder.prepare().unwrap();
+        assert_eq!(read(&mut folder, "a", at(2)).as_deref(), Some("stays, comes"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The GTIDs of all that a source's log, and this relay, has read: what another server must have to take over.
 
 use super::kept;
-use crate::event::{Executed, RowChange, TransactionSink, TxnEnd, TxnStart};
+use crate::event::{Executed, RowChange, Savepoint, TransactionSink, TxnEnd, TxnStart};
 use crate::gtid::GtidSet;
 use crate::log::{Log, LogError, Writer};
 use crate::position::Position;
@@ -79,6 +79,14 @@ impl TransactionSink for Keeping<'_> {
 
     fn row(&mut self, row: RowChange<'_>) -> Result<(), LogError> {
         self.writer.row(row)
+    }
+
+    fn savepoint(&self) -> Savepoint {
+        self.writer.savepoint()
+    }
+
+    fn roll_back(&mut self, to: Savepoint) -> Result<(), LogError> {
+        self.writer.roll_back(to)
     }
 
     fn commit(&mut self, end: TxnEnd) -> Result<(), LogError> {

@@ -2,7 +2,7 @@
 
 use super::checkpoint::Checkpoint;
 use crate::decode::DecodeError;
-use crate::event::{Op, RowChange, TransactionSink, TxnEnd, TxnHeader, TxnStart};
+use crate::event::{Op, RowChange, Savepoint, TransactionSink, TxnEnd, TxnHeader, TxnStart};
 use crate::format::{Formatter, RowContext};
 use crate::mysql::{LastTransaction, StatusCell};
 use crate::position::Position;
@@ -41,6 +41,8 @@ struct Pending {
     rows: u64,
     memory: Vec<u8>,
     spilled: Option<File>,
+    /// Bytes of that.
+    spilled_bytes: u64,
 }
 
 pub(super) struct Printer<W> {
@@ -192,6 +194,10 @@ impl Record {
     }
 }
 
+fn count(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
 /// A file that vanishes with the process.
 fn temporary_file() -> io::Result<File> {
     let path = std::env::temp_dir().join(format!("aesop-tail-{}", uuid::Uuid::new_v4()));
@@ -224,7 +230,30 @@ impl<W: Write> TransactionSink for Printer<W> {
                 none => none.insert(temporary_file()?),
             };
             file.write_all(&pending.memory)?;
+            pending.spilled_bytes += count(pending.memory.len());
             pending.memory.clear();
+        }
+        Ok(())
+    }
+
+    fn savepoint(&self) -> Savepoint {
+        let Pending { rows, memory, spilled_bytes, .. } = &self.pending;
+        Savepoint { rows: *rows, bytes: spilled_bytes + count(memory.len()) }
+    }
+
+    fn roll_back(&mut self, to: Savepoint) -> Result<(), PrintError> {
+        let pending = &mut self.pending;
+        pending.rows = to.rows;
+        match (to.bytes.checked_sub(pending.spilled_bytes), &mut pending.spilled) {
+            (None, Some(file)) => {
+                file.set_len(to.bytes)?;
+                file.seek(SeekFrom::Start(to.bytes))?;
+                pending.spilled_bytes = to.bytes;
+                pending.memory.clear();
+            }
+            (in_memory, _) => {
+                pending.memory.truncate(usize::try_from(in_memory.unwrap_or(0)).unwrap_or(usize::MAX));
+            }
         }
         Ok(())
     }

@@ -423,22 +423,18 @@ impl Run<'_> {
             Some(branch) => self.must(&format!("XA START '{branch}'")).await,
             None => self.must("BEGIN").await,
         }
-        let mut mixed = false;
         for step in 0..=self.random.below(6) {
             let at = self.random.below(self.tables.len());
-            // MySQL logs rows of tables that cannot be rolled back apart, so they stand, whatever becomes of a savepoint;
-            // MariaDB leaves the rolled back ones in, and the reader stops there.
-            mixed |= self.kind == Kind::MariaDb && !self.tables[at].transactional;
-            let savepoint = !mixed && self.random.one_in(3);
+            // Rows of tables that cannot be rolled back are logged apart and stand, whatever becomes of a savepoint; then
+            // MariaDB leaves the rolled back ones in.
+            let savepoint = self.random.one_in(3);
             if savepoint {
                 self.must(&format!("SAVEPOINT s{step}")).await;
             }
             self.change(at).await;
             if savepoint {
                 let another = self.random.below(self.tables.len());
-                if self.kind == Kind::MySql || self.tables[another].transactional {
-                    self.change(another).await;
-                }
+                self.change(another).await;
                 if self.random.one_in(2) {
                     self.must(&format!("ROLLBACK TO s{step}")).await;
                 } else {

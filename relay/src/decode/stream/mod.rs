@@ -4,6 +4,7 @@
 mod large;
 mod payload;
 mod rows;
+mod savepoint;
 #[cfg(test)]
 mod tests;
 mod txn;
@@ -141,6 +142,8 @@ struct Txn {
     skip: bool,
     /// An XA branch, whose rows wait for its XA COMMIT.
     branch: Option<Branch>,
+    /// In the order in which they were set.
+    savepoints: Vec<savepoint::Named>,
 }
 
 /// The XA branch being read.
@@ -149,6 +152,8 @@ struct Branch {
     /// Its rows so far refer to these, in order.
     schemas: Vec<SchemaId>,
     rows: u64,
+    /// Bytes of what was put aside.
+    bytes: u64,
 }
 
 /// Buffers kept between events.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::event::{Op, RowChange, TxnEnd};
+use crate::event::{Op, RowChange, Savepoint, TxnEnd};
 use proptest::prelude::*;
 use std::convert::Infallible;
 
@@ -23,6 +23,14 @@ impl TransactionSink for Seen {
         assert!(matches!(row.op, Op::Ddl | Op::Truncate));
         let statement: crate::event::Statement = serde_json::from_slice(row.after).unwrap();
         self.statements.push(statement.sql);
+        Ok(())
+    }
+
+    fn savepoint(&self) -> Savepoint {
+        Savepoint::default()
+    }
+
+    fn roll_back(&mut self, _: Savepoint) -> Result<(), Infallible> {
         Ok(())
     }
 

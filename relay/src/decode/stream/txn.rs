@@ -45,7 +45,7 @@ impl Assembler {
             server_id: header.server_id,
             commit_time_us,
         };
-        self.txn = Some(Txn { start, explicit, begun: false, skip, branch: None });
+        self.txn = Some(Txn { start, explicit, begun: false, skip, branch: None, savepoints: Vec::new() });
         match gtid.branch {
             Some(branch) => self.xa_start(branch),
             None => Ok(()),
@@ -98,17 +98,8 @@ impl Assembler {
                 return Ok(Progress::Transaction);
             }
             _ if skip => {}
-            Statement::RollbackTo => {
-                let rows = |txn: &Txn| txn.begun || txn.branch.as_ref().is_some_and(|branch| branch.rows > 0);
-                if self.txn.as_ref().is_some_and(rows) {
-                    return Err(DecodeError::Unsupported(
-                        "a transaction that also changed a non-transactional table was rolled back to a savepoint: \
-                         which of its rows stand cannot be told"
-                            .to_owned(),
-                    )
-                    .into());
-                }
-            }
+            Statement::Savepoint(name) => self.set_savepoint(name, sink),
+            Statement::RollbackTo(name) => self.roll_back_to(&name, sink)?,
             Statement::Truncate(name) => self.statement(Op::Truncate, &name, false, query, sink)?,
             Statement::Ddl { name, several } => self.statement(Op::Ddl, &name, several, query, sink)?,
             Statement::Dml => {

@@ -4,7 +4,7 @@ use super::{Assembler, Branch, Counts, Progress, StreamError, Table};
 use crate::decode::branch::{self, Branches};
 use crate::decode::rows::{Encoding, Rows, RowsKind};
 use crate::decode::{Bytes, DecodeError};
-use crate::event::{RowChange, TransactionSink, TxnEnd, TxnStart};
+use crate::event::{RowChange, Savepoint, TransactionSink, TxnEnd, TxnStart};
 use crate::position::Position;
 use crate::schema::SchemaId;
 use std::io;
@@ -20,7 +20,7 @@ impl Assembler {
         }
         let branches = self.branches.as_mut().ok_or_else(nowhere)?;
         branches.begin(&name, txn.start.position).map_err(StreamError::Branches)?;
-        txn.branch = Some(Branch { name, schemas: Vec::new(), rows: 0 });
+        txn.branch = Some(Branch { name, schemas: Vec::new(), rows: 0, bytes: 0 });
         Ok(())
     }
 
@@ -116,7 +116,7 @@ impl Assembler {
     }
 }
 
-fn nowhere() -> DecodeError {
+pub(super) fn nowhere() -> DecodeError {
     DecodeError::Unsupported(
         "XA transactions need a place for prepared branches, and this reader has none".to_owned(),
     )
@@ -153,7 +153,17 @@ impl TransactionSink for Keeper {
         let schema = self.schema(&row);
         branch::put_row(&row, schema, &mut self.buffer);
         self.branch.rows += 1;
+        self.branch.bytes += u64::try_from(self.buffer.len()).unwrap_or(0);
         self.branches.append(&self.buffer)
+    }
+
+    fn savepoint(&self) -> Savepoint {
+        Savepoint { rows: self.branch.rows, bytes: self.branch.bytes }
+    }
+
+    fn roll_back(&mut self, to: Savepoint) -> io::Result<()> {
+        (self.branch.rows, self.branch.bytes) = (to.rows, to.bytes);
+        self.branches.truncate(to.bytes)
     }
 
     fn commit(&mut self, _: TxnEnd) -> io::Result<()> {

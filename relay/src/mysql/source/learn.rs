@@ -7,7 +7,7 @@ use super::plan::Dump;
 use super::{Ended, Reader, located};
 use crate::decode::filter::{ColumnFilter, TableFilter};
 use crate::decode::stream::{Assembler, Progress, StreamError, file_number};
-use crate::event::{RowChange, TransactionSink, TxnEnd, TxnStart};
+use crate::event::{RowChange, Savepoint, TransactionSink, TxnEnd, TxnStart};
 use crate::mysql::admin::{self, BinaryLogs};
 use crate::mysql::connection::{Connection, Password, address};
 use crate::mysql::definitions::Remembered;
@@ -397,6 +397,14 @@ impl TransactionSink for Nothing {
     }
 
     fn row(&mut self, _: RowChange<'_>) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn savepoint(&self) -> Savepoint {
+        Savepoint::default()
+    }
+
+    fn roll_back(&mut self, _: Savepoint) -> Result<(), Self::Error> {
         Ok(())
     }
 

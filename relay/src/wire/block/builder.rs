@@ -1,8 +1,8 @@
 //! Packs transactions into blocks.
 
 use super::{
-    BlockHeader, CRC_AT, HEADER_BYTES, RowEntry, Sealed, TAG_COVERED, TAG_ROW, TAG_ROW_KEY_CHANGED, TAG_TXN,
-    TxnEntry, crc, op_byte,
+    BlockError, BlockHeader, CRC_AT, Entries, Entry, HEADER_BYTES, RowEntry, Sealed, TAG_COVERED, TAG_ROW,
+    TAG_ROW_KEY_CHANGED, TAG_TXN, TxnEntry, crc, op_byte,
 };
 use crate::event::{Op, RowChange, TxnStart};
 use crate::position::Position;
@@ -242,6 +242,43 @@ impl BlockBuilder {
             self.rows = open.rows_at;
             self.marks = open.before;
         }
+    }
+
+    /// Forgets the rows of the open transaction from this one on.
+    pub fn cut(&mut self, row: u64) -> Result<(), BlockError> {
+        let Some(open) = self.open else { return Ok(()) };
+        let index = self.index.get(open.index_at..).unwrap_or_default();
+        let left = self.items - open.items_at;
+        let mut entries = Entries::new(index, open.images_at, self.images.len(), left);
+        let (mut kept, mut rows) = (0, 0);
+        loop {
+            let (index_at, images_at) = entries.place();
+            match entries.next()? {
+                Some(Entry::Row(entry)) if entry.row < row => rows += 1,
+                Some(Entry::Row(_)) | None => {
+                    self.index.truncate(open.index_at + index_at);
+                    self.images.truncate(images_at);
+                    (self.items, self.rows) = (open.items_at + kept, open.rows_at + rows);
+                    return Ok(());
+                }
+                Some(_) => {}
+            }
+            kept += 1;
+        }
+    }
+
+    /// The piece of an open transaction that was sealed as this block, to go on with it.
+    pub fn reopen(start: &TxnStart, sealed: &Sealed) -> Result<Self, BlockError> {
+        let mut builder = Self::continuing(start);
+        for (id, definition) in sealed.schemas()? {
+            // Copied, so that a definition does not keep its whole block in memory.
+            let definition = definition.map(|definition| Bytes::copy_from_slice(&definition));
+            builder.add_schema(NewSchema { id, definition });
+        }
+        builder.index = sealed.index()?.to_vec();
+        builder.images = sealed.all_images().to_vec();
+        (builder.items, builder.rows) = (sealed.header().items, sealed.header().rows);
+        Ok(builder)
     }
 
     /// Takes the open transaction out, into a block of its own; definitions stay here, before it.

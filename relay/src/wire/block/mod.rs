@@ -291,13 +291,14 @@ impl Sealed {
 
     pub(super) fn entries(&self) -> Result<Entries<'_>, BlockError> {
         let index = self.index()?;
-        Ok(Entries {
-            input: Input::new(index),
-            length: index.len(),
-            image_at: self.header.length.saturating_sub(self.header.images_len),
-            end: self.header.length,
-            left: self.header.items,
-        })
+        let images_at = self.header.length.saturating_sub(self.header.images_len);
+        Ok(Entries::new(index, images_at, self.header.length, self.header.items))
+    }
+
+    /// The images of all its rows.
+    fn all_images(&self) -> &[u8] {
+        let at = self.header.length.saturating_sub(self.header.images_len);
+        self.bytes.get(at..).unwrap_or_default()
     }
 
     fn index(&self) -> Result<&[u8], Malformed> {
@@ -357,6 +358,16 @@ pub(super) struct Entries<'a> {
 }
 
 impl<'a> Entries<'a> {
+    /// Over `left` entries, whose images lie from `image_at` to `end`.
+    fn new(index: &'a [u8], image_at: usize, end: usize, left: u32) -> Self {
+        Self { input: Input::new(index), length: index.len(), image_at, end, left }
+    }
+
+    /// Where the next entry and its images begin.
+    fn place(&self) -> (usize, usize) {
+        (self.length - self.input.len(), self.image_at)
+    }
+
     pub(super) fn next(&mut self) -> Result<Option<Entry<'a>>, BlockError> {
         if self.left == 0 {
             return if self.input.is_empty() {
