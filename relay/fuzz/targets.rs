@@ -5,16 +5,16 @@ use bytes::{Bytes, BytesMut};
 use relay::config::{Format, Oversize};
 use relay::decode::filter::{ColumnFilter, TableFilter};
 use relay::decode::query;
-use relay::decode::stream::{Assembler, Flavor};
+use relay::decode::stream::{Assembler, Flavor, Progress, StreamError};
 use relay::event::{Op, RowChange, Savepoint, TransactionSink, TxnEnd, TxnHeader, TxnStart};
 use relay::format::{Formatter, RowContext};
 use relay::gtid::GtidSet;
 use relay::mysql::Start;
 use relay::position::Position;
-use relay::schema::{Column, ColumnKind, TableSchema};
-use relay::wire::block::NewSchema;
+use relay::schema::{Column, ColumnKind, Declared, DeclaredColumn, History, TableName, TableSchema, Touch};
+use relay::wire::block::{Filtered, NewSchema, Selector};
 use relay::wire::frame::{Covered, ErrorCode, ErrorFrame, Frame, Hello, SourceHead, StartFrom, Welcome};
-use relay::wire::{BlockBuilder, BlockItem, BlockReader, PartitionSet};
+use relay::wire::{BlockBuilder, BlockItem, BlockReader, PartitionSet, Sealed, Selection};
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -43,6 +43,8 @@ pub(crate) const TARGETS: &[Target] = &[
     },
     Target { name: "frames", seeds: frame_seeds, repair: repair_frames, run: frames },
     Target { name: "blocks", seeds: block_seeds, repair: repair_block, run: blocks },
+    Target { name: "selections", seeds: selection_seeds, repair: repair_selection, run: selections },
+    Target { name: "histories", seeds: history_seeds, repair: |_| {}, run: histories },
     Target { name: "statements", seeds: statement_seeds, repair: |_| {}, run: statements },
     Target { name: "starts", seeds: start_seeds, repair: |_| {}, run: starts },
 ];
@@ -159,18 +161,42 @@ fn repair_events(input: &mut [u8]) {
     }
 }
 
+const FORMAT_DESCRIPTION: u8 = relay::decode::event::code::FORMAT_DESCRIPTION;
+
+fn in_parts(
+    assembler: &mut Assembler,
+    event: &[u8],
+    sink: &mut Formats,
+) -> Result<Progress, StreamError<Infallible>> {
+    let (first, rest) = event.split_at(event.len().min(100));
+    assembler.begin_parts(first, sink)?;
+    for part in rest.chunks(37) {
+        assembler.part(part, sink)?;
+    }
+    assembler.end_parts(sink)
+}
+
 fn events(input: &[u8], flavor: Flavor) -> bool {
     let mut sink = Formats { start: None, understood: true };
     let mut assembler =
         Assembler::new(TableFilter::new::<&str>(&[]), ColumnFilter::new(&["*.*.v2"]), flavor, 1)
-            .bounding_rows(2000, Oversize::LeaveOut);
+            .bounding_rows(2000, Oversize::LeaveOut)
+            .holding(100);
     // What a server sends first, made up for the connection: the file's name.
     let mut rotate =
         vec![0, 0, 0, 0, 4, 1, 0, 0, 0, 40, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 4, 0, 0, 0, 0, 0, 0, 0];
     rotate.extend_from_slice(b"binlog.000001");
     assembler.event(&rotate, &mut sink).expect("a good event");
     for range in cut(input) {
-        if assembler.event(&input[range], &mut sink).is_err() {
+        let event = &input[range];
+        // Each second one in parts, as those that are larger than a packet come.
+        let parts = event.len() % 2 == 1 && event.get(4) != Some(&FORMAT_DESCRIPTION);
+        let done = if parts {
+            in_parts(&mut assembler, event, &mut sink)
+        } else {
+            assembler.event(event, &mut sink)
+        };
+        if done.is_err() {
             assembler.disconnected(&mut sink).expect("it cannot fail");
             return false;
         }
@@ -324,6 +350,102 @@ fn blocks(input: &[u8]) -> bool {
         }
     }
     // What a row holds is checked when it is written; the block itself was understood.
+    true
+}
+
+/// A selection in a line, and a block that it is made of.
+fn selection_seeds() -> Vec<Vec<u8>> {
+    [
+        r#"{"tables":["d.*","!d.u"]}"#,
+        r#"{"include_columns":["d.t.e"],"exclude_columns":["*.*.v"]}"#,
+        r#"{"tables":["other.t"],"include_columns":["*.t.?"]}"#,
+    ]
+    .iter()
+    .map(|selection| [selection.as_bytes(), b"\n", &block_seeds().remove(0)].concat())
+    .collect()
+}
+
+fn block_behind(input: &[u8]) -> usize {
+    input.iter().position(|byte| *byte == b'\n').map_or(input.len(), |at| at + 1)
+}
+
+fn repair_selection(input: &mut [u8]) {
+    let at = block_behind(input);
+    repair_block(&mut input[at..]);
+}
+
+fn selections(input: &[u8]) -> bool {
+    let (selection, block) = input.split_at(block_behind(input));
+    let Ok(selection) = serde_json::from_slice::<Selection>(selection) else { return false };
+    let again = serde_json::to_vec(&selection).expect("a selection is JSON");
+    assert_eq!(
+        serde_json::from_slice::<Selection>(&again).ok().as_ref(),
+        Some(&selection),
+        "read back as it was"
+    );
+    let Ok(sealed) = Sealed::parse(Bytes::copy_from_slice(block)) else { return false };
+    let Some(mut selector) = Selector::new(selection) else { return true };
+    match selector.apply(&sealed, |_| None) {
+        // What is kept must be a block again, checksum and all.
+        Ok(Filtered::Repacked(part)) => {
+            Sealed::parse(part.bytes().clone()).expect("a block");
+            true
+        }
+        Ok(_) => true,
+        Err(_) => false,
+    }
+}
+
+fn history_seeds() -> Vec<Vec<u8>> {
+    let at = |offset| Position::new(1, 2, offset);
+    let name = |table: &str| TableName::new("d", table);
+    let declared = || {
+        let column = DeclaredColumn {
+            name: "id".into(),
+            kind: "int unsigned".into(),
+            charset: None,
+            octets: None,
+            nullable: false,
+            visible: true,
+        };
+        Declared { columns: vec![column], key: vec![0] }
+    };
+    let mut history = History::default();
+    history.for_server("s");
+    history.restart(at(4), at(900));
+    history.saw(name("a"), at(10), declared());
+    history.touch(at(100), Touch::Renamed(vec![(name("a"), name("b")), (name("c"), name("a"))]));
+    history.touch(at(200), Touch::Changed(vec![name("b")]));
+    history.saw(name("b"), at(300), declared());
+    history.touch(at(400), Touch::Database("d".into()));
+    history.touch(at(500), Touch::Everything);
+    vec![serde_json::to_vec(&history).expect("a history is JSON")]
+}
+
+fn histories(input: &[u8]) -> bool {
+    let Ok(mut history) = serde_json::from_slice::<History>(input) else { return false };
+    let again = serde_json::to_vec(&history).expect("a history is JSON");
+    assert_eq!(
+        serde_json::from_slice::<History>(&again).ok().as_ref(),
+        Some(&history),
+        "read back as it was"
+    );
+    for offset in [0, 10, 150, 300, 450, 901, u64::MAX] {
+        let at = Position::new(1, 2, offset);
+        for table in ["a", "b", "c", "", "\u{fc}"] {
+            let table = TableName::new("d", table);
+            if history.at(&table, at).is_some() {
+                assert!(
+                    history.covered().is_some_and(|(from, to)| from <= at && at <= to),
+                    "known where it is not"
+                );
+            }
+            drop(history.called_later(&table, at));
+            history.changed_after(&table, at);
+        }
+    }
+    history.forget_before(Position::new(1, 2, 250));
+    history.touch(Position::new(1, 2, 950), Touch::Everything);
     true
 }
 

@@ -5,6 +5,7 @@ use super::outbox::Outbox;
 use super::places::Place;
 use super::reading::Reading;
 use super::write_within;
+use crate::config::Limits;
 use crate::log::ReadError;
 use crate::schema::SchemaId;
 use crate::telemetry::{Bean, Counter, Gauge, ObjectName};
@@ -33,6 +34,8 @@ const COVERED_EVERY: Duration = Duration::from_secs(1);
 const MAX_CREDIT_BYTES: i64 = 1 << 40;
 /// Credit frames that a client may send between two covered marks: one a block is plenty.
 const MAX_CREDIT_FRAMES: u32 = 100_000;
+/// The longest that an acknowledgement is waited for.
+const MAX_GONE: Duration = Duration::from_hours(24);
 /// Small blocks that follow each other go out together, up to about this size.
 const GATHER_BYTES: usize = 128 * 1024;
 /// The longest name of a member or group that becomes a label.
@@ -91,8 +94,8 @@ pub(super) async fn run(
     hub: &Hub,
     shutdown: &CancellationToken,
 ) {
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "nodelay not set");
+    if let Err(error) = prepare(&socket, hub.limits()) {
+        tracing::debug!(%peer, %error, "socket options not set");
     }
     let (read, mut write) = socket.into_split();
     let mut input = Input { socket: read, buffer: BytesMut::new() };
@@ -114,6 +117,15 @@ pub(super) async fn run(
             tracing::debug!(%peer, %error, "reason not told");
         }
     }
+}
+
+/// What is sent goes out at once; and a client whose host acknowledges nothing of it is gone, although nobody said so:
+/// it is sent a mark each second, so that this is noticed whatever its credit. Twice as long as a client that is there may
+/// take nothing, so that it is told why.
+fn prepare(socket: &TcpStream, limits: &Limits) -> std::io::Result<()> {
+    socket.set_nodelay(true)?;
+    let gone = Duration::from_secs(limits.stuck_secs.saturating_mul(2)).min(MAX_GONE);
+    socket2::SockRef::from(socket).set_tcp_user_timeout(Some(gone))
 }
 
 struct Input {
@@ -392,5 +404,23 @@ impl<'a> Streaming<'a> {
         // Behind the blocks that it covers.
         frame.encode(self.outbox.tail());
         self.send_gathered(true).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_host_that_acknowledges_nothing_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (served, _) = listener.accept().await.unwrap();
+        for (stuck_secs, expected) in [(30, 60), (u64::MAX, 24 * 3600)] {
+            prepare(&served, &Limits { stuck_secs, ..Limits::default() }).unwrap();
+            let set = socket2::SockRef::from(&served).tcp_user_timeout().unwrap();
+            assert_eq!(set, Some(Duration::from_secs(expected)));
+        }
     }
 }
