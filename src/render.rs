@@ -37,6 +37,7 @@ builtin! {
     "jolokia/policy.xml.j2",
     "jvm/log4j2.j2",
     "jvm/service.j2",
+    "kafka/log4j.properties.j2",
     "kafka/log4j2.properties.j2",
     "kafka/server.properties.j2",
     "kafka/tools-log4j2.properties.j2",

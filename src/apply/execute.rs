@@ -10,7 +10,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::host::{Call, Command, Connect};
 use crate::inventory::model::Inventory;
 use crate::plan::{Action, Change, Plan, Stage, Step, Wave};
-use crate::service::{HostState, Role, paths};
+use crate::service::{HostState, Part, Role, paths, users_of};
 use futures_util::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -174,8 +174,10 @@ impl Run<'_> {
 
     /// Why a role cannot be brought up: one that it needs has lost its majority.
     fn blocked(&self, role: Role) -> Option<String> {
+        let mut parts = self.desired.values().flat_map(|state| &state.parts);
+        let needs = parts.find(|part| part.role == role).map_or(&[][..], Part::needs);
         self.progress(|progress| {
-            role.needs().iter().find_map(|needed| {
+            needs.iter().find_map(|needed| {
                 let members = self
                     .desired
                     .values()
@@ -194,7 +196,8 @@ impl Run<'_> {
         if !stage.removes || !steps().any(|steps| changes_members(steps)) {
             return None;
         }
-        let users = [stage.role, Role::Relay, Role::Consumer];
+        let mut users = users_of(self.desired, stage.role);
+        users.insert(stage.role);
         self.progress(|progress| {
             let failed = |role: &Role| progress.failed.get(role).is_some_and(|hosts| !hosts.is_empty());
             let role = users.into_iter().find(failed)?;

@@ -5,6 +5,8 @@ use crate::service::{ServiceError, sha256};
 
 /// Names and lists. A new version is a new line here and a new file.
 const LISTS: &[(&str, &str)] = &[
+    ("kafka-3.9.0", include_str!("pinned/kafka-3.9.0.txt")),
+    ("kafka-3.9.1", include_str!("pinned/kafka-3.9.1.txt")),
     ("kafka-4.1.1", include_str!("pinned/kafka-4.1.1.txt")),
     ("kafka-4.2.0", include_str!("pinned/kafka-4.2.0.txt")),
     ("zookeeper-3.9.3", include_str!("pinned/zookeeper-3.9.3.txt")),
@@ -107,6 +109,9 @@ mod tests {
     #[test]
     fn an_unknown_version_names_those_that_are_known() {
         let error = set("kafka-9.9.9").unwrap_err().to_string();
-        assert_eq!(error, "kafka 9.9.9 is not among the versions that aesop can install (4.1.1, 4.2.0)");
+        assert_eq!(
+            error,
+            "kafka 9.9.9 is not among the versions that aesop can install (3.9.0, 3.9.1, 4.1.1, 4.2.0)"
+        );
     }
 }

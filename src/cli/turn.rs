@@ -4,6 +4,7 @@
 use super::ready::Node;
 use super::{Context, Exit};
 use crate::ensemble::{self, Standing};
+use crate::inventory::model::KafkaMode;
 use crate::kafka::Admin;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -59,7 +60,11 @@ async fn zookeeper(data_dir: &Path, member: Option<u32>) -> Option<u8> {
 async fn kafka(node: &Node) -> Option<u8> {
     let mut admin = Admin::connect(&node.bootstrap).await.ok()?;
     let (brokers, quorum) = (admin.brokers().await.ok()?, admin.quorum().await.ok()?);
-    let serves = brokers.get(&node.node).is_none_or(|broker| !broker.fenced);
+    let serves = match brokers.get(&node.node) {
+        Some(broker) => !broker.fenced,
+        // A controller apart; on ZooKeeper one that is down.
+        None => admin.mode() == KafkaMode::Kraft,
+    };
     Some(match quorum.leader {
         Some(leader) if leader == node.node => LEADER,
         _ if !serves => UNREADY,

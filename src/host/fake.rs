@@ -6,7 +6,7 @@ mod kafka;
 pub use kafka::FakeKafka;
 
 use super::{Body, Call, Command, Connect, Host, HostError, OnLine, Output, Unreachable};
-use crate::inventory::model;
+use crate::inventory::model::{self, KafkaMode};
 use crate::plan::EnsembleFact;
 use crate::service::sha256;
 use base64::Engine;
@@ -24,6 +24,9 @@ pub type FakeFile = (Vec<u8>, String, String, String);
 /// Steps that leave no line in [`State::log`].
 const SILENT: [&str; 9] =
     ["ids", "lock", "touch", "unlock", "audit", "part", "manifest", "downtime", "downtime-end"];
+
+/// What a broker keeps of itself.
+const KAFKA_PROPERTIES: &str = "/var/lib/aesop/kafka/meta.properties";
 
 /// What is on the host.
 #[derive(Clone, Debug, Default)]
@@ -353,13 +356,20 @@ impl State {
         let settings = crate::kafka::settings::parse(&String::from_utf8_lossy(properties));
         let (old, new) = (27, 29);
         let runs_old = |file: &FakeFile| String::from_utf8_lossy(&file.0).contains("/kafka-4.1");
+        let roles = settings.get("process.roles").map_or("broker", String::as_str);
         Some(kafka::Node {
-            id: settings.get("node.id")?.parse().ok()?,
+            id: settings.get("node.id").or_else(|| settings.get("broker.id"))?.parse().ok()?,
             address: settings.get("listeners")?.clone(),
             rack: settings.get("broker.rack").cloned(),
             level: if self.files.values().any(runs_old) { old } else { new },
-            controller: settings.get("process.roles")?.contains("controller"),
-            broker: settings.get("process.roles")?.contains("broker"),
+            controller: roles.contains("controller"),
+            broker: roles.contains("broker"),
+            mode: if settings.contains_key("zookeeper.connect") {
+                KafkaMode::ZooKeeper
+            } else {
+                KafkaMode::Kraft
+            },
+            empty: !self.files.contains_key(KAFKA_PROPERTIES),
         })
     }
 
@@ -523,6 +533,11 @@ impl State {
             }
             "enable" => self.enabled.extend(a.split(' ').map(str::to_owned)),
             "start" | "restart" => {
+                let on_zookeeper = self.node().is_some_and(|node| node.mode == KafkaMode::ZooKeeper);
+                if a == kafka::UNIT && on_zookeeper {
+                    let made = || (b"version=0\n".to_vec(), "600".into(), "kafka".into(), "kafka".into());
+                    self.files.entry(KAFKA_PROPERTIES.to_owned()).or_insert_with(made);
+                }
                 self.started_with.insert(a.clone(), self.disk());
                 self.loaded_with.insert(a.clone(), self.disk());
                 self.active.insert(a);

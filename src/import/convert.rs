@@ -394,7 +394,7 @@ impl Work<'_> {
     ) {
         let tree = self.tree;
         if tree.members(CONTROLLER).is_empty() && !zookeeper.is_empty() && !kafka.is_empty() {
-            self.leave("its brokers keep their metadata in ZooKeeper; a new cluster of aesop's runs in KRaft mode, an old one must be migrated first (Kafka's documentation, ZooKeeper to KRaft Migration)");
+            self.leave("its brokers keep their metadata in ZooKeeper; a new cluster of aesop's runs in KRaft mode (`version: 3.9.1` is the last on ZooKeeper), and aesop does not take over brokers that others have deployed");
         }
         for (name, group) in &tree.groups {
             let others: Vec<String> =

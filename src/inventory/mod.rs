@@ -33,7 +33,7 @@ use std::path::Path;
 /// ZooKeeper versions that aesop can install; the pinned artifacts of the same names belong to them.
 pub const ZOOKEEPER_VERSIONS: &[&str] = &["3.9.3", "3.9.4"];
 /// Kafka versions that aesop can install.
-pub const KAFKA_VERSIONS: &[&str] = &["4.1.1", "4.2.0"];
+pub const KAFKA_VERSIONS: &[&str] = &["3.9.0", "3.9.1", "4.1.1", "4.2.0"];
 
 /// Reads a duration as inventories have them: `30s`, `5m`, `2h`, `1d`.
 pub fn duration(text: &str) -> Result<std::time::Duration, String> {

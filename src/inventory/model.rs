@@ -3,6 +3,7 @@
 
 pub use super::extra::{Extra, ExtraArtifact, ExtraDirectory, ExtraFile, ExtraUnit, FileOrigin};
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -230,12 +231,21 @@ impl KafkaSasl {
 }
 
 /// Where Kafka keeps its metadata.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum KafkaMode {
     /// Its own controllers.
+    #[default]
     Kraft,
     /// ZooKeeper, up to 3.9.
     ZooKeeper,
+}
+
+impl KafkaMode {
+    /// The mode in which aesop runs a version: what can do without ZooKeeper does.
+    pub fn of(version: &str) -> Self {
+        if version.starts_with("3.") { Self::ZooKeeper } else { Self::Kraft }
+    }
 }
 
 /// A MySQL or MariaDB server to read.

@@ -202,15 +202,14 @@ pub(super) struct Kafka {
     pub(super) version: Option<String>,
     /// The project's own archive (`kafka_2.13-….tgz`) of that version, instead of the jars from Maven.
     pub(super) artifact: Option<Artifact>,
-    /// Where Kafka keeps its metadata: `kraft`, its own controllers. `zookeeper` is not supported yet.
-    #[schemars(extend("default" = "kraft"))]
+    /// Where Kafka keeps its metadata, which its version decides: `kraft`, its own controllers, from 4.0 on; `zookeeper`, the ensemble of `zookeeper`, for 3.9. It may be left out.
     pub(super) mode: Option<KafkaMode>,
     /// The brokers: addresses, names from `hosts`, or maps. The first three become controllers too, unless `controllers` says otherwise.
     pub(super) hosts: Vec<Entry<KafkaMember>>,
     /// Port for clients and brokers.
     #[schemars(extend("default" = d::KAFKA_PORT))]
     pub(super) port: Option<u16>,
-    /// Port of the controllers.
+    /// Port of the controllers; not with Kafka 3.9.
     #[schemars(extend("default" = d::KAFKA_CONTROLLER_PORT))]
     pub(super) controller_port: Option<u16>,
     /// Port of brokers among each other, where `tls` is on.
@@ -227,7 +226,7 @@ pub(super) struct Kafka {
     /// `server.properties` settings over those of aesop.
     #[serde(default)]
     pub(super) config: BTreeMap<String, Scalar>,
-    /// The controllers: an odd number of hosts, of those of `hosts` or apart from them; heap and settings of a host that is a broker too stand there. Without it the first three brokers (one, below three) of the first start, and others in place of those that leave.
+    /// The controllers: an odd number of hosts, of those of `hosts` or apart from them; heap and settings of a host that is a broker too stand there. Without it the first three brokers (one, below three) of the first start, and others in place of those that leave. Not with Kafka 3.9, where any broker can be the controller.
     pub(super) controllers: Option<Vec<Entry<KafkaMember>>>,
     /// TLS for clients, brokers and controllers; `{}` makes certificates by an authority of aesop's own. It is for a new cluster, or for one that is stopped.
     pub(super) tls: Option<KafkaTls>,

@@ -5,6 +5,7 @@ use super::change::FROM_THIS_BROKER;
 use super::reassign::{THROTTLED_RATE, THROTTLED_REPLICAS};
 use super::view::{Broker, Feature, Partition, Quorum, Replica, Throttled, View};
 use super::wire::Connection;
+use crate::inventory::model::KafkaMode;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kafka_protocol::ResponseError;
@@ -25,34 +26,82 @@ pub(super) const TOPIC: i8 = 2;
 pub(super) const BROKER: i8 = 4;
 /// Of `DescribeCluster`: brokers, not controllers.
 const BROKERS: i8 = 1;
+/// The version of `DescribeCluster` that names brokers that are down.
+const TELLS_FENCED: i16 = 2;
+/// So many brokers are asked in a row who is the controller.
+const FOLLOWED_MAX: usize = 4;
 
-/// A connection to whichever broker answers first; in KRaft mode each passes changes on to the active controller.
+/// A connection to a broker that answers for the cluster: whichever is reached first, because each passes changes on to
+/// the active controller; on ZooKeeper the controller itself, because there none does.
 #[derive(Debug)]
 pub struct Admin {
     pub(super) connection: Connection,
 }
 
 impl Admin {
-    /// Connects to the first of `bootstrap` (`host:port`, or `ssl://host:port` on a broker's host) that answers.
+    /// Connects by way of `bootstrap` (`host:port`, or `ssl://host:port` on a broker's host).
     pub async fn connect(bootstrap: &[String]) -> Result<Self, AdminError> {
         let mut last = AdminError::NoBootstrap;
         for address in bootstrap {
-            match Connection::open(address).await {
-                Ok(connection) => return Ok(Self { connection }),
+            let answers = match Self::at(address).await {
+                Ok(admin) => admin.for_cluster().await,
+                Err(error) => Err(error),
+            };
+            match answers {
+                Ok(admin) => return Ok(admin),
                 Err(error) => last = error,
             }
         }
         Err(last)
     }
 
+    /// Connects to this broker, to speak with it alone.
+    pub async fn at(address: &str) -> Result<Self, AdminError> {
+        Ok(Self { connection: Connection::open(address).await? })
+    }
+
+    /// Where the cluster keeps its metadata: on ZooKeeper no broker knows of a quorum.
+    pub fn mode(&self) -> KafkaMode {
+        match self.connection.knows::<DescribeQuorumRequest>() {
+            Some(_) => KafkaMode::Kraft,
+            None => KafkaMode::ZooKeeper,
+        }
+    }
+
+    async fn for_cluster(mut self) -> Result<Self, AdminError> {
+        if self.mode() == KafkaMode::Kraft {
+            return Ok(self);
+        }
+        // Who has just come may name one that was it before: whom it names must say so too.
+        let mut asked = String::new();
+        for _ in 0..FOLLOWED_MAX {
+            let request = MetadataRequest::default().with_topics(Some(Vec::new()));
+            let answer = self.connection.call(&request).await?;
+            let controller = answer.brokers.iter().find(|broker| broker.node_id == answer.controller_id);
+            let Some(controller) = controller else {
+                return Err(self.connection.nonsense("it knows no active controller".to_owned()));
+            };
+            let address = self.connection.likewise(address(&controller.host, controller.port));
+            if asked == address {
+                return Ok(self);
+            }
+            self = Self::at(&address).await?;
+            asked = address;
+        }
+        Err(self.connection.nonsense("brokers do not agree on who is the active controller".to_owned()))
+    }
+
     /// The whole cluster as this broker knows it.
     pub async fn view(&mut self) -> Result<View, AdminError> {
-        let brokers = self.brokers().await?;
+        let mut brokers = self.brokers().await?;
         // First: a partition that arrives between the two looks would seem to stay where it was, and where it came to.
         let moving = self.moving().await?;
         let partitions = self.partitions().await?;
         let topics: BTreeSet<String> = partitions.iter().map(|partition| partition.topic.clone()).collect();
         let (min_in_sync, limited) = self.topic_settings(&topics).await?;
+        if self.mode() == KafkaMode::ZooKeeper {
+            add_absent(&mut brokers, &partitions);
+        }
         let quorum = self.quorum().await?;
         let (feature, limited_brokers) = self.survey(&brokers).await;
         let throttled = Throttled { brokers: limited_brokers, topics: limited };
@@ -97,10 +146,12 @@ impl Admin {
         Ok(settings.any(|setting| setting.value.is_some() && setting.config_source == FROM_THIS_BROKER))
     }
 
-    /// Registered brokers; those that are down come with `fenced` where Kafka is new enough to tell (4.0).
+    /// Registered brokers; those that are down come with `fenced` where Kafka is new enough to tell (4.0), and not at
+    /// all where it is not.
     pub async fn brokers(&mut self) -> Result<BTreeMap<i32, Broker>, AdminError> {
+        let tells = self.connection.knows::<DescribeClusterRequest>() >= Some(TELLS_FENCED);
         let request =
-            DescribeClusterRequest::default().with_endpoint_type(BROKERS).with_include_fenced_brokers(true);
+            DescribeClusterRequest::default().with_endpoint_type(BROKERS).with_include_fenced_brokers(tells);
         let answer = self.connection.call(&request).await?;
         refused("describe the cluster", answer.error_code, answer.error_message.as_ref())?;
         let brokers = answer.brokers.into_iter().map(|broker| {
@@ -177,8 +228,13 @@ impl Admin {
         Ok((found, limited))
     }
 
-    /// The controllers.
+    /// The controllers; on ZooKeeper the active one alone, which is the broker at the other end.
     pub async fn quorum(&mut self) -> Result<Quorum, AdminError> {
+        if self.mode() == KafkaMode::ZooKeeper {
+            let request = MetadataRequest::default().with_topics(Some(Vec::new()));
+            let leader = self.connection.call(&request).await?.controller_id.0;
+            return Ok(Quorum { leader: Some(leader).filter(|id| *id >= 0), ..Quorum::default() });
+        }
         let topic = TopicData::default()
             .with_topic_name(TopicName(StrBytes::from_static_str(METADATA_TOPIC)))
             .with_partitions(vec![PartitionData::default()]);
@@ -193,6 +249,13 @@ impl Admin {
             voters: replicas(&partition.current_voters),
             observers: replicas(&partition.observers),
         })
+    }
+}
+
+/// ZooKeeper forgets brokers that are down; what they hold says that they belong to the cluster.
+fn add_absent(brokers: &mut BTreeMap<i32, Broker>, partitions: &[Partition]) {
+    for id in partitions.iter().flat_map(|partition| &partition.replicas) {
+        brokers.entry(*id).or_insert_with(|| Broker { fenced: true, ..Broker::default() });
     }
 }
 
@@ -219,4 +282,18 @@ pub(super) fn refused(what: &str, code: i16, message: Option<&StrBytes>) -> Resu
         code: error,
         detail: words.unwrap_or_else(|| error.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_partitions_and_is_not_there_is_down() {
+        let here = Broker { address: "10.0.0.1:9092".to_owned(), ..Broker::default() };
+        let mut brokers = BTreeMap::from([(1, here.clone())]);
+        let partition = Partition { replicas: vec![2, 1], ..Partition::default() };
+        add_absent(&mut brokers, &[partition]);
+        assert_eq!(brokers, BTreeMap::from([(1, here), (2, Broker { fenced: true, ..Broker::default() })]));
+    }
 }

@@ -30,6 +30,8 @@ pub(super) const THROTTLED_RATE: [&str; 2] =
     ["leader.replication.throttled.rate", "follower.replication.throttled.rate"];
 /// How long the controller may take.
 const TIMEOUT_MS: i32 = 20_000;
+/// The version of the request that can forbid another number of replicas; moves never have one.
+const FORBIDS_CHANGE: i16 = 1;
 /// `ElectionType`: back to the first of the replicas.
 const PREFERRED: i8 = 0;
 /// `FeatureUpdate.UpgradeType`.
@@ -74,9 +76,10 @@ impl Admin {
         let topics = topics.into_iter().map(|(topic, partitions)| {
             ReassignableTopic::default().with_name(topic_name(topic)).with_partitions(partitions)
         });
+        let forbids = self.connection.knows::<AlterPartitionReassignmentsRequest>() >= Some(FORBIDS_CHANGE);
         let request = AlterPartitionReassignmentsRequest::default()
             .with_timeout_ms(TIMEOUT_MS)
-            .with_allow_replication_factor_change(false)
+            .with_allow_replication_factor_change(!forbids)
             .with_topics(topics.collect());
         let answer = self.connection.call(&request).await?;
         refused("move partitions", answer.error_code, answer.error_message.as_ref())?;
@@ -122,10 +125,7 @@ impl Admin {
             // A broker that is down copies nothing.
             let Some(address) = addresses.get(&broker) else { continue };
             let configs = THROTTLED_RATE.map(|name| set(name, Some(rate.to_string())));
-            Self::connect(std::slice::from_ref(address))
-                .await?
-                .alter(BROKER, &broker.to_string(), configs.to_vec())
-                .await?;
+            Self::at(address).await?.alter(BROKER, &broker.to_string(), configs.to_vec()).await?;
         }
         Ok(())
     }
@@ -143,10 +143,7 @@ impl Admin {
         for broker in &throttled.brokers {
             let Some(address) = addresses.get(broker) else { continue };
             let configs = THROTTLED_RATE.map(|name| set(name, None));
-            Self::connect(std::slice::from_ref(address))
-                .await?
-                .alter(BROKER, &broker.to_string(), configs.to_vec())
-                .await?;
+            Self::at(address).await?.alter(BROKER, &broker.to_string(), configs.to_vec()).await?;
         }
         Ok(())
     }

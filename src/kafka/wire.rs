@@ -77,6 +77,11 @@ impl Connection {
         if self.secure { format!("{}{address}", tls::SCHEME) } else { address }
     }
 
+    /// The newest version of a request that both sides know; none where the broker does not know it at all.
+    pub(super) fn knows<R: Request>(&self) -> Option<i16> {
+        self.version::<R>().ok()
+    }
+
     /// One request and its answer, in the newest version that both sides know.
     pub(super) async fn call<R: Request>(&mut self, request: &R) -> Result<R::Response, AdminError> {
         let version = self.version::<R>()?;

@@ -91,7 +91,8 @@ pub struct Ids {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaLock {
-    /// KRaft cluster id: 16 bytes in URL-safe base64.
+    /// KRaft cluster id: 16 bytes in URL-safe base64. On ZooKeeper there is none: the cluster has its id from there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cluster_id: String,
     /// Default replication factor, from the number of brokers at the first start.
     pub replication_factor: u16,
@@ -221,11 +222,11 @@ impl Lock {
             return Ok(());
         }
         let kraft = inventory.kafka.as_ref().is_some_and(|role| role.mode == KafkaMode::Kraft);
-        let lock = self.kafka.get_or_insert_with(|| {
-            let lock = KafkaLock::first(brokers.len(), random);
+        let lock = self.kafka.get_or_insert_with(|| KafkaLock::first(brokers.len()));
+        if kraft && lock.cluster_id.is_empty() {
+            lock.cluster_id = kafka_uuid(random);
             changes.push(Change::Cluster(lock.cluster_id.clone()));
-            lock
-        });
+        }
         for host in &hosts {
             let fresh = !lock.nodes.ids.contains_key(host);
             if kraft && (fresh || !lock.directory_ids.contains_key(host)) {
@@ -303,11 +304,11 @@ impl Lock {
 }
 
 impl KafkaLock {
-    fn first(brokers: usize, random: &mut dyn FnMut() -> [u8; 16]) -> Self {
+    fn first(brokers: usize) -> Self {
         let replicas = brokers.clamp(1, REPLICATION_MAX);
         let replication_factor = u16::try_from(replicas).unwrap_or(1);
         Self {
-            cluster_id: kafka_uuid(random),
+            cluster_id: String::new(),
             replication_factor,
             min_insync_replicas: replication_factor.saturating_sub(1).max(1),
             controllers: Vec::new(),

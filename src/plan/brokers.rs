@@ -4,10 +4,11 @@
 
 use super::step::{Action, Step};
 use super::{Observation, Observed, Stage, Wave};
-use crate::kafka::gate::{may_lose_disk, unavailable_without};
+use crate::inventory::model::KafkaMode;
+use crate::kafka::gate::unavailable_without;
 use crate::kafka::moves::{Move, Wish, gains, moves, only_on};
 use crate::kafka::view::{Broker, View};
-use crate::service::{Gate, HostState, KafkaFormat, KafkaMember, MemberChange, Role};
+use crate::service::{Gate, HostState, KafkaMember, MemberChange, Role};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Moving partitions is waited for this long; Kafka goes on with it in any case, and so does the next apply.
@@ -15,7 +16,7 @@ const MOVE_SECS: u64 = 24 * 3600;
 /// A few requests to brokers on the same network.
 pub(super) const CHANGE_SECS: u64 = 120;
 /// Empty or not: Kafka knows at once.
-const EMPTY_SECS: u64 = 30;
+pub(super) const EMPTY_SECS: u64 = 30;
 /// The unit of every broker.
 pub(super) const UNIT: &str = "aesop-kafka.service";
 
@@ -32,73 +33,6 @@ pub(super) struct HostFacts {
     pub(super) new_release: Option<String>,
     /// `process.roles` in its file, where that will be another one.
     pub(super) roles: Option<String>,
-}
-
-/// How a node's storage was.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Was {
-    /// The node was started on its host before.
-    pub(super) started: bool,
-    /// It runs.
-    pub(super) active: bool,
-    /// There may be a cluster that somebody has written to.
-    pub(super) lives: bool,
-}
-
-/// How a node's storage is made: at first as it is, later only where somebody has said that its data is gone, and
-/// the others have all of it.
-pub(super) fn format(
-    host: &str,
-    format: &KafkaFormat,
-    member: &KafkaMember,
-    view: Option<&View>,
-    was: Was,
-) -> Result<Vec<Step>, String> {
-    let id = member.id;
-    let votes = |view: &View| view.quorum.voters.iter().any(|voter| voter.id == id);
-    let known = view.is_some_and(|view| view.brokers.contains_key(&id) || !member.forming && votes(view));
-    if !was.started && !known {
-        // Whoever comes later joins the controllers that there are, and must not think that it founds them.
-        let founds = member.forming || !was.lives;
-        let initial_controllers = format.initial_controllers.clone().filter(|_| founds);
-        let format = KafkaFormat { initial_controllers, ..format.clone() };
-        return Ok(vec![Step::plain(Action::FormatKafka(format))]);
-    }
-    let what = if member.address.is_some() { "broker" } else { "controller" };
-    let gone = format!("{host}: {} is not there, and {what} {id} has lived on this host", format.marker);
-    if !member.lost_disk {
-        return Err(format!(
-            "{gone}: its disk was lost, replaced or not mounted. Mount it; or, if its data is gone for good, say so with `aesop lost-disk {host} kafka`: the next apply gives it an empty one, and it copies all from the other brokers"
-        ));
-    }
-    if was.active {
-        return Err(format!("{gone}; it runs still. Stop it first: `aesop stop kafka --on {host}`"));
-    }
-    let Some(view) = view else {
-        return Err(format!(
-            "{gone}, and no other broker answers the question whether they have all that it had. Start them first: `aesop start kafka`"
-        ));
-    };
-    may_lose_disk(view, id).map_err(|error| {
-        format!("{gone}: {error}. Bring its disk back, or wait until the others are in sync")
-    })?;
-    let others: Vec<&str> = view
-        .brokers
-        .iter()
-        .filter(|(_, broker)| !broker.fenced)
-        .map(|(_, broker)| broker.address.as_str())
-        .collect();
-    let test = ["kafka-lost", "--bootstrap", &others.join(","), "--node", &id.to_string()];
-    let gate = Gate {
-        unit: UNIT.to_owned(),
-        test: test.map(str::to_owned).to_vec(),
-        words: "the others have every partition in sync, and a majority of the controllers".to_owned(),
-        timeout_secs: EMPTY_SECS,
-    };
-    // With its former vote it could vote twice: it begins without one.
-    let anew = KafkaFormat { initial_controllers: None, ..format.clone() };
-    let reason = Some("its disk was lost".to_owned());
-    Ok(vec![Step::plain(Action::AwaitStop(gate)), Step::because(Action::FormatKafka(anew), reason)])
 }
 
 /// What comes of it.
@@ -272,8 +206,12 @@ impl Cluster<'_> {
         })
     }
 
-    /// The feature level follows once every broker runs what is new; that way there is no return.
+    /// The feature level follows once every broker runs what is new; that way there is no return. On ZooKeeper brokers
+    /// speak as their files say, and all releases that can be there speak alike.
     fn feature(&self, result: &mut Membership) {
+        if self.members.values().any(|member| member.mode == KafkaMode::ZooKeeper) {
+            return;
+        }
         let release = self.hosts.values().find_map(|facts| facts.new_release.clone());
         let behind = self.view.feature.filter(|feature| feature.finalized < feature.supported);
         let to = match (release, behind) {
@@ -446,7 +384,9 @@ impl Cluster<'_> {
         let mut test = vec!["kafka-empty".to_owned()];
         test.extend(self.bootstrap());
         test.extend(["--node".to_owned(), id.to_string()]);
-        let words = "no partition has a replica on it, and it has no vote".to_owned();
+        let on_zookeeper = self.members.values().any(|member| member.mode == KafkaMode::ZooKeeper);
+        let vote = if on_zookeeper { "" } else { ", and it has no vote" };
+        let words = format!("no partition has a replica on it{vote}");
         Step::plain(Action::AwaitStop(Gate { unit: UNIT.to_owned(), test, words, timeout_secs: EMPTY_SECS }))
     }
 }

@@ -1,8 +1,9 @@
 //! Makes the plan.
 
 mod base;
+mod storage;
 
-use super::brokers::{self, membership, name_unavailable};
+use super::brokers::{self, Membership, membership, name_unavailable};
 use super::diff;
 use super::ensemble::Ensemble;
 use super::finish::{Manifests, finish};
@@ -11,7 +12,7 @@ use super::order::{Work, apart, borrowed, insert_before_turns, stages, turn};
 use super::step::{Action, Hash, Step, UnitStart};
 use super::{Drift, FileDiff, HostFacts, Observation, Observed, Plan, Stage, put_back, refuse, remove};
 use crate::kafka::view::View;
-use crate::service::{File, HostState, Init, MemberChange, Part, Role, Unit, paths};
+use crate::service::{File, HostState, MemberChange, Part, Role, Unit, paths};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Compares what should be with what is.
@@ -49,7 +50,12 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
     plan.notes.dedup();
     let view = observed.kafka.as_deref();
     let facts = hosts.iter().map(|(name, host)| (*name, host.broker())).collect();
-    let membership = membership(desired, &facts, view);
+    let membership = if hosts.values().any(HostPlan::moves_metadata) {
+        // It is refused, and nothing else counts.
+        Membership::default()
+    } else {
+        membership(desired, &facts, view)
+    };
     plan.refused.extend(membership.refused);
     plan.notes.extend(membership.notes);
     // Before works are taken out: who has work keeps its artifacts tidy.
@@ -207,32 +213,7 @@ impl<'a> HostPlan<'a> {
         if units_changed || stale {
             prepare.push(Step::plain(Action::ReloadSystemd));
         }
-        if let Some(Init::KafkaFormat(format)) = &part.init {
-            match (self.facts.ids.get(&format.marker), &part.broker) {
-                (None, Some(member)) => {
-                    let was = brokers::Was {
-                        active: self
-                            .facts
-                            .units
-                            .get(brokers::UNIT)
-                            .is_some_and(|unit| unit.active == "active"),
-                        started: self.facts.records.contains_key(brokers::UNIT),
-                        lives: self.kafka_lives,
-                    };
-                    match brokers::format(self.name, format, member, self.view, was) {
-                        Ok(steps) => prepare.extend(steps),
-                        Err(why) => self.refused.push(why),
-                    }
-                }
-                (None, None) => prepare.push(Step::plain(Action::FormatKafka(format.clone()))),
-                (Some(properties), member) => {
-                    self.check_cluster_id(&format.cluster_id, &format.marker, properties);
-                    if let Some(member) = member {
-                        self.check_node_id(member.id, &format.marker, properties);
-                    }
-                }
-            }
-        }
+        self.storage(part, &mut prepare);
         let gate = part.gate.as_ref().map(|gate| Step::plain(Action::AwaitReady(gate.clone())));
         let mut work = Work {
             role: part.role,
@@ -253,30 +234,6 @@ impl<'a> HostPlan<'a> {
         }
         work.put_back = put_back::steps(part, self.facts, &work, &self.changed);
         work
-    }
-
-    fn check_cluster_id(&mut self, wanted: &str, path: &str, properties: &str) {
-        let found = properties.lines().find_map(|line| line.strip_prefix("cluster.id="));
-        if let Some(found) = found.map(str::trim)
-            && found != wanted
-        {
-            self.refused.push(format!(
-                "{}: {path} says Kafka cluster {found}, the lock file says {wanted}; the broker will refuse to start. Bring the right lock file, or move the old data away",
-                self.name
-            ));
-        }
-    }
-
-    /// Data of a broker that left stays on its host; a new one there has another id.
-    fn check_node_id(&mut self, wanted: i32, path: &str, properties: &str) {
-        let found = properties.lines().find_map(|line| line.strip_prefix("node.id="));
-        if let Some(found) = found.map(str::trim).filter(|found| *found != wanted.to_string()) {
-            self.refused.push(format!(
-                "{}: {path} is of node {found}, and the lock file says {wanted}; ids are never used again. If this was a broker that has left the cluster, its data is of no use: move {} away",
-                self.name,
-                path.trim_end_matches("/meta.properties")
-            ));
-        }
     }
 
     fn unit(&mut self, unit: &Unit, work: &mut Work) {

@@ -198,8 +198,8 @@ pub fn questions(desired: &HostState) -> String {
         for file in part.files.iter().filter(|file| file.path.ends_with("/myid")) {
             ask(format_args!("id|{}", file.path));
         }
-        if let Some(Init::KafkaFormat(format)) = &part.init {
-            ask(format_args!("id|{}", format.marker));
+        for marker in part.init.iter().flat_map(Init::markers) {
+            ask(format_args!("id|{marker}"));
         }
     }
     text

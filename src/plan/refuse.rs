@@ -4,7 +4,8 @@
 use super::manifest::{Kind, file_value};
 use super::step::{Action, Step};
 use super::{HostFacts, Observation, Observed, Plan, Stage};
-use crate::service::{HostState, Part, Role, paths};
+use crate::inventory::model::KafkaMode;
+use crate::service::{HostState, Part, Role, paths, users_of};
 use relay::config::ConsumerConfig;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,9 +20,39 @@ pub(super) fn immutable(
     if part.units.iter().any(|unit| facts.records.contains_key(&unit.name)) {
         data(host, part, facts, refused);
         partitions(host, part, facts, refused, notes);
+        if let Some(why) = moves_metadata(part, facts) {
+            refused.push(format!("{host}: {why}"));
+            return;
+        }
         listeners(host, part, facts, refused);
         downgrade(host, part, facts, refused);
     }
+}
+
+/// Why a version cannot follow the one that is there: a cluster's metadata stays in ZooKeeper, or with controllers.
+pub(super) fn moves_metadata(part: &Part, facts: &HostFacts) -> Option<String> {
+    let wanted = part.broker.as_ref()?.mode;
+    let mode = |text: &String| {
+        let has = |name: &str| text.lines().any(|line| line.starts_with(name));
+        match (has("process.roles="), has("zookeeper.connect=")) {
+            (true, _) => Some(KafkaMode::Kraft),
+            (false, true) => Some(KafkaMode::ZooKeeper),
+            (false, false) => None,
+        }
+    };
+    let runs = part.files.iter().filter_map(|file| facts.contents.get(&file.path)).find_map(mode)?;
+    let (now, advice) = match (runs, wanted) {
+        (KafkaMode::ZooKeeper, KafkaMode::Kraft) => (
+            "Kafka keeps its metadata in ZooKeeper, and the version in the inventory has controllers of its own",
+            "aesop does not carry them over. Put the version back; to leave 3.9, deploy a second cluster from an inventory of its own, let consumer groups write to it too (`sink.kafka.bootstrap`), and `aesop destroy` this one once its readers have moved",
+        ),
+        (KafkaMode::Kraft, KafkaMode::ZooKeeper) => (
+            "Kafka has controllers of its own, and the version in the inventory keeps its metadata in ZooKeeper",
+            "there is no way back. Put the version back",
+        ),
+        _ => return None,
+    };
+    Some(format!("{now}; {advice}"))
 }
 
 /// An older version may not read what a newer one has written. What runs is what its unit file names.
@@ -161,14 +192,19 @@ fn partitions(
 
 /// Members of ZooKeeper come and go with all who have to do with it: those who carry it out, and those who must know the
 /// new ones before the old ones stop.
-fn members(plan: &Plan, selected: &BTreeSet<String>) -> Option<String> {
+fn members(
+    plan: &Plan,
+    desired: &BTreeMap<String, HostState>,
+    selected: &BTreeSet<String>,
+) -> Option<String> {
     let changes = |step: &Step| matches!(step.action(), Action::ChangeMember(change) if change.membership);
     let zookeeper = plan.stages.iter().filter(|stage| stage.role == Role::ZooKeeper);
     let mut waves = zookeeper.flat_map(|stage| &stage.waves);
     if !waves.any(|wave| wave.steps.values().flatten().any(changes)) {
         return None;
     }
-    let uses = |stage: &&Stage| matches!(stage.role, Role::ZooKeeper | Role::Relay | Role::Consumer);
+    let users = users_of(desired, Role::ZooKeeper);
+    let uses = |stage: &&Stage| stage.role == Role::ZooKeeper || users.contains(&stage.role);
     let waves = plan.stages.iter().filter(uses).flat_map(|stage| &stage.waves);
     let hosts: BTreeSet<&String> = waves.flat_map(|wave| wave.steps.keys()).collect();
     let (chosen, left): (Vec<&String>, Vec<&String>) =
@@ -190,7 +226,7 @@ pub fn selection(
     observed: &Observed,
     selected: &BTreeSet<String>,
 ) -> Vec<String> {
-    let mut refused: Vec<String> = members(plan, selected).into_iter().collect();
+    let mut refused: Vec<String> = members(plan, desired, selected).into_iter().collect();
     for stage in plan.stages.iter().filter(|stage| !stage.removes && stage.role.gates_all_members()) {
         let mut first = BTreeSet::new();
         let mut newer = BTreeSet::new();

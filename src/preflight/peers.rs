@@ -1,7 +1,7 @@
 //! Who must reach whom: asked of the hosts themselves by `aesop check --hosts`.
 
 use super::{Outcome, Verdict};
-use crate::inventory::model::Inventory;
+use crate::inventory::model::{Inventory, KafkaMode};
 use crate::plan::Machine;
 use crate::service::roles;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,7 +66,10 @@ pub fn edges(inventory: &Inventory) -> BTreeMap<String, BTreeSet<Edge>> {
                             members.filter_map(|member| ours(&member.host, role.internal_port, "kafka")),
                         );
                     }
-                    if let Some(role) = &inventory.kafka {
+                    let mode = inventory.kafka.as_ref().map(|role| role.mode);
+                    if mode == Some(KafkaMode::ZooKeeper) {
+                        wanted.extend(zookeeper.iter().cloned());
+                    } else if let Some(role) = &inventory.kafka {
                         // Where they are not named, the lock file knows them; the first three become it.
                         let first = || role.members.get(..3.min(role.members.len())).unwrap_or_default();
                         for member in role.controllers.as_deref().unwrap_or_else(first) {

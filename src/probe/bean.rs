@@ -48,6 +48,7 @@ impl Probe for JvmProbe {
             }
             if self.service == "kafka" {
                 raft_state(&mut samples);
+                zookeeper_session(&mut samples);
             }
             Ok(samples.into_iter().map(|sample| sample.label("service", &self.service)).collect())
         })
@@ -291,6 +292,15 @@ fn raft_state(samples: &mut Vec<Sample>) {
     samples.push(sample);
 }
 
+/// The same for a broker's session with ZooKeeper: 1 while it is not connected.
+fn zookeeper_session(samples: &mut Vec<Sample>) {
+    let Some(state) = samples.iter().find(|sample| sample.name == "kafka_zookeeper_session") else { return };
+    let word = state.note.clone().unwrap_or_default();
+    let lost = f64::from(u8::from(word != "CONNECTED"));
+    let sample = Sample::new("kafka_zookeeper_lost", lost, state.at).note(word);
+    samples.push(sample);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,6 +357,23 @@ mod tests {
         raft_state(&mut samples);
         assert_eq!((samples[1].name.as_str(), samples[1].value), ("kafka_raft_unsettled", 1.0));
         assert_eq!(samples[1].note.as_deref(), Some("candidate"));
+    }
+
+    #[test]
+    fn a_session_with_zookeeper_is_there_or_lost() {
+        let session = KAFKA.iter().find(|reading| reading.name == "kafka_zookeeper_session").unwrap();
+        for (word, lost) in [("CONNECTED", 0.0), ("CONNECTING", 1.0), ("CLOSED", 1.0)] {
+            let name = "kafka.server:type=SessionExpireListener,name=SessionState";
+            let answer = bean(name, json!({"Value": word}));
+            let mut samples: Vec<Sample> =
+                session.samples(&answer, Timestamp::UNIX_EPOCH).into_iter().collect();
+            zookeeper_session(&mut samples);
+            assert_eq!((samples[1].name.as_str(), samples[1].value), ("kafka_zookeeper_lost", lost));
+        }
+        // In KRaft mode there is none.
+        let mut none = Vec::new();
+        zookeeper_session(&mut none);
+        assert!(none.is_empty());
     }
 
     #[test]

@@ -16,6 +16,14 @@ pub(super) const JOLOKIA_PASSWORD: &str = "/etc/aesop/secrets/jolokia-password";
 pub(super) const JAVA: &str = "/usr/bin/java";
 const MIB: u64 = 1 << 20;
 
+/// How a JVM's classes write their log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Logging {
+    Log4j2,
+    /// What is left of log4j 1, which Kafka up to 3.9 knows by name.
+    Reload4j,
+}
+
 /// A JVM service.
 pub(super) struct Jvm<'a> {
     pub(super) service: &'a str,
@@ -30,6 +38,7 @@ pub(super) struct Jvm<'a> {
     pub(super) options: Vec<String>,
     pub(super) writable: Vec<String>,
     pub(super) stop_timeout_secs: u32,
+    pub(super) logging: Logging,
 }
 
 pub(super) fn java(inputs: &Inputs<'_>) -> String {
@@ -69,8 +78,12 @@ pub(super) fn add(
     ));
     let policy_path = format!("{}/jolokia-policy.xml", paths::ETC);
     part.files.push(File::new(&policy_path, templates.render("jolokia/policy.xml.j2", context! {})?));
-    let log_path = format!("{}/{service}/log4j2.properties", paths::ETC);
-    let log_config = templates.render(&format!("{service}/log4j2.properties.j2"), context! { service })?;
+    let log_file = match jvm.logging {
+        Logging::Log4j2 => "log4j2.properties",
+        Logging::Reload4j => "log4j.properties",
+    };
+    let log_path = format!("{}/{service}/{log_file}", paths::ETC);
+    let log_config = templates.render(&format!("{service}/{log_file}.j2"), context! { service })?;
     part.files.push(File::new(&log_path, log_config));
 
     let heap = match jvm.heap {
@@ -88,7 +101,10 @@ pub(super) fn add(
         .map(str::to_owned),
     );
     options.push(format!("-Xlog:gc*:file={log}/gc.log:time,tags:filecount=4,filesize=8m"));
-    options.push(format!("-Dlog4j2.configurationFile={log_path}"));
+    options.push(match jvm.logging {
+        Logging::Log4j2 => format!("-Dlog4j2.configurationFile={log_path}"),
+        Logging::Reload4j => format!("-Dlog4j.configuration=file:{log_path}"),
+    });
     options.push(format!("-javaagent:{}/{JOLOKIA_JAR}=config={properties_path}", jolokia.directory()));
     // /tmp may be mounted noexec, and compression libraries are unpacked and loaded from there.
     let unpack = format!("{}/{service}", paths::CACHE);

@@ -1,13 +1,13 @@
-//! Kafka in KRaft mode with a dynamic quorum.
+//! Kafka: on a dynamic quorum of its own controllers, or, up to 3.9, on ZooKeeper.
 
 use super::base::directory;
 use super::inputs::{Inputs, missing};
-use super::jvm::{self, Jvm};
+use super::jvm::{self, Jvm, Logging};
 use super::kafka_node::Node;
 use super::state::STOP_GATE_SECS;
 use super::{
-    File, Gate, Init, KafkaFormat, KafkaMember, MemberChange, Part, Role, ServiceError, Turn, Unit, User,
-    kafka_security, paths,
+    File, Gate, Init, KafkaFormat, KafkaMark, KafkaMember, MemberChange, Part, Role, ServiceError, Turn,
+    Unit, User, kafka_security, paths,
 };
 use crate::inventory::model::{KafkaMode, KafkaRole};
 use crate::lock::KafkaLock;
@@ -23,15 +23,10 @@ const CHANGE_SECS: u64 = 60;
 pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Result<(), ServiceError> {
     let Some(role) = &inputs.inventory.kafka else { return Ok(()) };
     let Some(member) = role.nodes().find(|member| member.host == host) else { return Ok(()) };
-    if role.mode == KafkaMode::ZooKeeper {
-        let message = "kafka.mode: zookeeper is not carried out yet; use `mode: kraft` with Kafka 4";
-        return Err(ServiceError::Unsupported(message.to_owned()));
-    }
     let lock = inputs.lock.kafka.as_ref().ok_or_else(|| missing("the Kafka cluster id".to_owned(), host))?;
     let node = Node::new(inputs, role, member, lock)?;
     let etc = format!("{}/kafka", paths::ETC);
     let config = format!("{etc}/server.properties");
-    let tools_log = format!("{etc}/tools-log4j2.properties");
     let cluster = &inputs.inventory.cluster;
 
     let mut part = Part::new(Role::Kafka, "kafka");
@@ -48,10 +43,12 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
         |settings| inputs.templates.render("kafka/server.properties.j2", context! { cluster, settings });
     let lasting = Some(render(node.lasting(&settings))?);
     part.files.push(File { lasting, ..File::new(&config, render(settings)?) });
-    part.files.push(File::new(
-        &tools_log,
-        inputs.templates.render("kafka/tools-log4j2.properties.j2", context! {})?,
-    ));
+    if role.mode == KafkaMode::Kraft {
+        part.files.push(File::new(
+            format!("{etc}/tools-log4j2.properties"),
+            inputs.templates.render("kafka/tools-log4j2.properties.j2", context! {})?,
+        ));
+    }
 
     let artifact = inputs.artifact(&format!("kafka-{}", role.version), host)?;
     let mut restart_on = jvm::add(
@@ -70,6 +67,7 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
             options: Vec::new(),
             writable: data.clone(),
             stop_timeout_secs: STOP_SECS,
+            logging: if role.mode == KafkaMode::Kraft { Logging::Log4j2 } else { Logging::Reload4j },
         },
     )?;
     restart_on.push(config.clone());
@@ -81,15 +79,23 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
     }
 
     let first = data.first().ok_or_else(|| missing("kafka.data_dirs".to_owned(), host))?;
-    part.init = Some(Init::KafkaFormat(KafkaFormat {
-        java: jvm::java(inputs),
-        artifact: artifact.directory(),
-        config: config.clone(),
-        cluster_id: lock.cluster_id.clone(),
-        initial_controllers: node.controller.then(|| node.initial_controllers()).transpose()?,
-        controller: node.controller,
-        marker: format!("{first}/meta.properties"),
-    }));
+    let properties = format!("{first}/meta.properties");
+    part.init = Some(match role.mode {
+        KafkaMode::Kraft => Init::KafkaFormat(KafkaFormat {
+            java: jvm::java(inputs),
+            artifact: artifact.directory(),
+            config: config.clone(),
+            cluster_id: lock.cluster_id.clone(),
+            initial_controllers: node.controller.then(|| node.initial_controllers()).transpose()?,
+            controller: node.controller,
+            marker: properties,
+        }),
+        KafkaMode::ZooKeeper => {
+            let mark = format!("{first}/broker.id");
+            part.files.push(File::new(&mark, format!("{}\n", node.id)));
+            Init::KafkaMark(KafkaMark { mark, properties })
+        }
+    });
     let unit = "aesop-kafka.service".to_owned();
     part.units.push(Unit {
         name: unit.clone(),
@@ -121,8 +127,13 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
         stop: Gate {
             unit,
             test: words(&[&["kafka-stop".to_owned()], &jolokia, &place]),
-            words: "no partition falls below min.insync.replicas, and the controllers keep a majority"
-                .to_owned(),
+            words: match role.mode {
+                KafkaMode::Kraft => {
+                    "no partition falls below min.insync.replicas, and the controllers keep a majority"
+                }
+                KafkaMode::ZooKeeper => "no partition falls below min.insync.replicas",
+            }
+            .to_owned(),
             timeout_secs: STOP_GATE_SECS,
         },
         rank: words(&[&["kafka".to_owned()], &place]),
@@ -146,6 +157,7 @@ fn place_of(
     Ok(KafkaMember {
         id: id(node.id)?,
         address: node.broker.then(|| kafka_security::admin(role, node.address)),
+        mode: role.mode,
         rack: inputs.inventory.hosts.get(host).and_then(|host| host.rack.clone()),
         controller: node.controller.then(|| node.endpoint(node.address)),
         retired: retired.collect::<Result<_, ServiceError>>()?,

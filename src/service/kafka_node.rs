@@ -1,13 +1,15 @@
-//! A node of a Kafka cluster in KRaft mode: broker, controller or both, and what stands in its `server.properties`.
+//! A node of a Kafka cluster: broker, controller or both, and what stands in its `server.properties`.
 
 use super::inputs::{Inputs, join, missing};
 use super::{ServiceError, dynamic_setting, kafka_security};
-use crate::inventory::model::{KafkaRole, Member};
+use crate::inventory::model::{KafkaMode, KafkaRole, Member};
 use crate::lock::KafkaLock;
 use std::collections::BTreeMap;
 
 /// Where a node looks for the controllers before it knows who leads.
 const CONTROLLERS: &str = "controller.quorum.bootstrap.servers";
+/// Where Kafka's znodes are: apart from `/aesop` and from whatever else is in the ensemble.
+const CHROOT: &str = "/kafka";
 
 pub(super) struct Node<'a> {
     pub(super) host: &'a str,
@@ -62,27 +64,15 @@ impl<'a> Node<'a> {
 
     pub(super) fn settings(&self, data: &[String]) -> Result<BTreeMap<String, String>, ServiceError> {
         let Self { role, lock, .. } = self;
-        let endpoints = lock.controllers.iter().map(|host| Ok(self.endpoint(self.inputs.address(host)?)));
-        let endpoints = endpoints.collect::<Result<Vec<_>, ServiceError>>()?;
-        let roles = match (self.broker, self.controller) {
-            (true, true) => "broker,controller",
-            (true, false) => "broker",
-            (false, _) => "controller",
-        };
         let replication = lock.replication_factor.to_string();
         let in_sync = lock.min_insync_replicas.to_string();
         let mut settings: BTreeMap<String, String> = [
-            ("process.roles", roles),
-            ("node.id", &self.id.to_string()),
-            (CONTROLLERS, &endpoints.join(",")),
-            ("log.dirs", &data.join(",")),
+            ("log.dirs", data.join(",").as_str()),
             ("default.replication.factor", &replication),
             ("min.insync.replicas", &in_sync),
             ("offsets.topic.replication.factor", &replication),
             ("transaction.state.log.replication.factor", &replication),
             ("transaction.state.log.min.isr", &in_sync),
-            ("share.coordinator.state.topic.replication.factor", &replication),
-            ("share.coordinator.state.topic.min.isr", &in_sync),
             ("unclean.leader.election.enable", "false"),
             ("auto.create.topics.enable", "false"),
             ("num.partitions", "6"),
@@ -94,21 +84,62 @@ impl<'a> Node<'a> {
         if let (Some(rack), true) = (rack, self.broker) {
             settings.insert("broker.rack".to_owned(), rack);
         }
+        match role.mode {
+            KafkaMode::Kraft => settings.extend(self.with_controllers()?),
+            KafkaMode::ZooKeeper => settings.extend(self.with_zookeeper()?),
+        }
         settings.extend(kafka_security::listeners(role, self.address, self.broker, self.controller));
         settings.extend(role.config.clone());
         settings.extend(self.member.config.clone());
         Ok(settings)
     }
 
+    /// Its place among nodes of which some are controllers.
+    fn with_controllers(&self) -> Result<BTreeMap<String, String>, ServiceError> {
+        let lock = self.lock;
+        let endpoints = lock.controllers.iter().map(|host| Ok(self.endpoint(self.inputs.address(host)?)));
+        let endpoints = endpoints.collect::<Result<Vec<_>, ServiceError>>()?;
+        let roles = match (self.broker, self.controller) {
+            (true, true) => "broker,controller",
+            (true, false) => "broker",
+            (false, _) => "controller",
+        };
+        Ok([
+            ("process.roles", roles.to_owned()),
+            ("node.id", self.id.to_string()),
+            (CONTROLLERS, endpoints.join(",")),
+            ("share.coordinator.state.topic.replication.factor", lock.replication_factor.to_string()),
+            ("share.coordinator.state.topic.min.isr", lock.min_insync_replicas.to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into())
+    }
+
+    /// Its place among brokers that meet in ZooKeeper.
+    fn with_zookeeper(&self) -> Result<BTreeMap<String, String>, ServiceError> {
+        let servers = self.inputs.zookeeper_servers()?.join(",");
+        // 3.9.1 is 3.9: an older release of the same series understands what a newer one writes.
+        let series = self.role.version.split('.').take(2).collect::<Vec<_>>().join(".");
+        Ok([
+            ("broker.id", self.id.to_string()),
+            ("zookeeper.connect", format!("{servers}{CHROOT}")),
+            ("inter.broker.protocol.version", series),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into())
+    }
+
     /// What of its settings a restart depends on: not those that a running broker takes in, and of the controllers those
     /// where it looked for them when it started, as long as it finds the others by them.
     pub(super) fn lasting(&self, settings: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-        let known = self.lock.known_controllers.values().map(|address| self.endpoint(address));
-        let known = known.collect::<Vec<_>>().join(",");
         let lasting = settings.iter().filter(|(name, _)| !self.broker || !dynamic_setting(name));
         let mut lasting: BTreeMap<String, String> =
             lasting.map(|(name, value)| (name.clone(), value.clone())).collect();
-        lasting.insert(CONTROLLERS.to_owned(), known);
+        let known = self.lock.known_controllers.values().map(|address| self.endpoint(address));
+        let known = known.collect::<Vec<_>>().join(",");
+        if let Some(controllers) = lasting.get_mut(CONTROLLERS) {
+            *controllers = known;
+        }
         lasting
     }
 }

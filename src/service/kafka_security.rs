@@ -1,12 +1,12 @@
 //! Kafka's listeners, TLS and users.
 //!
-//! Plain, there are two listeners: PLAINTEXT for clients and brokers, CONTROLLER. With TLS there are three: CLIENT,
+//! Plain, there are two listeners: PLAINTEXT for clients and brokers, CONTROLLER (not on ZooKeeper). With TLS there are three: CLIENT,
 //! where clients show a password if there are users; INTERNAL for brokers and for aesop on their hosts; CONTROLLER. On
 //! the last two both sides show a certificate, so that no password is needed to begin with.
 
 use super::inputs::{Inputs, join, missing};
 use super::{File, Part, ServiceError, paths};
-use crate::inventory::model::{ConsumerGroup, KafkaRole, KafkaSasl};
+use crate::inventory::model::{ConsumerGroup, KafkaMode, KafkaRole, KafkaSasl};
 use crate::secret::Secret;
 use relay::config::{KafkaSink, KafkaTls, SaslMechanism};
 use std::collections::BTreeMap;
@@ -43,16 +43,17 @@ pub(super) fn listeners(
     let all = outward.into_iter().filter(|_| broker).chain([control]);
     let all: Vec<String> =
         all.flatten().map(|(name, port)| format!("{name}://{}", join(address, port))).collect();
-    let map = match internal {
-        Some(_) => format!("{client}:{protocol},INTERNAL:{between},CONTROLLER:{between}"),
-        None => format!("{client}:{protocol},CONTROLLER:{between}"),
-    };
+    let kraft = (role.mode == KafkaMode::Kraft).then_some("CONTROLLER");
+    let map = internal.map(|(name, _)| name).into_iter().chain(kraft);
+    let map = map.fold(format!("{client}:{protocol}"), |map, name| format!("{map},{name}:{between}"));
     let mut settings = vec![
         ("listeners", all.join(",")),
         ("advertised.listeners", all.join(",")),
-        ("controller.listener.names", "CONTROLLER".to_owned()),
         ("listener.security.protocol.map", map),
     ];
+    if role.mode == KafkaMode::Kraft {
+        settings.push(("controller.listener.names", "CONTROLLER".to_owned()));
+    }
     if broker {
         settings.push(("inter.broker.listener.name", internal.map_or(client, |(name, _)| name).to_owned()));
     }
@@ -160,7 +161,7 @@ pub(super) fn sink(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::model::{KafkaAuthority, KafkaMode, KafkaTls};
+    use crate::inventory::model::{KafkaAuthority, KafkaTls};
     use std::time::Duration;
 
     fn role(tls: bool, sasl: bool) -> KafkaRole {
@@ -194,6 +195,15 @@ mod tests {
         assert_eq!(settings["listener.security.protocol.map"], "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT");
         assert!(!settings.keys().any(|name| name.contains("ssl") || name.contains("sasl")), "{settings:#?}");
         assert_eq!(admin(&role(false, false), "10.0.0.1"), "10.0.0.1:9092");
+    }
+
+    #[test]
+    fn on_zookeeper_there_is_no_listener_for_controllers() {
+        let role = KafkaRole { mode: KafkaMode::ZooKeeper, ..role(false, false) };
+        let settings = listeners(&role, "10.0.0.1", true, false);
+        assert_eq!(settings["listeners"], "PLAINTEXT://10.0.0.1:9092");
+        assert_eq!(settings["listener.security.protocol.map"], "PLAINTEXT:PLAINTEXT");
+        assert!(!settings.keys().any(|name| name.starts_with("controller.")), "{settings:#?}");
     }
 
     #[test]

@@ -22,13 +22,13 @@ pub use inputs::{
     wanted_artifacts,
 };
 pub use state::{
-    ArtifactRef, Directory, EnsembleMember, File, Gate, HostState, Init, KafkaFormat, KafkaMember, Link,
-    MemberChange, Package, Part, Role, Turn, Unit, User, hex, sha256,
+    ArtifactRef, Directory, EnsembleMember, File, Gate, HostState, Init, KafkaFormat, KafkaMark, KafkaMember,
+    Link, MemberChange, Package, Part, Role, Turn, Unit, User, hex, sha256,
 };
 
 use crate::inventory::model::{Inventory, KafkaRole};
 use crate::render::RenderError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The unit of ZooKeeper's server.
 pub const ZOOKEEPER_UNIT: &str = "aesop-zookeeper.service";
@@ -103,6 +103,12 @@ pub fn desired(inputs: &Inputs<'_>) -> Result<BTreeMap<String, HostState>, Servi
         hosts.insert(name.clone(), HostState { parts, java: jvm.then(|| jvm::java(inputs)) });
     }
     Ok(hosts)
+}
+
+/// Roles of which a part cannot become ready without another role.
+pub fn users_of(desired: &BTreeMap<String, HostState>, needed: Role) -> BTreeSet<Role> {
+    let parts = desired.values().flat_map(|state| &state.parts);
+    parts.filter(|part| part.needs().contains(&needed)).map(|part| part.role).collect()
 }
 
 /// Roles of each host in words: `zookeeper`, `kafka`, `relay`, `consumer/<group>`, `monitor`,

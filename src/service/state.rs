@@ -1,5 +1,6 @@
 //! What a host should look like: plain values, compared with what was observed by `plan`.
 
+use crate::inventory::model::KafkaMode;
 use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -45,8 +46,8 @@ impl Role {
         !matches!(self, Self::ZooKeeper | Self::Kafka)
     }
 
-    /// Roles without which this one cannot become ready.
-    pub fn needs(self) -> &'static [Self] {
+    /// Roles without which this one cannot become ready, whatever the inventory says.
+    fn needs(self) -> &'static [Self] {
         match self {
             Self::Base | Self::ZooKeeper | Self::Kafka | Self::Agent | Self::Monitor | Self::Extra => &[],
             Self::Relay => &[Self::ZooKeeper],
@@ -146,6 +147,9 @@ pub struct KafkaMember {
     pub id: i32,
     /// Where aesop administers it: `host:port`, with `ssl://` before it where it speaks TLS; none where it is no broker.
     pub address: Option<String>,
+    /// Where the cluster keeps its metadata.
+    #[serde(default)]
+    pub mode: KafkaMode,
     /// Its rack.
     pub rack: Option<String>,
     /// `host:port` as a controller; none for a broker alone.
@@ -197,6 +201,14 @@ pub struct Turn {
 }
 
 impl Part {
+    /// Roles without which it cannot become ready.
+    pub fn needs(&self) -> &'static [Role] {
+        match &self.broker {
+            Some(KafkaMember { mode: KafkaMode::ZooKeeper, .. }) => &[Role::ZooKeeper],
+            _ => self.role.needs(),
+        }
+    }
+
     /// A part without anything in it yet.
     pub fn new(role: Role, service: impl Into<String>) -> Self {
         Self {
@@ -400,6 +412,27 @@ pub struct MemberChange {
 pub enum Init {
     /// Kafka's log directories get cluster id and directory id.
     KafkaFormat(KafkaFormat),
+    /// The broker makes its storage itself at its first start, which the host must not take for a later one.
+    KafkaMark(KafkaMark),
+}
+
+impl Init {
+    /// Files that say what was done, whose content is asked for.
+    pub fn markers(&self) -> Vec<&str> {
+        match self {
+            Self::KafkaFormat(format) => vec![&format.marker],
+            Self::KafkaMark(mark) => vec![&mark.mark, &mark.properties],
+        }
+    }
+}
+
+/// How a broker's data is told from an empty directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KafkaMark {
+    /// File of aesop's with the broker's id, written before the first start.
+    pub mark: String,
+    /// The broker's own, written by it as it starts.
+    pub properties: String,
 }
 
 /// `kafka-storage format`.

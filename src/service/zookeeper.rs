@@ -2,7 +2,7 @@
 
 use super::base::directory;
 use super::inputs::{Inputs, missing};
-use super::jvm::{self, Jvm};
+use super::jvm::{self, Jvm, Logging};
 use super::state::STOP_GATE_SECS;
 use super::{EnsembleMember, File, Gate, Part, Role, ServiceError, Turn, Unit, User, ZOOKEEPER_UNIT, paths};
 use crate::ensemble::members::Server;
@@ -84,6 +84,7 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
             options,
             writable: vec![data.clone()],
             stop_timeout_secs: STOP_SECS,
+            logging: Logging::Log4j2,
         },
     )?;
     restart_on.extend([zoo_cfg, prepare, options_path]);

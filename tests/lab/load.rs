@@ -91,8 +91,8 @@ impl Writer {
         self.account.acknowledged.lock().unwrap().len()
     }
 
-    /// Stops, reads the topic whole, and says what is wrong.
-    pub(crate) fn settle(self) {
+    /// Stops, reads the topic whole, and says what is wrong. Gives back what was acknowledged.
+    pub(crate) fn settle(self) -> BTreeSet<u64> {
         self.stop.store(true, Ordering::SeqCst);
         self.thread.join().expect("the writer ends");
         let errors = self.account.errors.lock().unwrap();
@@ -108,6 +108,45 @@ impl Writer {
         );
         assert_eq!(found.len(), wanted.len(), "the idempotent producer wrote each once");
         eprintln!("    {} records, none lost", wanted.len());
+        wanted
+    }
+}
+
+/// A reader that follows the topic while it is written.
+pub(crate) struct Follower {
+    stop: Arc<AtomicBool>,
+    seen: Arc<Mutex<BTreeSet<u64>>>,
+    thread: JoinHandle<()>,
+}
+
+impl Follower {
+    /// Starts at the beginning.
+    pub(crate) fn start(bootstrap: &str) -> Self {
+        let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::<Mutex<BTreeSet<u64>>>::default());
+        let mut reader = Reader::new(bootstrap, TOPIC).expect("a reader");
+        reader.refresh().expect("the topic's partitions");
+        let (stopped, found) = (Arc::clone(&stop), Arc::clone(&seen));
+        let thread = thread::spawn(move || {
+            while !stopped.load(Ordering::SeqCst) {
+                // A broker that restarts is an error that passes; what counts is what has been read in the end.
+                let Ok(Some(record)) = reader.next(Duration::from_millis(100)) else { continue };
+                let text = String::from_utf8(record.value.expect("a value")).expect("UTF-8");
+                assert!(found.lock().unwrap().insert(text.parse().expect("a number")), "{text} comes twice");
+            }
+        });
+        Self { stop, seen, thread }
+    }
+
+    /// Numbers read so far.
+    pub(crate) fn read(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    /// It gets all that was acknowledged, then it stops.
+    pub(crate) fn settle(self, wanted: &BTreeSet<u64>) {
+        crate::cluster::wait("the reader", || wanted.is_subset(&self.seen.lock().unwrap()).then_some(()));
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.join().expect("nothing came twice");
     }
 }
 

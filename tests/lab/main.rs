@@ -52,6 +52,7 @@ const TESTS: &[(&str, fn())] = &[
     ),
     ("failover::a_failover_loses_and_doubles_nothing", failover::a_failover_loses_and_doubles_nothing),
     ("quorum::members_are_upgraded_under_load", quorum::members_are_upgraded_under_load),
+    ("quorum::kafka_on_zookeeper_under_load", quorum::kafka_on_zookeeper_under_load),
     ("quorum::zookeeper_grows_and_shrinks_under_load", quorum::zookeeper_grows_and_shrinks_under_load),
     ("secure::kafka_with_tls_and_passwords", secure::kafka_with_tls_and_passwords),
     ("ssh::hosts_as_they_are_are_worked_on", ssh::hosts_as_they_are_are_worked_on),

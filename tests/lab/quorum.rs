@@ -1,9 +1,13 @@
 //! Brokers and ZooKeeper are restarted, upgraded, added and removed by editing the inventory, under load.
 
 use crate::cluster::{PATIENCE, Said, wait};
-use crate::load::{Counter, TOPIC, Writer};
+use crate::load::{Counter, Follower, TOPIC, Writer};
 use crate::program;
+use aesop::agent::ProbeAnswer;
+use aesop::clock::{Clock, SystemClock};
 use aesop::lab::{Host, HostSpec, Lab, LabSpec};
+use aesop::probe::Sample;
+use aesop::rule::{RuleSet, Store};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -228,6 +232,116 @@ fn a_broker_that_is_needed_is_not_stopped(quorum: &Quorum, wish: &mut Wish) {
     assert!(said.stderr.contains("must not stop now: "), "{}", said.stderr);
     assert_eq!(["k1", "k2"].map(|host| quorum.pid(host, "aesop-kafka")), before, "{}", said.stderr);
     quorum.apply(wish);
+}
+
+/// Kafka 3.9, which keeps its metadata in ZooKeeper: both are upgraded, a broker joins and leaves, a disk is lost, a
+/// broker dies, while one writes and another reads.
+pub(crate) fn kafka_on_zookeeper_under_load() {
+    let all = ["k1", "k2", "k3"];
+    let quorum = Quorum::boot(&all);
+    let mut wish = Wish {
+        zookeeper: all.to_vec(),
+        zookeeper_version: "3.9.3",
+        kafka: all.to_vec(),
+        controllers: Vec::new(),
+        kafka_version: "3.9.0",
+        kafka_config: String::new(),
+        zookeeper_peer_port: 2888,
+    };
+    quorum.apply(&wish);
+    let (bootstrap, servers) = (quorum.addresses(&all, 9092), quorum.addresses(&all, 2181));
+    Quorum::create_topic(&bootstrap, 6);
+    let (writer, counter) = (Writer::start(&bootstrap), Counter::start(&servers));
+    let reader = Follower::start(&bootstrap);
+    let goes_on = || {
+        let (written, read, counted) = (writer.acknowledged(), reader.read(), counter.value());
+        wait("records written and read, and counts", || {
+            let more = writer.acknowledged() > written + 50 && reader.read() > read + 50;
+            (more && counter.value() > counted + 50).then_some(())
+        });
+    };
+    goes_on();
+
+    // ZooKeeper restarts first, under Kafka's feet.
+    wish.zookeeper_version = "3.9.4";
+    let brokers = || all.map(|host| quorum.pid(host, "aesop-kafka"));
+    let before = brokers();
+    quorum.apply(&wish);
+    assert_eq!(brokers(), before, "brokers stay where ZooKeeper restarts");
+    goes_on();
+    let controller = controller(&quorum);
+    wish.kafka_version = "3.9.1";
+    quorum.apply(&wish);
+    let order = order(&quorum, &all, "aesop-kafka");
+    assert_eq!(order.last(), Some(&controller), "the controller goes last: {order:?}");
+    for host in all {
+        let command = quorum.host(host).run(&["pgrep", "-af", "kafka.Kafka"]).expect("a broker");
+        assert!(command.contains("kafka-3.9.1"), "{command}");
+    }
+    goes_on();
+    wish.kafka_version = "4.2.0";
+    quorum.write(&wish);
+    let (code, said) = quorum.aesop(&["apply", "--yes"]);
+    assert_eq!(code, Some(1), "{}\n{}", said.stdout, said.stderr);
+    assert!(said.stderr.contains("Kafka keeps its metadata in ZooKeeper"), "{}", said.stderr);
+    wish.kafka_version = "3.9.1";
+
+    nothing_is_alarming(&quorum, &all);
+    settings_are_taken_in_without_a_restart(&quorum, &mut wish);
+    crate::brokers::a_broker_joins_and_leaves(&quorum, &mut wish, &writer);
+    goes_on();
+    if std::env::var_os("AESOP_LONG").is_some() {
+        crate::brokers::a_dead_broker_is_forgotten(&quorum, &mut wish, &writer);
+        crate::brokers::a_lost_disk_is_filled_again(&quorum, &wish, &writer);
+        a_broker_that_is_needed_is_not_stopped(&quorum, &mut wish);
+    }
+    goes_on();
+    let written = writer.settle();
+    reader.settle(&written);
+    counter.settle(&servers);
+    quorum.lab.down().expect("the lab goes");
+}
+
+/// What the agents measure on hosts that are well raises no alert, and says how Kafka stands with ZooKeeper.
+fn nothing_is_alarming(quorum: &Quorum, hosts: &[&str]) {
+    let rules = RuleSet::built_in().expect("the rules");
+    let about = ["kafka_", "zookeeper_", "service_", "probe_"];
+    // Each rule waits for a while before it fires; so does this.
+    wait("rules that hold for nothing", || {
+        let mut store = Store::default();
+        for host in hosts {
+            store.replace(host, measured(quorum, host));
+        }
+        let rules =
+            rules.rules().iter().filter(|rule| about.iter().any(|start| rule.name.starts_with(start)));
+        let holds: Vec<_> = rules.flat_map(|rule| rule.when.holds_for(&store, SystemClock.now())).collect();
+        (!holds.is_empty()).then(|| eprintln!("    {holds:?}"));
+        holds.is_empty().then_some(())
+    });
+}
+
+/// What the agent's probes on a host say.
+fn measured(quorum: &Quorum, host: &str) -> Vec<Sample> {
+    let probe = ["/opt/aesop/bin/aesop", "--format", "json", "probe", "--config", "/etc/aesop/agent.yml"];
+    let said = quorum.host(host).run(&probe).expect("probes that all answer");
+    let answer: ProbeAnswer = serde_json::from_str(&said).expect("samples");
+    let lost = answer.samples.iter().find(|sample| sample.name == "kafka_zookeeper_lost");
+    assert_eq!(lost.map(|sample| sample.value), Some(0.0), "{host}: {said}");
+    answer.samples.into_iter().map(|sample| sample.label("host", host)).collect()
+}
+
+/// The host of the active controller, by the word of a broker.
+fn controller(quorum: &Quorum) -> String {
+    let view = view(quorum);
+    let id = view["quorum"]["leader"].as_u64().expect("a controller");
+    format!("k{id}")
+}
+
+/// What a broker says of the cluster.
+pub(crate) fn view(quorum: &Quorum) -> serde_json::Value {
+    let bootstrap = quorum.addresses(&["k1"], 9092);
+    let said = quorum.host("k1").run(&["/opt/aesop/bin/aesop", "view", "kafka", "--bootstrap", &bootstrap]);
+    serde_json::from_str(&said.expect("a view")).expect("JSON")
 }
 
 const SERVERS: [&str; 5] = ["z1", "z2", "z3", "z4", "z5"];

@@ -15,6 +15,10 @@ pub(super) fn brokers(lab: &Lab, hosts: &[usize], more: &str) -> Inventory {
         writeln!(text, "  k{number}: {{address: 10.0.0.{number}, rack: {rack}}}").unwrap();
     }
     writeln!(text, "kafka: {{hosts: [{}]{more}}}", names.join(", ")).unwrap();
+    // A version that may need it.
+    if more.contains("version: ") {
+        text.push_str("zookeeper: {hosts: [k1, k2, k3]}\n");
+    }
     let path = lab.folder.path().join("shop.yml");
     std::fs::write(&path, text).unwrap();
     crate::inventory::load(&path).unwrap()
@@ -374,17 +378,20 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(16) })]
 
     #[test]
-    fn brokers_come_and_go_wherever_it_is_broken_off(edits in prop::collection::vec(edit(), 1..4)) {
+    fn brokers_come_and_go_wherever_it_is_broken_off(
+        edits in prop::collection::vec(edit(), 1..4), on_zookeeper in any::<bool>(),
+    ) {
         block_on(async {
             let lab = speaking();
-            lab.apply(&brokers(&lab, &[1, 2, 3], "")).await;
+            let version = if on_zookeeper { ", version: 3.9.1" } else { "" };
+            lab.apply(&brokers(&lab, &[1, 2, 3], version)).await;
             for (number, (more, topic, deaths)) in edits.into_iter().enumerate() {
                 if let Some((partitions, factor)) = topic {
                     let needed = factor.saturating_sub(1).max(1);
                     lab.connect.kafka(|kafka| kafka.create_topic(&format!("t{number}"), partitions, factor, needed));
                 }
                 let hosts: Vec<usize> = (1..4).chain(more).collect();
-                let inventory = brokers(&lab, &hosts, "");
+                let inventory = brokers(&lab, &hosts, version);
                 for lines in deaths {
                     lab.connect.dies_after(Some(lines));
                     lab.apply(&inventory).await;

@@ -14,6 +14,7 @@ mod document;
 mod ensemble;
 mod going_back;
 mod leaving;
+mod on_zookeeper;
 mod properties;
 mod refused;
 mod upgrade;

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::host::fake::State;
+use crate::inventory::model::KafkaMode;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,17 +18,20 @@ struct Shape {
     threads: usize,
     /// One that needs a restart.
     requests: usize,
+    /// Kafka 3.9, which keeps its metadata in ZooKeeper.
+    on_zookeeper: bool,
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
-    (1..5_usize, 1..3_usize, 1..4_usize, any::<bool>(), 8..10_usize, 500..502_usize).prop_map(
-        |(kafka, relays, consumers, shared, threads, requests)| Shape {
+    (1..5_usize, 1..3_usize, 1..4_usize, any::<[bool; 2]>(), 8..10_usize, 500..502_usize).prop_map(
+        |(kafka, relays, consumers, [shared, on_zookeeper], threads, requests)| Shape {
             kafka,
             relays,
             consumers,
             shared,
             threads,
             requests,
+            on_zookeeper,
         },
     )
 }
@@ -36,6 +40,9 @@ impl Shape {
     fn inventory(self, lab: &Lab) -> Inventory {
         let mut made = inventory(lab.folder.path(), self.kafka, self.relays, self.consumers, self.shared);
         let role = made.kafka.as_mut().unwrap();
+        if self.on_zookeeper {
+            (role.version, role.mode) = ("3.9.1".to_owned(), KafkaMode::ZooKeeper);
+        }
         role.config.insert("num.io.threads".to_owned(), self.threads.to_string());
         role.config.insert("queued.max.requests".to_owned(), self.requests.to_string());
         made
@@ -300,6 +307,8 @@ proptest! {
     ) {
         block_on(async {
             let lab = Lab::new();
+            // Metadata never moves between the two.
+            let next = Shape { on_zookeeper: former.on_zookeeper, ..next };
             let former = former.inventory(&lab);
             let (first, report) = lab.apply(&former).await;
             assert!(report.is_success(), "{report:#?}");
@@ -317,6 +326,7 @@ proptest! {
     ) {
         block_on(async {
             let lab = Lab::new();
+            let next = Shape { on_zookeeper: former.on_zookeeper, ..next };
             let former = former.inventory(&lab);
             lab.apply(&former).await;
             damage_hosts(&lab, &former, damages);
@@ -363,7 +373,15 @@ proptest! {
 fn an_apply_that_dies_at_any_step_is_finished_by_the_next() {
     block_on(async {
         let mut lab = Lab::new();
-        let small = Shape { kafka: 1, relays: 1, consumers: 1, shared: true, threads: 8, requests: 500 };
+        let small = Shape {
+            kafka: 1,
+            relays: 1,
+            consumers: 1,
+            shared: true,
+            threads: 8,
+            requests: 500,
+            on_zookeeper: false,
+        };
         let former = Shape { kafka: 2, ..small };
         let next = Shape { threads: 16, requests: 501, consumers: 2, ..former };
         for (former, next) in [(None, small), (Some(former), next)] {

@@ -161,7 +161,7 @@ async fn copied(addresses: &BTreeMap<i32, String>, moving: &[Moving]) -> u64 {
     let mut bytes = 0;
     for (broker, partitions) in wanted {
         let Some(address) = addresses.get(&broker) else { continue };
-        if let Ok(mut admin) = Admin::connect(std::slice::from_ref(address)).await {
+        if let Ok(mut admin) = Admin::at(address).await {
             bytes += admin.bytes_of(&partitions).await.unwrap_or(0);
         }
     }
@@ -171,10 +171,12 @@ async fn copied(addresses: &BTreeMap<i32, String>, moving: &[Moving]) -> u64 {
 /// Forgets a broker that holds nothing, once it has stopped.
 async fn unregister(admin: &mut Admin, broker: i32) -> anyhow::Result<()> {
     let end = SystemClock.instant() + FENCE;
-    loop {
-        match admin.brokers().await?.get(&broker) {
+    let view = loop {
+        let view = admin.view().await?;
+        match view.brokers.get(&broker) {
+            // It was unregistered before; or ZooKeeper, which forgets by itself, names nothing that it holds.
             None => return Ok(()),
-            Some(found) if found.fenced => break,
+            Some(found) if found.fenced => break view,
             Some(found) => {
                 ensure!(
                     SystemClock.instant() < end,
@@ -184,8 +186,7 @@ async fn unregister(admin: &mut Admin, broker: i32) -> anyhow::Result<()> {
             }
         }
         tokio::time::sleep(LOOK).await;
-    }
-    let view = admin.view().await?;
+    };
     if let Some(partition) = view.on(broker).next() {
         bail!("broker {broker} still holds {partition}; apply again");
     }

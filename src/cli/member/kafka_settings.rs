@@ -38,7 +38,7 @@ pub(super) async fn run(args: &Args, cx: &Context) -> anyhow::Result<()> {
     let mut wanted = parse(&text);
     wanted.retain(|name, _| dynamic_setting(name));
     let mut ours = names(&args.record)?;
-    let mut admin = Admin::connect(std::slice::from_ref(&args.bootstrap)).await?;
+    let mut admin = Admin::at(&args.bootstrap).await?;
     let mut described = admin.settings(args.node).await?;
     described.retain(|name, _| dynamic_setting(name));
     let changes = changes(&wanted, &described, &ours);

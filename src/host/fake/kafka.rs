@@ -1,5 +1,6 @@
 //! A Kafka cluster of brokers in memory: who is registered, who holds what, and what it would have lost.
 
+use crate::inventory::model::KafkaMode;
 use crate::kafka::gate::{may_lose_disk, may_stop_broker, may_stop_controller};
 use crate::kafka::moves::{self, Move, moves};
 use crate::kafka::quorum::{Next, Wish, next};
@@ -7,7 +8,7 @@ use crate::kafka::view::{Broker, Feature, Moving, Partition, Quorum, Replica, Th
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The unit of every broker.
-const UNIT: &str = "aesop-kafka.service";
+pub(super) const UNIT: &str = "aesop-kafka.service";
 
 /// What a broker's host says of it.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +20,9 @@ pub(super) struct Node {
     pub(super) level: i16,
     pub(super) controller: bool,
     pub(super) broker: bool,
+    pub(super) mode: KafkaMode,
+    /// It has no storage.
+    pub(super) empty: bool,
 }
 
 /// The cluster.
@@ -30,6 +34,7 @@ pub struct FakeKafka {
     pub speaks: bool,
     /// What no cluster should live through.
     pub faults: Vec<String>,
+    mode: KafkaMode,
     levels: BTreeMap<i32, i16>,
     /// Controllers with the directory that their vote is for.
     pub voters: BTreeMap<i32, usize>,
@@ -71,6 +76,12 @@ impl FakeKafka {
         view.feature =
             view.feature.zip(supported).map(|(feature, supported)| Feature { supported, ..feature });
         view.quorum = self.quorum();
+        if self.mode == KafkaMode::ZooKeeper {
+            // ZooKeeper forgets who is down and holds nothing; and any broker may be the controller.
+            let holds = |id: i32| self.view.on(id).next().is_some();
+            view.brokers.retain(|id, broker| !broker.fenced || holds(*id));
+            view.quorum.leader = self.up().next();
+        }
         Some(view)
     }
 
@@ -155,8 +166,11 @@ impl FakeKafka {
         let broker = Broker { address: node.address.clone(), rack: node.rack.clone(), fenced: !up };
         self.view.brokers.insert(node.id, broker);
         self.levels.insert(node.id, node.level);
-        let finalized = Feature { finalized: node.level, supported: node.level };
-        self.view.feature.get_or_insert(finalized);
+        self.mode = node.mode;
+        if node.mode == KafkaMode::Kraft {
+            let finalized = Feature { finalized: node.level, supported: node.level };
+            self.view.feature.get_or_insert(finalized);
+        }
         let alive: BTreeSet<i32> = self.up().collect();
         for partition in self.view.partitions.iter_mut().filter(|p| p.replicas.contains(&node.id)) {
             if up {
@@ -182,6 +196,14 @@ impl FakeKafka {
         fuse: &mut Option<usize>,
     ) -> Option<Result<(), String>> {
         let fields: Vec<&str> = line.split('|').collect();
+        if let (["start" | "restart", UNIT], Some(node)) = (fields.as_slice(), node)
+            && node.mode == KafkaMode::ZooKeeper
+            && node.empty
+        {
+            // It makes what it lacks, and asks nobody.
+            self.formats += 1;
+            self.directories.insert(node.id, self.formats);
+        }
         match (fields.as_slice(), node) {
             (["start", UNIT], Some(node)) => self.turn(node, true),
             (["restart" | "retire", UNIT], Some(node)) if self.controllers.contains(&node.id) => {

@@ -93,6 +93,7 @@ impl Check<'_, '_> {
                 ("relays", raw.relays.is_some()),
                 ("consumers", !raw.consumers.is_empty()),
                 ("monitor", raw.monitor.is_some()),
+                ("kafka", raw.kafka.as_ref().is_some_and(role::on_zookeeper)),
             ];
             for (key, used) in uses {
                 if used {

@@ -41,7 +41,8 @@ const KAFKA_OWN: &[(&str, &str)] = &[
     ("log.dir", "`kafka.data_dirs`"),
     ("log.dirs", "`kafka.data_dirs`"),
     ("metadata.log.dir", "`kafka.data_dirs`"),
-    ("zookeeper.*", "`kafka.mode`"),
+    ("zookeeper.*", "`zookeeper`"),
+    ("inter.broker.protocol.version", "`kafka.version`"),
     ("ssl.*", "`kafka.tls`"),
     ("sasl.*", "`kafka.sasl`"),
     ("listener.name.*", "`kafka.tls` and `kafka.sasl`"),
@@ -72,6 +73,11 @@ fn given<'a, M>(
         Entry::Map(map) => member(map),
     };
     entries.iter().map(one).collect()
+}
+
+/// Kafka keeps its metadata in ZooKeeper.
+pub(super) fn on_zookeeper(kafka: &raw::Kafka) -> bool {
+    KafkaMode::of(kafka.version.as_deref().unwrap_or(d::KAFKA_VERSION)) == KafkaMode::ZooKeeper
 }
 
 impl Check<'_, '_> {
@@ -132,9 +138,14 @@ impl Check<'_, '_> {
         let apart: Vec<Member> = controllers.iter().flatten().filter(apart).cloned().collect();
         let nodes = [members.clone(), apart].concat();
         let data_dirs = self.data_dirs(&at, role.data_dirs.as_deref(), &nodes);
+        let mode = KafkaMode::of(&version);
+        if mode == KafkaMode::ZooKeeper {
+            self.without_controllers(&at, role, &version);
+        }
+        let with_controllers = if mode == KafkaMode::Kraft { nodes.clone() } else { Vec::new() };
         let ports = [
             ("port", role.port, d::KAFKA_PORT, &members),
-            ("controller_port", role.controller_port, d::KAFKA_CONTROLLER_PORT, &nodes),
+            ("controller_port", role.controller_port, d::KAFKA_CONTROLLER_PORT, &with_controllers),
             ("jolokia_port", role.jolokia_port, d::KAFKA_JOLOKIA_PORT, &nodes),
         ];
         let [port, controller_port, jolokia_port] =
@@ -162,7 +173,7 @@ impl Check<'_, '_> {
             sasl,
             version,
             artifact: self.artifact(&at.key("artifact"), role.artifact.as_ref()),
-            mode: KafkaMode::Kraft,
+            mode,
             port,
             controller_port,
             jolokia_port,
@@ -218,22 +229,44 @@ impl Check<'_, '_> {
     }
 
     fn kafka_version(&mut self, at: &At, role: &raw::Kafka) -> String {
-        let version = role.version.as_deref().unwrap_or(d::KAFKA_VERSION);
-        if role.mode != Some(raw::KafkaMode::ZooKeeper) {
-            let known = (d::KAFKA_VERSION, KAFKA_VERSIONS);
-            return self.version(at, role.version.as_deref(), known, role.artifact.is_some());
-        }
-        if version.starts_with("3.") {
-            self.not_yet(&at.key("mode"), "Kafka on ZooKeeper", "use `mode: kraft` with Kafka 4");
-        } else {
-            let help = "use `mode: kraft`".to_owned();
-            self.faults.add(
-                &at.key("mode"),
+        let known = (d::KAFKA_VERSION, KAFKA_VERSIONS);
+        let version = self.version(at, role.version.as_deref(), known, role.artifact.is_some());
+        let wrong = match (role.mode, KafkaMode::of(&version)) {
+            (Some(raw::KafkaMode::ZooKeeper), KafkaMode::Kraft) => Some((
                 format!("Kafka {version} does not run on ZooKeeper; 3.9 was the last"),
-                help,
-            );
+                "leave `mode` out, or write `version: 3.9.1`",
+            )),
+            (Some(raw::KafkaMode::Kraft), KafkaMode::ZooKeeper) => Some((
+                format!("aesop runs Kafka {version} on ZooKeeper only"),
+                "use Kafka 4, or leave `mode` out",
+            )),
+            _ => None,
+        };
+        if let Some((message, help)) = wrong {
+            self.faults.add(&at.key("mode"), message, help.to_owned());
         }
-        version.to_owned()
+        version
+    }
+
+    /// What Kafka on ZooKeeper does not have.
+    fn without_controllers(&mut self, at: &At, role: &raw::Kafka, version: &str) {
+        let given = [
+            ("controllers", role.controllers.is_some()),
+            ("controller_port", role.controller_port.is_some()),
+        ];
+        for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+            let message =
+                format!("Kafka {version} has no controllers of its own: it keeps its metadata in ZooKeeper");
+            let help = format!("remove `{key}`, any broker can be the controller; or use Kafka 4");
+            self.faults.add_key(&at.key(key), message, help);
+        }
+        for (key, given) in [("tls", role.tls.is_some()), ("sasl", role.sasl.is_some())] {
+            if given {
+                let what = format!("`kafka.{key}` with Kafka {version}");
+                let help = "its metadata would stay open in ZooKeeper: use Kafka 4; or keep the ports of both inside a trusted network, and remove the key";
+                self.not_yet(&at.key(key), &what, help);
+            }
+        }
     }
 
     /// A version that can be installed: one of those with a list of jars, or with an archive of its own (`own`) any
