@@ -82,6 +82,9 @@ pub(super) struct Consent {
     /// Hosts that are gone for good.
     #[arg(skip)]
     pub(super) gone: Vec<String>,
+    /// What only these hosts had may be lost.
+    #[arg(skip)]
+    pub(super) accept_data_loss: bool,
 }
 
 impl Consent {
@@ -90,6 +93,10 @@ impl Consent {
             prepared.desired.remove(host);
             prepared.hosts.remove(host);
             prepared.lock.leave(host);
+        }
+        let parts = prepared.desired.values_mut().flat_map(|state| &mut state.parts);
+        for broker in parts.filter_map(|part| part.broker.as_mut()).filter(|_| self.accept_data_loss) {
+            broker.given_up.extend(self.gone.iter().cloned());
         }
     }
 }

@@ -15,11 +15,14 @@ pub(super) struct Args {
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
+    /// Give up what no other broker has; the plan names it. Without this, such a host is not forgotten
+    #[arg(long)]
+    accept_data_loss: bool,
 }
 
 pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     let inventory = cx.inventory()?;
-    let Args { host, yes } = args;
+    let Args { host, yes, accept_data_loss } = args;
     can_ask("forget", yes)?;
     if roles(&inventory).contains_key(&host) {
         let message = format!("{host} is in the inventory; take it out of its roles first");
@@ -38,7 +41,7 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
         }
         Some(Observation::Failed(why)) => cx.out.note(format!("{host} does not answer: {why}")),
     }
-    let consent = Consent { gone: vec![host], ..Consent::default() };
+    let consent = Consent { gone: vec![host], accept_data_loss, ..Consent::default() };
     let gathered = gather_for(cx, &inventory, None, Goal::Inventory, &cx.globals.on, &consent).await?;
     carry_out(cx, &inventory, gathered, "forget", yes).await
 }

@@ -66,7 +66,13 @@ enum Test {
     /// Its data may be gone: the others have all of it
     KafkaLost(Node),
     /// No partition has a replica on it, and it has no vote
-    KafkaEmpty(Node),
+    KafkaEmpty {
+        #[command(flatten)]
+        node: Node,
+        /// It stays a controller
+        #[arg(long)]
+        keeps_vote: bool,
+    },
     /// A URL answers 200; 500 ends the test at once
     Http {
         #[arg(long)]
@@ -133,7 +139,7 @@ impl Test {
                 let view = Admin::connect(&node.bootstrap).await?.view().await?;
                 Ok(may_lose_disk(&view, node.node)?)
             }
-            Self::KafkaEmpty(node) => kafka_empty(node).await,
+            Self::KafkaEmpty { node, keeps_vote } => kafka_empty(node, *keeps_vote).await,
             Self::Http { url } => http(url).await,
             Self::Port { address } => {
                 TcpStream::connect(address).await.with_context(|| format!("nothing listens on {address}"))?;
@@ -229,11 +235,11 @@ async fn kafka_stop(jolokia: &Jolokia, node: &Node) -> anyhow::Result<()> {
     Ok(may_stop_broker(&view, node.node)?)
 }
 
-async fn kafka_empty(node: &Node) -> anyhow::Result<()> {
+async fn kafka_empty(node: &Node, keeps_vote: bool) -> anyhow::Result<()> {
     let mut admin = Admin::connect(&node.bootstrap).await?;
     let voters = admin.quorum().await?.voters;
     ensure!(
-        voters.iter().all(|voter| voter.id != node.node),
+        keeps_vote || voters.iter().all(|voter| voter.id != node.node),
         "controller {} must not stop for good: it has a vote",
         node.node
     );

@@ -16,7 +16,7 @@ use kafka_protocol::messages::incremental_alter_configs_request::AlterableConfig
 use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, BrokerId, DescribeLogDirsRequest, ElectLeadersRequest,
-    ListPartitionReassignmentsRequest, TopicName, UpdateFeaturesRequest,
+    ElectLeadersResponse, ListPartitionReassignmentsRequest, TopicName, UpdateFeaturesRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +34,8 @@ const TIMEOUT_MS: i32 = 20_000;
 const FORBIDS_CHANGE: i16 = 1;
 /// `ElectionType`: back to the first of the replicas.
 const PREFERRED: i8 = 0;
+/// `ElectionType`: any that lives, whatever it lacks.
+const UNCLEAN: i8 = 1;
 /// `FeatureUpdate.UpgradeType`.
 const UPGRADE: i8 = 1;
 
@@ -150,6 +152,26 @@ impl Admin {
 
     /// Gives leadership to the first replica of each; one that cannot lead now will by itself, later.
     pub async fn elect_preferred(&mut self, partitions: &BTreeSet<(String, i32)>) -> Result<(), AdminError> {
+        self.elect(PREFERRED, partitions).await.map(drop)
+    }
+
+    /// Gives leadership to any replica that lives. What only others had is lost.
+    pub async fn elect_unclean(&mut self, partitions: &BTreeSet<(String, i32)>) -> Result<(), AdminError> {
+        let answer = self.elect(UNCLEAN, partitions).await?;
+        for topic in answer.replica_election_results {
+            for partition in topic.partition_result {
+                let what = format!("elect a leader of {}-{}", &*topic.topic, partition.partition_id);
+                refused(&what, partition.error_code, partition.error_message.as_ref())?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn elect(
+        &mut self,
+        election: i8,
+        partitions: &BTreeSet<(String, i32)>,
+    ) -> Result<ElectLeadersResponse, AdminError> {
         let mut topics: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
         for (topic, index) in partitions {
             topics.entry(topic).or_default().push(*index);
@@ -158,11 +180,12 @@ impl Admin {
             TopicPartitions::default().with_topic(topic_name(topic)).with_partitions(partitions)
         });
         let request = ElectLeadersRequest::default()
-            .with_election_type(PREFERRED)
+            .with_election_type(election)
             .with_topic_partitions(Some(topics.collect()))
             .with_timeout_ms(TIMEOUT_MS);
         let answer = self.connection.call(&request).await?;
-        refused("elect leaders", answer.error_code, None)
+        refused("elect leaders", answer.error_code, None)?;
+        Ok(answer)
     }
 
     /// Bytes that the broker at the other end has of partitions, those included that are on their way to it.

@@ -1,6 +1,7 @@
 //! Making, growing, shrinking and leaving a lab.
 
 use super::host::Host;
+use super::prepare::Folders;
 use super::spec::{HostKind, HostSpec, LabSpec, OnProgress, Progress};
 use super::state::{self, HostState, Images, Owner, State};
 use super::{LabError, Result, Subnet, image, net, packages, prepare, teardown};
@@ -107,6 +108,25 @@ impl Lab {
         state.hosts.push(host.clone());
         state.save()?;
         Ok(Host::new(&state, host))
+    }
+
+    /// Stops a host and boots it with another last number of its address: its name, disk and keys stay.
+    pub fn readdress(&self, name: &str, number: u8) -> Result<Host> {
+        self.host(name)?.stop()?;
+        let host = {
+            let _lab = state::lock_lab(self.name())?;
+            let mut state = State::load(self.name())?;
+            let taken: Vec<u8> = state.hosts.iter().map(|host| host.number).collect();
+            let number = net::choose_number(name, Some(number), &taken)?;
+            state.hosts.iter_mut().filter(|host| host.name == name).for_each(|host| host.number = number);
+            let host = state.host(name)?.clone();
+            state.save()?;
+            prepare::write_network(&state, &host, &Folders::new(&state, name))?;
+            prepare::write_directory(&state)?;
+            Host::new(&state, host)
+        };
+        host.boot()?;
+        Ok(host)
     }
 
     /// Removes a host as if the machine had burnt: nothing is shut down.

@@ -83,11 +83,7 @@ pub(super) fn write_host(state: &State, host: &HostState, folders: &Folders) -> 
     let root = root.as_path();
     write(root, "etc/hostname", &format!("{}\n", host.name), 0o644)?;
     write(root, "etc/machine-id", &format!("{}\n", uuid::Uuid::new_v4().simple()), 0o444)?;
-    let (address, gateway) = (state.subnet.address(host.number), state.subnet.gateway());
-    let net = format!(
-        "address add {address}/24 dev host0\nlink set host0 up\nroute add default via {gateway} dev host0\n"
-    );
-    write(root, "etc/lab-net", &net, 0o644)?;
+    write_network(state, host, folders)?;
     make_key(&folders.host_key(), &host.name)?;
     for (suffix, mode) in [("", 0o600), (".pub", 0o644)] {
         let name = format!("ssh_host_ed25519_key{suffix}");
@@ -99,6 +95,15 @@ pub(super) fn write_host(state: &State, host: &HostState, folders: &Folders) -> 
         Some((unit, _)) => enable(root, unit),
         None => Ok(()),
     }
+}
+
+/// Its address, as it takes it at its next boot.
+pub(super) fn write_network(state: &State, host: &HostState, folders: &Folders) -> Result<()> {
+    let (address, gateway) = (state.subnet.address(host.number), state.subnet.gateway());
+    let net = format!(
+        "address add {address}/24 dev host0\nlink set host0 up\nroute add default via {gateway} dev host0\n"
+    );
+    write(&folders.root(), "etc/lab-net", &net, 0o644)
 }
 
 fn write_account(state: &State, host: &HostState, root: &Path) -> Result<()> {

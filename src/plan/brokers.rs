@@ -6,7 +6,7 @@ use super::step::{Action, Step};
 use super::{Observation, Observed, Stage, Wave};
 use crate::inventory::model::KafkaMode;
 use crate::kafka::gate::unavailable_without;
-use crate::kafka::moves::{Move, Wish, gains, moves, only_on};
+use crate::kafka::moves::{Move, Wish, gains, moves};
 use crate::kafka::view::{Broker, View};
 use crate::service::{Gate, HostState, KafkaMember, MemberChange, Role};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,12 +40,16 @@ pub(super) struct HostFacts {
 pub(super) struct Membership {
     /// Once what is stopped or new has started, before anything restarts: a vote that is dead lets nobody stop.
     pub(super) before: Option<Stage>,
+    /// Once all others run with what is new, before brokers restart as controllers alone.
+    pub(super) emptied: Option<Stage>,
     /// Once all brokers run with what is new.
     pub(super) after: Vec<Stage>,
     /// Once all else runs, before anything is removed.
     pub(super) moves: Vec<Stage>,
     /// Before the broker on a host is stopped for good.
     pub(super) stop: BTreeMap<String, Step>,
+    /// Before the broker on a host restarts as a controller alone, which it does once all others have.
+    pub(super) parting: BTreeMap<String, Step>,
     /// Hosts that are controllers no more: they restart once their votes are gone.
     pub(super) demoted: BTreeSet<String>,
     /// After brokers were stopped for good.
@@ -59,7 +63,7 @@ pub(super) struct Cluster<'a> {
     /// Brokers and controllers.
     pub(super) nodes: BTreeMap<&'a str, &'a KafkaMember>,
     /// Brokers.
-    members: BTreeMap<&'a str, &'a KafkaMember>,
+    pub(super) members: BTreeMap<&'a str, &'a KafkaMember>,
     pub(super) hosts: &'a BTreeMap<&'a str, HostFacts>,
     /// Every host of the plan, whether it answered or not.
     pub(super) known: BTreeSet<&'a str>,
@@ -102,8 +106,8 @@ pub(super) fn membership(
     let known = desired.keys().map(String::as_str).collect();
     let cluster = Cluster { nodes, members, hosts, known, view };
     cluster.votes(&mut result);
-    cluster.feature(&mut result);
     cluster.leave(&leaving, &mut result);
+    cluster.feature(&mut result);
     result
 }
 
@@ -137,7 +141,12 @@ pub(super) fn name_unavailable(
         for (host, steps) in &wave.steps {
             let restarts = steps.iter().any(|step| matches!(step.action(), Action::RestartUnit(_)));
             if let (true, Some(member)) = (restarts, members.get(host.as_str())) {
-                wave.unavailable.insert(host.clone(), unavailable_without(view, member.id));
+                // One that is to be no broker is empty by then.
+                let lost = match member.address {
+                    Some(_) => unavailable_without(view, member.id),
+                    None => Vec::new(),
+                };
+                wave.unavailable.insert(host.clone(), lost);
             }
         }
     }
@@ -152,7 +161,12 @@ impl Cluster<'_> {
         first.map(|(host, member, _)| (host, member))
     }
 
-    fn rebalances(&self) -> bool {
+    /// Nobody has a vote.
+    pub(super) fn on_zookeeper(&self) -> bool {
+        self.members.values().any(|member| member.mode == KafkaMode::ZooKeeper)
+    }
+
+    pub(super) fn rebalances(&self) -> bool {
         self.members.values().all(|member| member.rebalance)
     }
 
@@ -164,7 +178,7 @@ impl Cluster<'_> {
         found.or_else(|| retired.next()).unwrap_or("?")
     }
 
-    fn named(&self, id: i32) -> String {
+    pub(super) fn named(&self, id: i32) -> String {
         format!("broker {id} ({})", self.host_of(id))
     }
 
@@ -209,7 +223,7 @@ impl Cluster<'_> {
     /// The feature level follows once every broker runs what is new; that way there is no return. On ZooKeeper brokers
     /// speak as their files say, and all releases that can be there speak alike.
     fn feature(&self, result: &mut Membership) {
-        if self.members.values().any(|member| member.mode == KafkaMode::ZooKeeper) {
+        if self.on_zookeeper() {
             return;
         }
         let release = self.hosts.values().find_map(|facts| facts.new_release.clone());
@@ -256,24 +270,31 @@ impl Cluster<'_> {
         }
         for host in leaving {
             let id = out.iter().find(|id| self.host_of(**id) == *host);
-            result.stop.extend(id.map(|id| ((*host).to_owned(), self.empty_gate(*id))));
+            result.stop.extend(id.map(|id| ((*host).to_owned(), self.empty_gate(*id, false))));
         }
         // A controller apart has nothing but its vote.
         out.retain(|id| self.view.brokers.contains_key(id));
-        self.refuse(&out, result);
-        let changes = match self.moves(&out) {
-            Ok(changes) => changes,
+        let parting = self.parting(result);
+        let all = &out | &parting;
+        self.refuse(&all, result);
+        let found = self.empty_first(&parting, result).and_then(|view| {
+            let changes = self.moves(&view, &out, &BTreeSet::new())?;
+            Ok((view, changes))
+        });
+        let (view, changes) = match found {
+            Ok(found) => found,
             Err(why) => return result.refused.push(why),
         };
-        let had = out.iter().any(|id| self.view.on(*id).next().is_some());
-        if !self.rebalances() && had {
-            result.refused.extend(out.iter().map(|id| {
+        let had = out.iter().any(|id| view.on(*id).next().is_some());
+        let holds = all.iter().any(|id| self.view.on(*id).next().is_some());
+        if !self.rebalances() && holds {
+            result.refused.extend(all.iter().map(|id| {
                 format!("{} holds replicas and would leave, and `kafka.rebalance` is `never`: move them yourself, or set it to `auto`", self.named(*id))
             }));
             return;
         }
         if self.rebalances() {
-            let unfinished = !self.view.moving.is_empty() || !self.view.throttled.is_empty();
+            let unfinished = !view.moving.is_empty() || !view.throttled.is_empty();
             if !changes.is_empty() || unfinished || had {
                 let out: Vec<i32> = out.iter().copied().collect();
                 result.moves.extend(self.move_stage(&out, &self.words(&out, &changes)));
@@ -284,42 +305,21 @@ impl Cluster<'_> {
                 format!("{} joins without partitions: `kafka.rebalance` is `never`", self.named(member.id))
             }));
         }
-        if !out.is_empty() {
-            let out: Vec<i32> = out.into_iter().collect();
-            let names: Vec<String> = out.iter().map(|id| self.named(*id)).collect();
-            let words = format!("{} is unregistered", names.join(", "));
-            result.forget.extend(self.change(&out, true, words));
-        }
+        // Before the feature level: what they were registered with counts as long as they are.
+        result.after.extend(self.unregister(&parting));
+        result.forget.extend(self.unregister(&out));
     }
 
-    /// What leaves must be gone, or go in good order, and not be the last to have a partition.
-    fn refuse(&self, out: &BTreeSet<i32>, result: &mut Membership) {
-        let alive =
-            out.iter().filter(|id| self.view.serves(**id) && !self.known.contains(self.host_of(**id)));
-        result.refused.extend(alive.map(|id| {
-            format!(
-                "{} takes part in the cluster, on a host that aesop was told to forget: {} is not gone. Stop its broker there, or switch the host off, then plan again",
-                self.named(*id),
-                self.host_of(*id)
-            )
-        }));
-        let dead: BTreeSet<i32> = out.iter().copied().filter(|id| !self.view.serves(*id)).collect();
-        let lost = only_on(self.view, &dead);
-        if let Some(first) = lost.first() {
-            let names: Vec<String> = dead.iter().map(|id| self.named(*id)).collect();
-            result.refused.push(format!(
-                "{} is down and alone has what was last acknowledged of {first}{}. Start it, then apply",
-                names.join(", "),
-                more(lost.len())
-            ));
-        }
-    }
-
-    /// What moves, as far as it can be known now.
-    fn moves(&self, out: &BTreeSet<i32>) -> Result<Vec<Move>, String> {
-        let mut view = self.view.clone();
+    /// What moves, as far as it can be known now. `late` are no brokers yet, and will not be by then.
+    pub(super) fn moves(
+        &self,
+        view: &View,
+        out: &BTreeSet<i32>,
+        late: &BTreeSet<i32>,
+    ) -> Result<Vec<Move>, String> {
+        let mut view = view.clone();
         let mut members = BTreeSet::new();
-        for (host, member) in &self.members {
+        for (host, member) in self.members.iter().filter(|(_, member)| !late.contains(&member.id)) {
             // Who comes with this plan is there by then.
             if self.hosts.contains_key(host) {
                 let rack = member.rack.clone();
@@ -339,7 +339,7 @@ impl Cluster<'_> {
         })
     }
 
-    fn words(&self, out: &[i32], changes: &[Move]) -> String {
+    pub(super) fn words(&self, out: &[i32], changes: &[Move]) -> String {
         if changes.is_empty() && out.is_empty() {
             return "partitions that are on their way arrive, and replication is no longer limited"
                 .to_owned();
@@ -356,7 +356,7 @@ impl Cluster<'_> {
         words.join(", ")
     }
 
-    fn move_stage(&self, out: &[i32], words: &str) -> Option<Stage> {
+    pub(super) fn move_stage(&self, out: &[i32], words: &str) -> Option<Stage> {
         let throttle = self.throttle();
         self.change(out, false, format!("{words}; at most {} MiB a second at each broker", throttle >> 20))
     }
@@ -365,7 +365,7 @@ impl Cluster<'_> {
         self.members.values().map(|member| member.throttle).min().unwrap_or(0)
     }
 
-    fn change(&self, out: &[i32], unregister: bool, words: String) -> Option<Stage> {
+    pub(super) fn change(&self, out: &[i32], unregister: bool, words: String) -> Option<Stage> {
         let mut args = vec!["kafka-brokers".to_owned()];
         args.extend(self.bootstrap());
         args.extend(self.ids());
@@ -373,21 +373,11 @@ impl Cluster<'_> {
         if !out.is_empty() {
             args.extend(["--leaving".to_owned(), list(out.iter())]);
         }
+        args.extend((!unregister && self.loses(out)).then(|| "--accept-loss".to_owned()));
         args.extend((self.rebalances() && !unregister).then(|| "--fill".to_owned()));
         args.extend(unregister.then(|| "--unregister".to_owned()));
         let service = if unregister { "kafka members" } else { "kafka partitions" };
         self.stage(service, member(args, words, MOVE_SECS))
-    }
-
-    /// It stops for good only once nothing is on it.
-    fn empty_gate(&self, id: i32) -> Step {
-        let mut test = vec!["kafka-empty".to_owned()];
-        test.extend(self.bootstrap());
-        test.extend(["--node".to_owned(), id.to_string()]);
-        let on_zookeeper = self.members.values().any(|member| member.mode == KafkaMode::ZooKeeper);
-        let vote = if on_zookeeper { "" } else { ", and it has no vote" };
-        let words = format!("no partition has a replica on it{vote}");
-        Step::plain(Action::AwaitStop(Gate { unit: UNIT.to_owned(), test, words, timeout_secs: EMPTY_SECS }))
     }
 }
 
@@ -397,8 +387,4 @@ pub(super) fn member(args: Vec<String>, words: String, timeout_secs: u64) -> Mem
 
 pub(super) fn list<'a>(ids: impl Iterator<Item = &'a i32>) -> String {
     ids.map(ToString::to_string).collect::<Vec<_>>().join(",")
-}
-
-fn more(count: usize) -> String {
-    if count > 1 { format!(" and {} more", count - 1) } else { String::new() }
 }

@@ -8,7 +8,7 @@ use super::diff;
 use super::ensemble::Ensemble;
 use super::finish::{Manifests, finish};
 use super::manifest::{Manifest, directory_value, file_value};
-use super::order::{Work, apart, borrowed, insert_before_turns, stages, turn};
+use super::order::{Work, apart, before_restarts, borrowed, insert_before_turns, stages, turn};
 use super::step::{Action, Hash, Step, UnitStart};
 use super::{Drift, FileDiff, HostFacts, Observation, Observed, Plan, Stage, put_back, refuse, remove};
 use crate::kafka::view::View;
@@ -64,9 +64,12 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
     let returning = returning(&mut hosts, ensemble.as_ref());
     let works: BTreeMap<&str, &[Work]> =
         hosts.iter().map(|(name, host)| (*name, host.works.as_slice())).collect();
-    let (first, later) = apart(&works, Role::Kafka, &membership.demoted);
+    let parting: BTreeSet<String> = membership.parting.keys().cloned().collect();
+    let (first, later) = apart(&works, Role::Kafka, &(&parting | &membership.demoted));
+    let (parting, demoted) = apart(&borrowed(&later), Role::Kafka, &membership.demoted);
     plan.stages = stages(&borrowed(&first));
-    let mut demoted = stages(&borrowed(&later));
+    let mut parting = stages(&borrowed(&parting));
+    let mut demoted = stages(&borrowed(&demoted));
     let servers = works
         .iter()
         .filter_map(|(host, works)| Some((*host, works.iter().find(|work| work.role == Role::ZooKeeper)?)));
@@ -79,12 +82,15 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
     if let Some(votes) = membership.before {
         insert_before_turns(&mut plan.stages, votes);
     }
-    name_unavailable(&mut plan.stages, desired, view);
-    name_unavailable(&mut demoted, desired, view);
+    before_restarts(&mut parting, &membership.parting);
+    for stages in [&mut plan.stages, &mut parting, &mut demoted] {
+        name_unavailable(stages, desired, view);
+    }
     let mut after = membership.after;
     // Behind the votes, before the feature level.
     let at = after.len().min(1);
     after.splice(at..at, demoted);
+    after.splice(0..0, membership.emptied.into_iter().chain(parting));
     insert_after(&mut plan.stages, Role::Kafka, after);
     plan.stages.extend(membership.moves);
     for (host, stop) in membership.stop {

@@ -11,6 +11,7 @@ mod manifest;
 mod observe;
 mod operate;
 mod order;
+mod parting;
 mod put_back;
 mod refuse;
 mod remove;

@@ -119,6 +119,18 @@ pub(super) fn insert_before_turns(stages: &mut Vec<Stage>, new: Stage) -> Option
     Some(stage)
 }
 
+/// What hosts wait for before they restart.
+pub(super) fn before_restarts(stages: &mut [Stage], waits: &BTreeMap<String, Step>) {
+    let restarts = |step: &Step| matches!(step.action(), Action::RestartUnit(_));
+    for wave in stages.iter_mut().flat_map(|stage| &mut stage.waves) {
+        for (host, wait) in waits {
+            if let Some(steps) = wave.steps.get_mut(host).filter(|steps| steps.iter().any(restarts)) {
+                steps.insert(0, wait.clone());
+            }
+        }
+    }
+}
+
 fn waves(role: Role, works: &BTreeMap<&str, &Work>) -> Vec<Wave> {
     let mut together = Wave::default();
     let mut turns = Vec::new();

@@ -13,7 +13,6 @@ const SERVICE: &str = "kafka controllers";
 impl Cluster<'_> {
     /// Brings the votes to those that the inventory wants.
     pub(super) fn votes(&self, result: &mut Membership) {
-        self.roles(result);
         let (mut wish, demoted) = self.wish(result);
         let new = self.without_vote(&wish);
         if new.is_empty() && wish.leaving.is_empty() {
@@ -212,19 +211,6 @@ impl Cluster<'_> {
                 )
             })
             .collect()
-    }
-
-    /// A broker keeps being one as long as it has data.
-    fn roles(&self, result: &mut Membership) {
-        let registered =
-            |node: &&KafkaMember| node.address.is_none() && self.view.brokers.contains_key(&node.id);
-        result.refused.extend(self.nodes.values().copied().filter(registered).map(|node| {
-            let host = self.host_of(node.id);
-            format!(
-                "{host}: it would stay a controller and be a broker no more, and broker {} may hold replicas. Put {host} back under `kafka.hosts`; or take it out of `kafka.controllers` too, so that it is emptied and leaves",
-                node.id
-            )
-        }));
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
 use crate::inventory::model::{KafkaMode, KafkaRole};
 use crate::lock::KafkaLock;
 use minijinja::context;
+use std::collections::BTreeSet;
 
 /// A broker that recovers its logs needs long; the gate gives up before a person would.
 const READY_SECS: u64 = 180;
@@ -164,6 +165,7 @@ fn place_of(
         rebalance: role.rebalance,
         throttle: role.rebalance_throttle,
         lost_disk: lock.lost_disks.contains(host),
+        given_up: BTreeSet::new(),
         forming: !lock.formed,
     })
 }

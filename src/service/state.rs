@@ -4,7 +4,7 @@ use crate::inventory::model::KafkaMode;
 use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Parts of a host in the order in which they are brought up.
@@ -163,6 +163,9 @@ pub struct KafkaMember {
     /// Somebody has said that its data is gone for good, and that it may begin anew.
     #[serde(skip)]
     pub lost_disk: bool,
+    /// Hosts that somebody has given up with all that nobody else has.
+    #[serde(skip)]
+    pub given_up: BTreeSet<String>,
     /// By the lock file the first controllers may not all have been up yet.
     #[serde(skip)]
     pub forming: bool,

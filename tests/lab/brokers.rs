@@ -2,7 +2,7 @@
 
 use crate::cluster::wait;
 use crate::load::{TOPIC, Writer};
-use crate::quorum::{Quorum, Wish};
+use crate::quorum::{Quorum, Wish, rack};
 use aesop::lab::HostSpec;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
@@ -12,6 +12,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 const THREE: [&str; 3] = ["k1", "k2", "k3"];
+/// A topic with two replicas of each partition, one in each rack.
+const RACKED: &str = "racked";
+/// A topic with one replica of each partition.
+const SINGLE: &str = "single";
 
 /// A fourth broker joins by a line, gets its share of the partitions, and leaves emptied; nobody else is restarted.
 pub(crate) fn a_broker_joins_and_leaves(quorum: &Quorum, wish: &mut Wish, writer: &Writer) {
@@ -33,6 +37,11 @@ pub(crate) fn a_broker_joins_and_leaves(quorum: &Quorum, wish: &mut Wish, writer
     assert_eq!((replicas.get(&4), replicas.values().sum()), (Some(&(all / 4)), all), "{replicas:?}");
     assert_eq!(leads.get(&4), Some(&led), "it leads its share: {leads:?}");
     assert_unlimited(&bootstrap);
+    Quorum::create_topic(&bootstrap, RACKED, 8, 2);
+    for (host, node) in wish.kafka.iter().zip(1..) {
+        assert_eq!(quorum.setting(host, node, "broker.rack"), rack(host), "{host}");
+    }
+    assert_in_both_racks(&bootstrap);
 
     goes_on(writer);
     wish.kafka = THREE.to_vec();
@@ -40,6 +49,8 @@ pub(crate) fn a_broker_joins_and_leaves(quorum: &Quorum, wish: &mut Wish, writer
     assert_all_on_three(&bootstrap);
     assert_eq!(brokers(&bootstrap), [1, 2, 3]);
     assert_unlimited(&bootstrap);
+    assert_in_both_racks(&bootstrap);
+    delete_topic(&bootstrap, RACKED);
     let left = quorum.host("k4").run(&["systemctl", "list-units", "--all", "--plain", "aesop-*"]);
     assert!(!left.expect("systemd answers").contains("aesop-kafka"), "k4 is as it was");
     assert_eq!(pids(), before, "nobody else is restarted");
@@ -79,13 +90,21 @@ pub(crate) fn a_dead_broker_is_forgotten(quorum: &Quorum, wish: &mut Wish, write
     quorum.write(wish);
     let (code, said) = quorum.aesop(&["forget", "k5", "--yes"]);
     assert!(code == Some(1) && said.stderr.contains("k5 answers, so it is not gone"), "{}", said.stderr);
+    let bootstrap = quorum.addresses(&THREE, 9092);
+    Quorum::create_topic(&bootstrap, SINGLE, 8, 1);
     quorum.host("k5").kill().expect("k5 dies");
     goes_on(writer);
     let three = quorum.addresses(&THREE, 9092);
     wait("its session to end", || (brokers(&three) == [1, 2, 3]).then_some(()));
     let (code, said) = quorum.aesop(&["forget", "k5", "--yes"]);
+    assert_eq!(code, Some(1), "{}\n{}", said.stdout, said.stderr);
+    assert!(said.stderr.contains("`aesop forget k5 --accept-data-loss`"), "{}", said.stderr);
+    let (code, said) = quorum.aesop(&["forget", "k5", "--yes", "--accept-data-loss"]);
     assert_eq!(code, Some(0), "{}\n{}", said.stdout, said.stderr);
-    let bootstrap = quorum.addresses(&THREE, 9092);
+    let named = |text: &str| text.contains("is LOST whole, and begins anew with nothing; broker 5 (k5)");
+    assert!(named(&said.stdout) || named(&said.stderr), "{}\n{}", said.stdout, said.stderr);
+    assert_led(&bootstrap, SINGLE);
+    delete_topic(&bootstrap, SINGLE);
     assert_all_on_three(&bootstrap);
     assert_eq!(brokers(&bootstrap), [1, 2, 3]);
     assert_unlimited(&bootstrap);
@@ -128,6 +147,63 @@ fn silent(quorum: &Quorum, id: i64) -> bool {
     now.expect("a clock") - voter["fetched_ms"].as_i64().expect("a time") >= LIVES_MS
 }
 
+/// One of three that are brokers and controllers stays a controller alone, and becomes a broker again.
+pub(crate) fn a_broker_becomes_a_controller_alone(quorum: &Quorum, wish: &mut Wish, writer: &Writer) {
+    let k4 = quorum.host("k4");
+    k4.run(&["rm", "-rf", "/var/lib/aesop/kafka"]).expect("what it held before it left is of no use");
+    let pids = || ["k1", "k2"].map(|host| quorum.pid(host, "aesop-kafka"));
+    let before = pids();
+    wish.kafka = vec!["k1", "k2", "k4"];
+    let said = quorum.apply(wish);
+    assert!(said.stderr.contains("partitions have arrived"), "{}\n{}", said.stdout, said.stderr);
+    let bootstrap = quorum.addresses(&["k1", "k2"], 9092);
+    let ids = brokers(&bootstrap);
+    let apart = ids.len() == 3 && ids.starts_with(&[1, 2]) && !ids.contains(&3);
+    assert!(apart, "k3 is registered as a broker no more: {ids:?}");
+    let (_, replicas) = spread(&bootstrap);
+    assert_eq!(replicas.keys().copied().collect::<Vec<_>>(), ids);
+    assert_eq!(voters(quorum), [1, 2, 3], "it keeps its vote");
+    let roles = "grep -qx process.roles=controller /etc/aesop/kafka/server.properties";
+    quorum.host("k3").run(&["sh", "-c", roles]).expect("it is a controller alone");
+    assert_eq!(pids(), before, "nobody else is restarted");
+    goes_on(writer);
+
+    wish.kafka = THREE.to_vec();
+    quorum.apply(wish);
+    assert_all_on_three(&bootstrap);
+    assert_eq!((brokers(&bootstrap), voters(quorum)), (vec![1, 2, 3], vec![1, 2, 3]));
+    assert_eq!(pids(), before, "nobody else is restarted");
+    goes_on(writer);
+}
+
+/// A host is found at another address, under the same name and with its disk: everything of it stays.
+pub(crate) fn a_host_changes_its_address(quorum: &Quorum, wish: &Wish, writer: &Writer) {
+    let identity = || {
+        let files = ["cat", "/var/lib/aesop/kafka/meta.properties", "/var/lib/aesop/zookeeper/myid"];
+        quorum.host("k3").run(&files).expect("ids")
+    };
+    let (before, former) = (identity(), quorum.host("k3").address());
+    let moved = quorum.lab.readdress("k3", 99).expect("another address");
+    assert_ne!(moved.address(), former);
+    goes_on(writer);
+    quorum.apply(wish);
+    assert_eq!(identity(), before);
+    let bootstrap = quorum.addresses(&["k1", "k2"], 9092);
+    assert_eq!((brokers(&bootstrap), voters(quorum)), (vec![1, 2, 3], vec![1, 2, 3]));
+    assert_eq!(crate::quorum::voters(quorum, "k3"), [1, 2, 3], "its vote in ZooKeeper");
+    assert_all_on_three(&bootstrap);
+    let metadata = consumer(&bootstrap).fetch_metadata(None, Duration::from_secs(20)).expect("an answer");
+    let third = metadata.brokers().iter().find(|broker| broker.id() == 3).expect("broker 3");
+    assert_eq!(third.host(), moved.address().to_string(), "where clients are sent");
+    for host in THREE {
+        // With that one ZooKeeper was founded, and it is never read again.
+        let search = format!("grep -rlF --exclude=first.dynamic {former} /etc/aesop || true");
+        let found = quorum.host(host).run(&["sh", "-c", &search]).expect("a search");
+        assert_eq!(found.trim(), "", "{host} knows the former address still");
+    }
+    goes_on(writer);
+}
+
 /// Ids of the controllers that have a vote, by the word of a broker.
 fn voters(quorum: &Quorum) -> Vec<i64> {
     let view = crate::quorum::view(quorum);
@@ -166,6 +242,41 @@ fn spread(bootstrap: &str) -> (BTreeMap<i32, usize>, BTreeMap<i32, usize>) {
         }
     }
     (leads, replicas)
+}
+
+/// Each partition of the topic has a replica in each of the two racks.
+fn assert_in_both_racks(bootstrap: &str) {
+    let of = |id: &i32| id % 2;
+    let partitions = wait("the topic", || {
+        let metadata = consumer(bootstrap).fetch_metadata(Some(RACKED), Duration::from_secs(20)).ok()?;
+        let partitions = metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions);
+        let replicas: Vec<Vec<i32>> = partitions.map(|partition| partition.replicas().to_vec()).collect();
+        (replicas.len() == 8).then_some(replicas)
+    });
+    for replicas in &partitions {
+        let racks: std::collections::BTreeSet<i32> = replicas.iter().map(of).collect();
+        assert_eq!((replicas.len(), racks.len()), (2, 2), "{partitions:?}");
+    }
+}
+
+/// Each partition of a topic has a leader.
+fn assert_led(bootstrap: &str, topic: &str) {
+    wait("a leader of each partition", || {
+        let metadata = consumer(bootstrap).fetch_metadata(Some(topic), Duration::from_secs(20)).ok()?;
+        let partitions = metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions);
+        let leaders: Vec<i32> = partitions.map(rdkafka::metadata::MetadataPartition::leader).collect();
+        (leaders.len() == 8 && leaders.iter().all(|id| [1, 2, 3].contains(id))).then_some(())
+    });
+}
+
+fn delete_topic(bootstrap: &str, name: &str) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("an admin client");
+    let deleted = tokio::runtime::Runtime::new()
+        .expect("a runtime")
+        .block_on(admin.delete_topics(&[name], &AdminOptions::new()))
+        .expect("the cluster answers");
+    assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
 }
 
 fn brokers(bootstrap: &str) -> Vec<i32> {

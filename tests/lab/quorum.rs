@@ -63,7 +63,8 @@ impl Quorum {
             self.lab.known_hosts().display(),
         );
         for host in self.lab.hosts().expect("hosts") {
-            writeln!(text, "  {}: {{address: {}}}", host.name(), host.address()).unwrap();
+            let rack = rack(host.name());
+            writeln!(text, "  {}: {{address: {}, rack: {rack}}}", host.name(), host.address()).unwrap();
         }
         let members = |names: &[&str], heap: &str| {
             names.iter().map(|name| format!("{{host: {name}, heap: {heap}}}")).collect::<Vec<_>>().join(", ")
@@ -108,7 +109,7 @@ impl Quorum {
     }
 
     /// What a broker says that it goes by.
-    fn setting(&self, host: &str, node: i32, name: &str) -> String {
+    pub(crate) fn setting(&self, host: &str, node: i32, name: &str) -> String {
         let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
             .set("bootstrap.servers", self.addresses(&[host], 9092))
             .create()
@@ -121,11 +122,11 @@ impl Quorum {
         described.get(name).and_then(|entry| entry.value.clone()).expect("the setting")
     }
 
-    /// Makes the topic that the writer writes to.
-    fn create_topic(bootstrap: &str, partitions: i32) {
+    /// Makes a topic.
+    pub(crate) fn create_topic(bootstrap: &str, name: &str, partitions: i32, factor: i32) {
         let admin: AdminClient<DefaultClientContext> =
             ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("an admin client");
-        let topic = NewTopic::new(TOPIC, partitions, TopicReplication::Fixed(3));
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(factor));
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
         let made = tokio::runtime::Runtime::new()
             .expect("a runtime")
@@ -135,6 +136,12 @@ impl Quorum {
             topic.expect("the topic is made");
         }
     }
+}
+
+/// Two racks: hosts with odd and even numbers.
+pub(crate) fn rack(host: &str) -> &'static str {
+    let even = |digit: u8| digit.is_ascii_digit() && (digit - b'0').is_multiple_of(2);
+    if host.bytes().last().is_some_and(even) { "even" } else { "odd" }
 }
 
 /// Hosts in the order in which a unit was last started, by the kernel's clock, which lab hosts share.
@@ -166,7 +173,7 @@ pub(crate) fn members_are_upgraded_under_load() {
     };
     quorum.apply(&wish);
     let (bootstrap, servers) = (quorum.addresses(&all, 9092), quorum.addresses(&all, 2181));
-    Quorum::create_topic(&bootstrap, 6);
+    Quorum::create_topic(&bootstrap, TOPIC, 6, 3);
     let (writer, counter) = (Writer::start(&bootstrap), Counter::start(&servers));
     wait("records and counts", || (writer.acknowledged() > 50 && counter.value() > 50).then_some(()));
 
@@ -191,6 +198,8 @@ pub(crate) fn members_are_upgraded_under_load() {
     crate::brokers::a_dead_broker_is_forgotten(&quorum, &mut wish, &writer);
     crate::brokers::a_lost_disk_is_filled_again(&quorum, &wish, &writer);
     crate::brokers::controllers_come_and_go(&quorum, &mut wish, &writer);
+    crate::brokers::a_broker_becomes_a_controller_alone(&quorum, &mut wish, &writer);
+    crate::brokers::a_host_changes_its_address(&quorum, &wish, &writer);
     a_broker_that_is_needed_is_not_stopped(&quorum, &mut wish);
     writer.settle();
     counter.settle(&servers);
@@ -410,7 +419,7 @@ pub(crate) fn zookeeper_grows_and_shrinks_under_load() {
 }
 
 /// Ids of those that have a vote by the word of a host's server.
-fn voters(quorum: &Quorum, host: &str) -> Vec<u32> {
+pub(crate) fn voters(quorum: &Quorum, host: &str) -> Vec<u32> {
     let conf = "/var/lib/aesop/zookeeper/conf";
     let script = format!("cat \"$(sed -n 's/^dynamicConfigFile=//p' {conf}/zoo.cfg)\"");
     let text = quorum.host(host).run(&["sh", "-c", &script]).unwrap_or_default();

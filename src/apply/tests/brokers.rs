@@ -347,6 +347,71 @@ fn a_host_that_is_gone_is_forgotten_from_the_surviving_side() {
 }
 
 #[test]
+fn what_a_dead_broker_alone_had_is_lost_only_where_somebody_says_so() {
+    block_on(async {
+        let lab = speaking();
+        lab.apply(&brokers(&lab, &[1, 2, 3, 4], "")).await;
+        lab.connect.kafka(|kafka| {
+            kafka.create_topic("rows", 4, 3, 2);
+            kafka.create_topic("single", 4, 1, 1);
+        });
+        lab.connect.host("k4").with(|host| {
+            host.unreachable = true;
+            host.active.clear();
+        });
+        lab.connect.kafka_notices();
+        // Of rows-1 the others are behind.
+        lab.connect.kafka(|kafka| {
+            let partition = &mut kafka.view.partitions[1];
+            (partition.leader, partition.in_sync) = (None, BTreeSet::from([4]));
+        });
+        let three = brokers(&lab, &[1, 2, 3], "");
+        let forgetting = |accepts: bool| {
+            let mut prepared = lab.prepare(&three);
+            prepared.desired.remove("k4");
+            prepared.hosts.remove("k4");
+            prepared.lock.leave("k4");
+            let parts = prepared.desired.values_mut().flat_map(|state| &mut state.parts);
+            for broker in parts.filter_map(|part| part.broker.as_mut()).filter(|_| accepts) {
+                broker.given_up.insert("k4".to_owned());
+            }
+            prepared
+        };
+        let refused = lab.plan_prepared(&three, &forgetting(false)).await.refused;
+        assert_eq!(
+            refused,
+            [
+                "broker 4 (k4) is down and alone has what was last acknowledged of rows-1 and 1 more. Bring it back with its disk; or give up what nobody else has, with `aesop forget k4 --accept-data-loss`"
+            ]
+        );
+        let plan = lab.plan_prepared(&three, &forgetting(true)).await;
+        assert_eq!(plan.refused, [""; 0]);
+        assert_eq!(
+            plan.notes,
+            [
+                "single-3 is LOST whole, and begins anew with nothing; broker 4 (k4) alone had it",
+                "rows-1 LOSES what was written last: a broker that is behind leads it from then on; broker 4 (k4) alone had it"
+            ]
+        );
+        // Whoever carries it out dies at each of its steps.
+        let mut lines = 0;
+        while lab.connect.kafka(|kafka| kafka.view.brokers.contains_key(&4)) {
+            lines += 1;
+            lab.connect.dies_after(Some(lines));
+            lab.apply_prepared(&three, &forgetting(true)).await;
+            lab.connect.dies_after(None);
+            for name in ["k1", "k2", "k3"] {
+                lab.connect.host(name).with(|host| host.lock = None);
+            }
+        }
+        lab.apply_prepared(&three, &forgetting(true)).await;
+        check(&lab, &three, 3).await;
+        let lost = lab.connect.kafka(|kafka| kafka.lost.clone());
+        assert_eq!(lost, BTreeSet::from(["rows-1".to_owned(), "single-3".to_owned()]));
+    });
+}
+
+#[test]
 fn a_new_broker_does_not_take_the_data_of_one_that_left() {
     block_on(async {
         let lab = speaking();

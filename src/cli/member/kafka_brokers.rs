@@ -4,7 +4,7 @@
 use crate::cli::Context;
 use crate::clock::{Clock, SystemClock};
 use crate::kafka::Admin;
-use crate::kafka::moves::{Wish, moves, only_on};
+use crate::kafka::moves::{Move, Wish, moves, only_on};
 use crate::kafka::view::{Moving, View};
 use anyhow::{bail, ensure};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +41,9 @@ pub(super) struct Args {
     /// Bytes a second at each broker
     #[arg(long)]
     throttle: u64,
+    /// What nobody but brokers that leave and are gone has is given up
+    #[arg(long)]
+    accept_loss: bool,
     /// Brokers that leave have stopped, and are unregistered
     #[arg(long)]
     unregister: bool,
@@ -53,6 +56,24 @@ pub(super) async fn run(args: &Args, cx: &Context) -> anyhow::Result<()> {
         let mut admin = Admin::connect(&args.bootstrap).await?;
         let view = admin.view().await?;
         touched.extend(view.moving.iter().map(name));
+        let given_up = given_up(args, &view);
+        let headless = headless(&view, &given_up)?;
+        if !headless.is_empty() {
+            rounds += 1;
+            ensure!(rounds <= ROUNDS_MAX, "no leader is found for what is given up; apply again");
+            cx.out.data(format!(
+                "{} partitions go on without what only brokers had that are gone",
+                headless.len()
+            ))?;
+            admin.elect_unclean(&headless).await?;
+            tokio::time::sleep(LOOK).await;
+            continue;
+        }
+        let arrived = arrived(&view);
+        if args.accept_loss && !arrived.is_empty() {
+            // Kafka ends a move when somebody gets in sync. Who was made the leader is so already: told again, it looks.
+            admin.reassign(&arrived).await?;
+        }
         if !view.moving.is_empty() {
             wait(args, cx, &view).await?;
             // The controller knows it first; brokers name those that a partition has left for a moment longer.
@@ -72,7 +93,10 @@ pub(super) async fn run(args: &Args, cx: &Context) -> anyhow::Result<()> {
         }
         rounds += 1;
         ensure!(rounds <= ROUNDS_MAX, "new topics keep coming up on brokers that leave; apply again");
-        let stuck = only_on(&view, &view.brokers.keys().filter(|id| !view.serves(**id)).copied().collect());
+        let mut stuck =
+            only_on(&view, &view.brokers.keys().filter(|id| !view.serves(**id)).copied().collect());
+        let lost = only_on(&view, &given_up);
+        stuck.retain(|partition| !lost.contains(partition));
         let stuck =
             changes.iter().find(|change| stuck.contains(&format!("{}-{}", change.topic, change.index)));
         if let Some(change) = stuck {
@@ -106,6 +130,50 @@ fn wish(args: &Args, view: &View) -> Wish {
         leaving: args.leaving.iter().copied().collect(),
         fill: args.fill,
     }
+}
+
+/// Brokers that leave and are gone, where what they alone have is given up.
+fn given_up(args: &Args, view: &View) -> BTreeSet<i32> {
+    let gone = args.leaving.iter().copied().filter(|id| args.accept_loss && !view.serves(*id));
+    gone.collect()
+}
+
+/// Partitions that wait for brokers that were given up, and could be led by one that lives.
+fn headless(view: &View, given_up: &BTreeSet<i32>) -> anyhow::Result<BTreeSet<(String, i32)>> {
+    let lost = only_on(view, given_up);
+    let mut found = BTreeSet::new();
+    for partition in view.partitions.iter().filter(|partition| partition.leader.is_none()) {
+        if !lost.contains(&partition.to_string()) {
+            continue;
+        }
+        // Kafka may say that nobody is in sync; then one that is only down may have it.
+        let down = partition.replicas.iter().find(|id| !view.serves(**id) && !given_up.contains(*id));
+        if let Some(down) = down {
+            bail!(
+                "{partition}: broker {down} is down and may have what is to be given up; start it, then apply again"
+            );
+        }
+        if partition.replicas.iter().any(|id| view.serves(*id)) {
+            found.insert((partition.topic.clone(), partition.index));
+        }
+    }
+    Ok(found)
+}
+
+/// Moves that have nothing left to copy.
+fn arrived(view: &View) -> Vec<Move> {
+    let in_sync = |moving: &&Moving| {
+        let mut partitions = view.partitions.iter();
+        let found = partitions.find(|one| one.topic == moving.topic && one.index == moving.index);
+        found.is_some_and(|partition| moving.target.iter().all(|id| partition.in_sync.contains(id)))
+    };
+    let again = |moving: &Moving| Move {
+        topic: moving.topic.clone(),
+        index: moving.index,
+        from: Vec::new(),
+        to: moving.target.clone(),
+    };
+    view.moving.iter().filter(in_sync).map(again).collect()
 }
 
 fn name(moving: &Moving) -> (String, i32) {

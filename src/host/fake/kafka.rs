@@ -35,6 +35,8 @@ pub struct FakeKafka {
     /// What no cluster should live through.
     pub faults: Vec<String>,
     mode: KafkaMode,
+    /// Partitions that lost what was acknowledged last, as somebody had accepted.
+    pub lost: BTreeSet<String>,
     levels: BTreeMap<i32, i16>,
     /// Controllers with the directory that their vote is for.
     pub voters: BTreeMap<i32, usize>,
@@ -152,8 +154,13 @@ impl FakeKafka {
     /// A broker came up, or went.
     pub(super) fn turn(&mut self, node: &Node, up: bool) {
         self.control(node, up, false);
-        if !node.broker {
+        if !node.broker && !self.view.brokers.contains_key(&node.id) {
             return;
+        }
+        // What was a broker and is none any more is registered until somebody unregisters it.
+        let (serves, up) = (self.view.serves(node.id), up && node.broker);
+        if let (true, false, Some(partition)) = (serves, node.broker, self.view.on(node.id).next()) {
+            self.faults.push(format!("broker {} became a controller alone with {partition}", node.id));
         }
         // What came back empty while the others trusted it to have something.
         let known = self.held.insert(node.id, self.directories.get(&node.id).copied());
@@ -261,7 +268,8 @@ impl FakeKafka {
         }
         let empty = test.strip_prefix("kafka-empty").and_then(|test| value(test, "--node"));
         let id: Option<i32> = empty.and_then(|id| id.parse().ok());
-        if let Some(id) = id.filter(|id| self.voters.contains_key(id)) {
+        let keeps_vote = test.ends_with("--keeps-vote");
+        if let Some(id) = id.filter(|id| !keeps_vote && self.voters.contains_key(id)) {
             return Err(format!("controller {id} has a vote"));
         }
         match id.and_then(|id| self.view.on(id).next()) {
@@ -304,10 +312,14 @@ impl FakeKafka {
             given.into_iter().flat_map(|ids| ids.split(',')).filter_map(|id| id.parse().ok()).collect()
         };
         let has = |name: &str| args.contains(&name);
+        let leaving = ids("--leaving");
+        if has("--accept-loss") {
+            burn(fuse)?;
+            self.give_up(&leaving);
+        }
         self.arrive();
         let members: BTreeSet<i32> =
             ids("--members").into_iter().filter(|id| self.view.serves(*id)).collect();
-        let leaving = ids("--leaving");
         let wish = moves::Wish { members, leaving: leaving.clone(), fill: has("--fill") };
         let changes = match moves(&self.view, &wish) {
             Ok(changes) => changes,
@@ -327,7 +339,16 @@ impl FakeKafka {
                 adding: change.adding().collect(),
             });
             self.view.moving = moving.collect();
+            for change in &changes {
+                let is = |p: &&mut Partition| p.topic == change.topic && p.index == change.index;
+                if let Some(partition) = self.view.partitions.iter_mut().find(is) {
+                    partition.replicas.extend(change.adding());
+                }
+            }
             burn(fuse)?;
+            if has("--accept-loss") {
+                self.give_up(&leaving);
+            }
             self.arrive();
         }
         burn(fuse)?;
@@ -342,6 +363,18 @@ impl FakeKafka {
             }
         }
         Some(Ok(()))
+    }
+
+    /// A replica that lives leads what only brokers had that are gone.
+    fn give_up(&mut self, gone: &BTreeSet<i32>) {
+        let alive: BTreeSet<i32> = self.up().collect();
+        let dead: BTreeSet<i32> = gone - &alive;
+        let waits = |p: &&mut Partition| p.leader.is_none() && p.in_sync.is_subset(&dead);
+        for partition in self.view.partitions.iter_mut().filter(waits) {
+            partition.leader = partition.replicas.iter().copied().find(|id| alive.contains(id));
+            partition.in_sync = partition.leader.into_iter().collect();
+            self.lost.extend(partition.leader.map(|_| partition.to_string()));
+        }
     }
 
     fn arrive(&mut self) {
