@@ -98,6 +98,16 @@ keep_records() { # before what takes long, and at the end: what is lost costs a 
 }
 restarts() { systemctl show -p NRestarts --value "$1"; }
 last_log() { journalctl -u "$1" -n 20 --no-pager -o cat 2>/dev/null; }
+lock_holder() { # files: who holds one of them, by what the kernel says
+  inodes=$(stat -c %i "$@" 2>/dev/null)
+  while read -r _ _ _ _ pid place _; do
+    for inode in $inodes; do
+      [ "${place##*:}" = "$inode" ] || continue
+      printf '%s (pid %s)' "$(cat "/proc/$pid/comm" 2>/dev/null || echo somebody)" "$pid"
+      return
+    done
+  done </proc/locks
+}
 take_lock() { # id owner stale_after generation
   held= holder= since=
   mkdir -p $state/units || fail "cannot make $state"
@@ -186,6 +196,8 @@ while IFS='|' read -r op a b c d e f; do
       fi ;;
     downtime-end) rm -f "$a/$b.json" ;;
     packages)
+      out=$(lock_holder /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/cache/apt/archives/lock)
+      [ -z "$out" ] || printf 'note|%s|%s\n' "$n" "$(printf 'waiting two minutes at most for %s, which holds the lock of the package manager' "$out" | base64 -w0)"
       out=$(apt-get -o DPkg::Lock::Timeout=120 -y --no-install-recommends install $a 2>&1) || {
         run apt-get -o DPkg::Lock::Timeout=120 update
         run apt-get -o DPkg::Lock::Timeout=120 -y --no-install-recommends install $a

@@ -6,6 +6,7 @@ use crate::program;
 use aesop::lab::{Host, HostSpec, Lab, LabSpec, Sudo};
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// A network of our own for the host that has IPv6 only.
@@ -19,6 +20,14 @@ socket(S, PF_INET, SOCK_STREAM, 0) or die;
 bind(S, sockaddr_in(9199, INADDR_ANY)) or die;
 listen(S, 1) or die;
 sleep 1000;
+"#;
+
+/// Holds that lock until apt-get has come and waits for it.
+const UNTIL_APT: &str = r#"my $lock = pack("ssx4qqix4", 1, 0, 0, 0, 0);
+open(F, ">>", "/var/lib/dpkg/lock-frontend") or die;
+fcntl(F, 6, $lock) or die;
+open(G, ">", "/run/held") or die;
+select(undef, undef, undef, 0.1) until system("pgrep -x apt-get >/dev/null") == 0;
 "#;
 
 struct Site {
@@ -62,11 +71,17 @@ impl Site {
 
     /// `aesop` with our `~/.ssh` in place of the user's, which only this process sees so.
     fn aesop(&self, args: &[&str]) -> (Option<i32>, Said) {
+        self.aesop_with("", args)
+    }
+
+    /// The same with an SSH agent behind this socket.
+    fn aesop_with(&self, agent: &str, args: &[&str]) -> (Option<i32>, Said) {
         let output = program::with_ssh(self.ssh.path(), env!("CARGO_BIN_EXE_aesop"))
             .arg("-i")
             .arg(self.dir.path().join("site.yml"))
             .args(args)
             .env("LAB_PASSWORD", self.lab.password())
+            .env("SSH_AUTH_SOCK", agent)
             .output()
             .expect("unshare runs");
         (output.status.code(), Said::from(output))
@@ -152,6 +167,60 @@ monitor: {{hosts: [csh, bash]}}
         "arguments arrive as given: {}",
         said.stdout
     );
+    a_key_that_only_an_agent_has_will_do(&site);
+}
+
+/// No file names a key: without an agent that has it nobody gets in, with it everything is as before.
+fn a_key_that_only_an_agent_has_will_do(site: &Site) {
+    let config = format!("Host *\n  UserKnownHostsFile {}\n", site.lab.known_hosts().display());
+    fs::write(site.ssh.path().join("config"), config).expect("a file");
+    let hosts = ["exec", "--on", "fish,csh", "--", "hostname"];
+    let (code, said) = site.aesop(&hosts);
+    assert!(code == Some(1) && said.stderr.contains("was not let in"), "{}\n{}", said.stdout, said.stderr);
+    let folder = TempDir::new().expect("a folder");
+    let socket = folder.path().join("agent").display().to_string();
+    let mut agent = Command::new("ssh-agent")
+        .args(["-D", "-a", &socket])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("an agent");
+    crate::cluster::wait("the agent's socket", || Path::new(&socket).exists().then_some(()));
+    let add = Command::new("ssh-add").arg(site.lab.ssh_key()).env("SSH_AUTH_SOCK", &socket).output();
+    let answers = site.aesop_with(&socket, &hosts);
+    let plan = site.aesop_with(&socket, &["plan", "--exit-code", "--on", "fish,csh"]);
+    agent.kill().expect("the agent ends");
+    agent.wait().expect("the agent has ended");
+    assert!(add.as_ref().is_ok_and(|output| output.status.success()), "{add:?}");
+    for (code, said) in [answers, plan] {
+        assert_eq!(code, Some(0), "{}\n{}", said.stdout, said.stderr);
+    }
+}
+
+/// Somebody changes what was written down, on a host and here: each is found, by its line.
+fn an_edited_audit_log_is_found(site: &Site, host: &Host) {
+    let log = "/var/log/aesop/audit.log";
+    site.ok(&["audit", "--hosts"]);
+    let edit = |expression: &str| {
+        host.run(&["sed", "-i", expression, log]).expect("an edit");
+        let said = site.aesop(&["audit", "--hosts"]);
+        (said.0, said.1.stderr)
+    };
+    let (code, said) = edit("2s/ aesop / AESOP /");
+    assert!(code == Some(1) && said.contains(&format!("{}: {log}:2: its hash", host.name())), "{said}");
+    let (code, said) = edit("2s/ AESOP / aesop /");
+    assert_eq!(code, Some(0), "as it was: {said}");
+    let kept = host.run(&["cat", log]).expect("the log");
+    let (code, said) = edit("1d");
+    assert!(code == Some(1) && said.contains(&format!("{log}:1: its hash")), "{said}");
+    write(host, log, &kept);
+
+    let path = site.file("site.audit");
+    let text = fs::read_to_string(&path).expect("the log here");
+    fs::write(&path, text.replacen("\"started\"", "\"refused\"", 1)).expect("an edit");
+    let (code, said) = site.aesop(&["audit"]);
+    assert!(code == Some(1) && said.stderr.contains("site.audit:1: its hash"), "{}", said.stderr);
+    fs::write(&path, text).expect("as it was");
+    site.ok(&["audit", "--hosts"]);
 }
 
 fn append(path: &Path, line: &str) {
@@ -190,7 +259,9 @@ monitor: {{hosts: [changed, full, frozen, taken], port: 9199}}
     frozen.run(&["mount", "-o", "remount,ro", "/etc/aesop"]).expect("a read-only disk");
     write(&taken, "/root/in-the-way.pl", IN_THE_WAY);
     taken.run(&["rm", "/usr/bin/java"]).expect("a host without Java");
-    taken.run(&["systemd-run", "perl", "/root/in-the-way.pl"]).expect("a program that is in the way");
+    taken
+        .run(&["systemd-run", "--unit=in-the-way", "perl", "/root/in-the-way.pl"])
+        .expect("a program that is in the way");
     crate::cluster::wait("the lock and the port to be taken", || {
         taken.run(&["ss", "-Hltn"]).ok()?.contains(":9199").then_some(())
     });
@@ -217,6 +288,31 @@ monitor: {{hosts: [changed, full, frozen, taken], port: 9199}}
     for host in [&full, &frozen, &taken] {
         assert!(host.run(&["ls", "/var/lib/aesop"]).is_err(), "nothing was changed on {}", host.name());
     }
+    a_held_package_lock_is_waited_for(&site, &taken);
+}
+
+/// Whom an apply waits for it says; then it installs, which fails here for want of the package.
+fn a_held_package_lock_is_waited_for(site: &Site, host: &Host) {
+    host.run(&["systemctl", "stop", "in-the-way"]).expect("it ends");
+    host.run(&["sh", "-c", "rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*"]).expect("no archive");
+    write(host, "/root/until-apt.pl", UNTIL_APT);
+    host.run(&["systemd-run", "perl", "/root/until-apt.pl"]).expect("it begins");
+    crate::cluster::wait("the lock to be held", || host.run(&["ls", "/run/held"]).ok());
+    site.inventory(&format!(
+        "cluster: why
+ssh: {{user: deploy}}
+hosts: {{taken: {{address: {}}}}}
+zookeeper: {{hosts: [taken], heap: 96m}}
+java: {{package: another-java}}
+",
+        site.address("taken")
+    ));
+    let (code, said) = site.aesop(&["apply", "--yes"]);
+    assert_eq!(code, Some(1), "{}\n{}", said.stdout, said.stderr);
+    for words in ["waiting two minutes at most for perl (pid ", "another-java"] {
+        assert!(said.stderr.contains(words), "no {words:?} in\n{}", said.stderr);
+    }
+    assert!(!said.stderr.contains("Could not get lock"), "{}", said.stderr);
 }
 
 /// Stop, start, restart and reboot go through plans: what they do is seen on the host itself.
@@ -331,6 +427,8 @@ extras:
     let plan = site.ok(&["plan"]).stdout;
     assert!(plan.contains("one: /etc/mine/main (edited)"), "{plan}");
     site.ok(&["apply", "--yes"]);
+
+    an_edited_audit_log_is_found(&site, &one);
 
     unit("first.service", "/bin/false");
     let (code, said) = site.aesop(&["apply", "--yes"]);
