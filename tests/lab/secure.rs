@@ -13,6 +13,8 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 const BROKERS: [&str; 3] = ["k1", "k2", "k3"];
+/// Apart from the brokers.
+const CONTROLLER: &str = "k4";
 /// Found nowhere but in files that their user alone can read.
 const PASSWORD: &str = "reader-sentinel-1";
 const NEXT_PASSWORD: &str = "reader-sentinel-2";
@@ -28,11 +30,16 @@ struct Secure {
 impl Secure {
     fn boot() -> Self {
         let spec = LabSpec::new(format!("secure-{}", std::process::id()));
-        let spec = BROKERS.iter().fold(spec, |spec, name| spec.host(HostSpec::new(*name)));
+        let spec = Self::nodes().fold(spec, |spec, name| spec.host(HostSpec::new(name)));
         let spec = spec.host(HostSpec::new("db1").kind(HostKind::MariaDb));
         let lab = Lab::create(&spec, &|_| ()).expect("the lab boots");
         let dir = TempDir::new().expect("a temporary folder");
         Self { lab, dir, said: std::cell::RefCell::default() }
+    }
+
+    /// Brokers and the controller.
+    fn nodes() -> impl Iterator<Item = &'static str> {
+        BROKERS.into_iter().chain([CONTROLLER])
     }
 
     fn host(&self, name: &str) -> Host {
@@ -66,7 +73,7 @@ impl Secure {
     fn write(&self, kafka: &str) {
         let address = |name: &str| self.host(name).address();
         let hosts: String =
-            BROKERS.iter().map(|name| format!("  {name}: {{address: {}}}\n", address(name))).collect();
+            Self::nodes().map(|name| format!("  {name}: {{address: {}}}\n", address(name))).collect();
         let text = format!(
             "cluster: secure
 ssh: {{user: deploy, identity_file: {key}, known_hosts: {known}}}
@@ -75,6 +82,7 @@ hosts:
 zookeeper: {{hosts: [{{host: k1, heap: 96m}}]}}
 kafka:
   hosts: [k1, k2, k3]
+  controllers: [{CONTROLLER}]
   heap: 320m
 {kafka}
 sources:
@@ -144,11 +152,12 @@ consumers:
         output.status.success() && String::from_utf8_lossy(&output.stdout).contains("\"brokers\":[{")
     }
 
-    /// When the certificate ends that a broker shows.
+    /// When the certificate ends that a broker, or the controller, shows, and whose it is.
     fn shown(&self, name: &str) -> String {
-        let address = format!("{}:9092", self.host(name).address());
+        let port = if name == CONTROLLER { 9093 } else { 9092 };
+        let address = format!("{}:{port}", self.host(name).address());
         let script = format!(
-            "openssl s_client -connect {address} </dev/null 2>/dev/null | openssl x509 -noout -enddate"
+            "openssl s_client -connect {address} </dev/null 2>/dev/null | openssl x509 -noout -enddate -subject"
         );
         let output = Command::new("sh").args(["-c", &script]).output().expect("openssl runs");
         String::from_utf8(output.stdout).expect("a date")
@@ -193,9 +202,14 @@ pub(crate) fn kafka_with_tls_and_passwords() {
     at("rows");
     strangers_stay_out(&secure);
     at("strangers");
-    certificates_are_renewed_under_load(&secure, &with("valid: 20d, renew: 15d"));
+    let theirs = with("ca: theirs/ca.crt, certificates: theirs");
+    certificates_are_renewed_under_load(
+        &secure,
+        &with("ca: theirs/ca.crt, ca_key: theirs/ca.key, valid: 20d, renew: 15d"),
+        &theirs,
+    );
     at("renewed");
-    a_password_changes_without_a_restart(&secure, &with("valid: 20d, renew: 15d"));
+    a_password_changes_without_a_restart(&secure, &theirs);
     nothing_tells_a_password(&secure);
     the_agent_reads_the_certificate(&secure);
     at("passwords");
@@ -221,28 +235,60 @@ fn strangers_stay_out(secure: &Secure) {
     }
 }
 
-fn certificates_are_renewed_under_load(secure: &Secure, renewing: &str) {
+/// The authority of aesop's own, as if it were the user's: what is made with its key, and what the user makes.
+fn they_take_the_authority(secure: &Secure) {
+    fs::create_dir(secure.path("theirs")).expect("a folder");
+    for file in ["ca.crt", "ca.key"] {
+        let text =
+            fs::read_to_string(secure.path("secure.secrets/kafka-tls").join(file)).expect("an authority");
+        secure.secret(&format!("theirs/{file}"), &text);
+    }
+    for name in Secure::nodes() {
+        let script = format!(
+            "cd \"$0\" && umask 077 && printf 'subjectAltName=IP:{address}\\nextendedKeyUsage=serverAuth,clientAuth\\nbasicConstraints=CA:FALSE\\n' >ext &&
+openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key -subj /CN=their-{name} -out csr &&
+openssl x509 -req -in csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 60 -extfile ext -out crt && cat key crt >{name}.pem",
+            address = secure.host(name).address(),
+        );
+        let made = Command::new("sh").args(["-c", &script]).arg(secure.path("theirs")).output();
+        let made = made.expect("openssl runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    }
+}
+
+/// All nodes show other certificates than before; gives what they show.
+fn renewed(secure: &Secure, before: &[String]) -> Vec<String> {
+    let after: Vec<String> = Secure::nodes().map(|name| secure.shown(name)).collect();
+    for (before, after) in before.iter().zip(&after) {
+        assert!(after.starts_with("notAfter=") && before != after, "{before} {after}");
+    }
+    after
+}
+
+/// First by aesop with the key that it is given, then the user gives certificates of their own.
+fn certificates_are_renewed_under_load(secure: &Secure, renewing: &str, theirs: &str) {
     let reader = secure.client(PASSWORD);
     let made = secure.kcat(9092, &reader, &["-L", "-t", TOPIC]);
     assert!(made.status.success(), "{made:?}");
     create_topic(secure, &reader);
     let writer = Writer::start_with(&secure.bootstrap(9092), reader.clone());
     wait("records", || (writer.acknowledged() > 50).then_some(()));
-    let before = BROKERS.map(|name| secure.shown(name));
+    let before: Vec<String> = Secure::nodes().map(|name| secure.shown(name)).collect();
     assert!(before.iter().all(|date| date.starts_with("notAfter=")), "{before:?}");
+    they_take_the_authority(secure);
     secure.write(renewing);
     let (code, plan) = secure.aesop(&["plan", "--exit-code"]);
     assert_eq!(code, Some(3), "{}\n{}", plan.stdout, plan.stderr);
-    for name in BROKERS {
+    for name in Secure::nodes() {
         let note = format!("{name}: the certificate of its broker ends on ");
         assert!(plan.stdout.contains(&note), "{}", plan.stdout);
     }
     let applied = secure.apply(renewing);
     assert!(!applied.stdout.contains("BEGIN"), "{}", applied.stdout);
-    let after = BROKERS.map(|name| secure.shown(name));
-    for (before, after) in before.iter().zip(&after) {
-        assert!(after.starts_with("notAfter=") && before != after, "{before} {after}");
-    }
+    let after = renewed(secure, &before);
+    secure.apply(theirs);
+    let after = renewed(secure, &after);
+    assert!(after.iter().all(|shown| shown.contains("their-")), "{after:?}");
     let records = writer.acknowledged();
     wait("records after it", || (writer.acknowledged() > records + 50).then_some(()));
     writer.settle();
