@@ -8,7 +8,7 @@ use crate::inventory::model::KafkaMode;
 use crate::kafka::gate::unavailable_without;
 use crate::kafka::moves::{Move, Wish, gains, moves};
 use crate::kafka::view::{Broker, View};
-use crate::service::{Gate, HostState, KafkaMember, MemberChange, Role};
+use crate::service::{HostState, KafkaMember, MemberChange, Role};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Moving partitions is waited for this long; Kafka goes on with it in any case, and so does the next apply.

@@ -259,7 +259,7 @@ pub(crate) fn kafka_on_zookeeper_under_load() {
     };
     quorum.apply(&wish);
     let (bootstrap, servers) = (quorum.addresses(&all, 9092), quorum.addresses(&all, 2181));
-    Quorum::create_topic(&bootstrap, 6);
+    Quorum::create_topic(&bootstrap, TOPIC, 6, 3);
     let (writer, counter) = (Writer::start(&bootstrap), Counter::start(&servers));
     let reader = Follower::start(&bootstrap);
     let goes_on = || {

@@ -64,11 +64,12 @@ pub(super) async fn check(lab: &Lab, inventory: &Inventory, members: usize) {
         assert_eq!(voters, controllers, "who votes");
         let running: BTreeSet<u32> = ids(&mut kafka.controllers.iter());
         assert_eq!(running, controllers, "who runs as a controller");
-        assert_eq!(kafka.view.brokers.len(), members, "{:?}", kafka.view.brokers);
+        let registered = kafka.registered();
+        assert_eq!(registered.len(), members, "{registered:?}");
         assert!(kafka.view.throttled.is_empty() && kafka.view.moving.is_empty());
         for partition in &kafka.view.partitions {
             assert_eq!(partition.in_sync, partition.replicas.iter().copied().collect(), "{partition}");
-            assert!(partition.replicas.iter().all(|id| kafka.view.brokers.contains_key(id)), "{partition}");
+            assert!(partition.replicas.iter().all(|id| registered.contains_key(id)), "{partition}");
         }
     });
 }

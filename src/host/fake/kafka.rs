@@ -70,6 +70,15 @@ impl FakeKafka {
         self.view.brokers.iter().filter(|(_, broker)| !broker.fenced).map(|(id, _)| *id)
     }
 
+    /// Brokers that the cluster knows: ZooKeeper forgets who is down and holds nothing.
+    pub fn registered(&self) -> BTreeMap<i32, Broker> {
+        let forgets = self.mode == KafkaMode::ZooKeeper;
+        let holds = |id: i32| self.view.on(id).next().is_some();
+        let mut brokers = self.view.brokers.clone();
+        brokers.retain(|id, broker| !forgets || !broker.fenced || holds(*id));
+        brokers
+    }
+
     /// What it says; nothing where no broker runs.
     pub(super) fn said(&self) -> Option<View> {
         self.up().next().filter(|_| self.speaks)?;
@@ -78,10 +87,9 @@ impl FakeKafka {
         view.feature =
             view.feature.zip(supported).map(|(feature, supported)| Feature { supported, ..feature });
         view.quorum = self.quorum();
+        view.brokers = self.registered();
         if self.mode == KafkaMode::ZooKeeper {
-            // ZooKeeper forgets who is down and holds nothing; and any broker may be the controller.
-            let holds = |id: i32| self.view.on(id).next().is_some();
-            view.brokers.retain(|id, broker| !broker.fenced || holds(*id));
+            // Any broker may be the controller.
             view.quorum.leader = self.up().next();
         }
         Some(view)
