@@ -230,12 +230,13 @@ fn assert_all_on_three(bootstrap: &str) {
     assert_eq!(replicas, BTreeMap::from([(1, all), (2, all), (3, all)]));
 }
 
-/// How many partitions each broker leads, and holds.
+/// How many partitions each broker leads, and holds; of topics that stay.
 fn spread(bootstrap: &str) -> (BTreeMap<i32, usize>, BTreeMap<i32, usize>) {
     let metadata =
         consumer(bootstrap).fetch_metadata(None, Duration::from_secs(20)).expect("the cluster answers");
     let (mut leads, mut replicas) = (BTreeMap::new(), BTreeMap::new());
-    for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
+    let stays = metadata.topics().iter().filter(|topic| ![RACKED, SINGLE].contains(&topic.name()));
+    for partition in stays.flat_map(rdkafka::metadata::MetadataTopic::partitions) {
         *leads.entry(partition.leader()).or_insert(0) += 1;
         for id in partition.replicas() {
             *replicas.entry(*id).or_insert(0) += 1;

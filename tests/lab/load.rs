@@ -41,11 +41,26 @@ impl ProducerContext for Booking {
     }
 }
 
+/// Ends a thread, at the latest when who started it is gone: what a failed test leaves must not write to the next lab.
+struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    fn now(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.now();
+    }
+}
+
 /// A running writer.
 pub(crate) struct Writer {
     bootstrap: String,
     settings: Vec<(String, String)>,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     account: Arc<Account>,
     thread: JoinHandle<()>,
 }
@@ -83,7 +98,7 @@ impl Writer {
             }
             producer.flush(Duration::from_mins(2)).expect("everything is delivered in the end");
         });
-        Self { bootstrap: bootstrap.to_owned(), settings, stop, account, thread }
+        Self { bootstrap: bootstrap.to_owned(), settings, stop: Stop(stop), account, thread }
     }
 
     /// Numbers acknowledged so far.
@@ -93,7 +108,7 @@ impl Writer {
 
     /// Stops, reads the topic whole, and says what is wrong. Gives back what was acknowledged.
     pub(crate) fn settle(self) -> BTreeSet<u64> {
-        self.stop.store(true, Ordering::SeqCst);
+        self.stop.now();
         self.thread.join().expect("the writer ends");
         let errors = self.account.errors.lock().unwrap();
         assert!(errors.is_empty(), "the producer saw more than retriable errors: {errors:?}");
@@ -114,7 +129,7 @@ impl Writer {
 
 /// A reader that follows the topic while it is written.
 pub(crate) struct Follower {
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     seen: Arc<Mutex<BTreeSet<u64>>>,
     thread: JoinHandle<()>,
 }
@@ -134,7 +149,7 @@ impl Follower {
                 assert!(found.lock().unwrap().insert(text.parse().expect("a number")), "{text} comes twice");
             }
         });
-        Self { stop, seen, thread }
+        Self { stop: Stop(stop), seen, thread }
     }
 
     /// Numbers read so far.
@@ -145,7 +160,7 @@ impl Follower {
     /// It gets all that was acknowledged, then it stops.
     pub(crate) fn settle(self, wanted: &BTreeSet<u64>) {
         crate::cluster::wait("the reader", || wanted.is_subset(&self.seen.lock().unwrap()).then_some(()));
-        self.stop.store(true, Ordering::SeqCst);
+        self.stop.now();
         self.thread.join().expect("nothing came twice");
     }
 }
@@ -175,7 +190,7 @@ fn numbers(bootstrap: &str, settings: &[(String, String)], count: usize) -> Vec<
 /// A counter in ZooKeeper that is raised all the time.
 pub(crate) struct Counter {
     servers: String,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     raised: Arc<AtomicU64>,
     thread: JoinHandle<()>,
 }
@@ -192,7 +207,7 @@ impl Counter {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(count(&all, &stopped, &counted));
         });
-        Self { servers: servers.to_owned(), stop, raised, thread }
+        Self { servers: servers.to_owned(), stop: Stop(stop), raised, thread }
     }
 
     /// Acknowledged so far.
@@ -202,7 +217,7 @@ impl Counter {
 
     /// Stops; ZooKeeper must not have forgotten what it acknowledged.
     pub(crate) fn settle(self, servers: &str) {
-        self.stop.store(true, Ordering::SeqCst);
+        self.stop.now();
         self.thread.join().expect("the counter ends");
         let acknowledged = self.raised.load(Ordering::SeqCst);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
