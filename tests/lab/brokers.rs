@@ -91,7 +91,7 @@ pub(crate) fn a_dead_broker_is_forgotten(quorum: &Quorum, wish: &mut Wish, write
     let (code, said) = quorum.aesop(&["forget", "k5", "--yes"]);
     assert!(code == Some(1) && said.stderr.contains("k5 answers, so it is not gone"), "{}", said.stderr);
     let bootstrap = quorum.addresses(&THREE, 9092);
-    Quorum::create_topic(&bootstrap, SINGLE, 8, 1);
+    Quorum::create_topic_on(&bootstrap, SINGLE, &[&[1], &[5], &[2], &[5], &[3], &[5], &[1], &[5]]);
     quorum.host("k5").kill().expect("k5 dies");
     goes_on(writer);
     let three = quorum.addresses(&THREE, 9092);

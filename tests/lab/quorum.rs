@@ -124,17 +124,26 @@ impl Quorum {
 
     /// Makes a topic.
     pub(crate) fn create_topic(bootstrap: &str, name: &str, partitions: i32, factor: i32) {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("an admin client");
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(factor));
-        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-        let made = tokio::runtime::Runtime::new()
-            .expect("a runtime")
-            .block_on(admin.create_topics([&topic], &options))
-            .expect("the cluster answers");
-        for topic in made {
-            topic.expect("the topic is made");
-        }
+        create(bootstrap, &NewTopic::new(name, partitions, TopicReplication::Fixed(factor)));
+    }
+
+    /// Makes a topic with the replicas of each partition on these brokers.
+    pub(crate) fn create_topic_on(bootstrap: &str, name: &str, brokers: &[&[i32]]) {
+        let partitions = i32::try_from(brokers.len()).expect("not so many");
+        create(bootstrap, &NewTopic::new(name, partitions, TopicReplication::Variable(brokers)));
+    }
+}
+
+fn create(bootstrap: &str, topic: &NewTopic<'_>) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("an admin client");
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let made = tokio::runtime::Runtime::new()
+        .expect("a runtime")
+        .block_on(admin.create_topics([topic], &options))
+        .expect("the cluster answers");
+    for topic in made {
+        topic.expect("the topic is made");
     }
 }
 
