@@ -107,6 +107,8 @@ pub(super) async fn run(args: &Args, cx: &Context) -> anyhow::Result<()> {
         // Before they start: without the limit a copy would take all of the network.
         admin.throttle(&changes, args.throttle, &addresses(&view)).await?;
         admin.reassign(&changes).await?;
+        // What has little to copy has arrived before anybody looks again.
+        touched.extend(changes.into_iter().map(|change| (change.topic, change.index)));
     };
     let mut admin = Admin::connect(&args.bootstrap).await?;
     if !last.throttled.is_empty() {
