@@ -22,7 +22,7 @@ const RESTART_LIMIT: Duration = Duration::from_mins(4);
 #[derive(Debug)]
 pub(super) enum Upkeep {
     /// Takes the lock, or says that its holder lives.
-    Lock { id: String, operator: String, stale_secs: u64, generation: u64 },
+    Lock { id: String, operator: String, stale_secs: u64, generation: u64, operation: String },
     /// Says that its holder lives, where it is still held.
     Touch(String),
     /// Gives the lock back.
@@ -59,8 +59,9 @@ impl Script {
     /// only a plan has steps.
     pub(super) fn upkeep(&mut self, upkeep: &Upkeep) -> Result<(), ApplyError> {
         match upkeep {
-            Upkeep::Lock { id, operator, stale_secs, generation } => {
-                self.line(&["lock", id, operator, &stale_secs.to_string(), &generation.to_string()])
+            Upkeep::Lock { id, operator, stale_secs, generation, operation } => {
+                let (stale, generation) = (stale_secs.to_string(), generation.to_string());
+                self.line(&["lock", id, operator, &stale, &generation, operation])
             }
             Upkeep::Touch(id) => self.line(&["touch", id]),
             Upkeep::Unlock(id) => self.line(&["unlock", id]),

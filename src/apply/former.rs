@@ -69,12 +69,14 @@ pub struct Former {
     pub unknown: Vec<String>,
 }
 
-/// Reads a generation back; none: the one before the last.
+/// Reads a generation back; none: the one before the last. Where a way back was broken off, hosts with a generation above
+/// `since` have got there: theirs is what the wanted one was.
 pub async fn former(
     session: &Session,
     observed: &Observed,
     selected: &BTreeSet<String>,
     generation: Option<u64>,
+    since: Option<u64>,
     parallel: usize,
 ) -> Result<Former, FormerError> {
     let answers: BTreeMap<&String, &HostFacts> = observed
@@ -86,10 +88,15 @@ pub async fn former(
         })
         .collect();
     let kept = answers.values().flat_map(|facts| facts.generations.keys().copied()).collect();
-    let generation = choose(&kept, generation)?;
+    let generation = match (generation, since) {
+        (Some(generation), Some(_)) => generation,
+        _ => choose(&kept, generation)?,
+    };
     let (mut wanted, mut unknown) = (BTreeMap::new(), Vec::new());
     for (host, facts) in answers.iter().filter(|(host, _)| selected.contains(**host)) {
-        match facts.generations.range(..=generation).next_back() {
+        let last = facts.generations.last_key_value();
+        let there = last.filter(|(last, _)| since.is_some_and(|since| **last > since));
+        match there.or_else(|| facts.generations.range(..=generation).next_back()) {
             Some((at, _)) => drop(wanted.insert((*host).clone(), *at)),
             None => unknown.push((*host).clone()),
         }

@@ -73,6 +73,7 @@ impl Run<'_> {
             operator: self.options.operator.clone(),
             stale_secs: LOCK_STALE.as_secs(),
             generation: self.plan.rests_on,
+            operation: self.options.operation.clone(),
         }
     }
 

@@ -51,6 +51,8 @@ pub struct Options {
     pub parallel: usize,
     /// Who does it, for lock and audit log: `anna@laptop`.
     pub operator: String,
+    /// What was asked for, kept in the locks for whoever finishes it; may be empty.
+    pub operation: String,
 }
 
 /// What steps refer to by hash: contents of files by host and path, and pieces of artifacts by id.

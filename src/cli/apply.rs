@@ -1,5 +1,6 @@
 //! `aesop apply`.
 
+use super::asked::Asked;
 use super::carry::{Approval, can_ask, carry_out};
 use super::deployment::{Gathered, Goal, gather_for};
 use super::{Context, Exit, UsageError};
@@ -37,7 +38,8 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
         gathered.session.close().await;
         return Err(error);
     }
-    carry_out(cx, &inventory, gathered, "apply", args.approval.yes).await
+    let asked = Asked::new("apply", on);
+    carry_out(cx, &inventory, gathered, "apply", &asked, args.approval.yes).await
 }
 
 fn read(path: &Path) -> anyhow::Result<(serde_json::Value, Saved)> {

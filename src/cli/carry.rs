@@ -1,5 +1,6 @@
 //! Carries a plan out, whatever it is for: shows it, asks, applies, reports, and writes the local audit log.
 
+use super::asked::Asked;
 use super::deployment::{Consent, Gathered};
 use super::journal::{self, Entry};
 use super::progress::render;
@@ -35,12 +36,14 @@ pub(super) fn can_ask(command: &str, yes: bool) -> anyhow::Result<()> {
     Err(UsageError(message).into())
 }
 
-/// Shows the plan, asks unless `yes`, and does it.
+/// Shows the plan, asks unless `yes`, and does it. `command` is what runs, `asked` what is to be finished should it be
+/// broken off: they differ for `resume`.
 pub(super) async fn carry_out(
     cx: &Context,
     inventory: &Inventory,
     gathered: Gathered,
     command: &str,
+    asked: &Asked,
     yes: bool,
 ) -> anyhow::Result<Exit> {
     let plan = &gathered.plan;
@@ -65,11 +68,16 @@ pub(super) async fn carry_out(
         return Ok(Exit::Failed);
     }
     gathered.prepared.save_lock()?;
-    let entry = Entry::new(command, inventory, plan);
+    let asked = Asked {
+        back_to: gathered.back_to.or(asked.back_to),
+        since: asked.since.or(Some(plan.rests_on)),
+        ..asked.clone()
+    };
+    let entry = Entry::new(command, &asked, inventory, plan);
     if !plan.is_empty() {
         journal::append(cx, inventory, &entry);
     }
-    let report = work(cx, &gathered).await;
+    let report = work(cx, &gathered, &asked).await;
     gathered.session.close().await;
     let report = report?;
     gathered.prepared.settle(&gathered.desired, &report)?;
@@ -79,24 +87,25 @@ pub(super) async fn carry_out(
     if cx.out.is_json() {
         stream::say(cx.out, &Edge::finished(&report))?;
     } else {
-        recap(cx, &report)?;
+        recap(cx, &report, &asked)?;
     }
     Ok(if report.is_success() { Exit::Done } else { Exit::Failed })
 }
 
-async fn work(cx: &Context, gathered: &Gathered) -> anyhow::Result<Report> {
+async fn work(cx: &Context, gathered: &Gathered, asked: &Asked) -> anyhow::Result<Report> {
     let Gathered { prepared, desired, session, plan, .. } = gathered;
     let (events, receiver) = tokio::sync::mpsc::channel(EVENTS);
     let rendering = tokio::spawn(render(cx.out, receiver));
     let contents = prepared.contents(desired, plan, &events).await?;
-    let options = Options { parallel: usize::from(cx.globals.parallel), operator: operator() };
+    let (parallel, operation) = (usize::from(cx.globals.parallel), asked.to_lock());
+    let options = Options { parallel, operator: operator(), operation };
     let report = execute(plan, desired, &contents, session, &options, &events).await;
     drop(events);
     rendering.await.context("the progress display failed")?;
     Ok(report)
 }
 
-fn recap(cx: &Context, report: &Report) -> anyhow::Result<()> {
+fn recap(cx: &Context, report: &Report, asked: &Asked) -> anyhow::Result<()> {
     for failure in report.failures.iter().filter(|failure| failure.service != "host") {
         cx.out.note(format!("\n{}, {}: {} failed", failure.host, failure.service, failure.step));
         cx.out.error(&anyhow::anyhow!("{}", failure.error.trim_end()));
@@ -108,9 +117,8 @@ fn recap(cx: &Context, report: &Report) -> anyhow::Result<()> {
     }
     cx.out.raw(text)?;
     if !report.is_success() {
-        cx.out.note(
-            "Not everything was done. Mend what is said above and run apply again: it goes on from here.",
-        );
+        let words = asked.words();
+        cx.out.note(format!("Not everything was done. Mend what is said above and repeat `{words}`."));
     }
     Ok(())
 }

@@ -25,6 +25,8 @@ pub(super) struct Gathered {
     pub(super) verdicts: Vec<Verdict>,
     /// What the plan rests on.
     pub(super) facts: Facts,
+    /// The generation that the plan goes back to, where it does.
+    pub(super) back_to: Option<u64>,
 }
 
 /// What hosts should become.
@@ -32,8 +34,13 @@ pub(super) struct Gathered {
 pub(super) enum Goal {
     /// What the inventory says.
     Inventory,
-    /// What they were in a generation; none: the one before the last.
-    Generation(Option<u64>),
+    /// What they were in a generation.
+    Generation {
+        /// Its number; none: the one before the last.
+        back_to: Option<u64>,
+        /// Of a way back that was broken off: the highest generation before it began.
+        since: Option<u64>,
+    },
     /// Nothing of aesop's.
     Nothing {
         /// Not even its data.
@@ -130,6 +137,7 @@ pub(super) async fn gather_for(
         observe(&connect, &prepared.hosts, &prepared.desired, parallel).await
     };
     let (mut desired, mut notes) = (prepared.desired.clone(), Vec::new());
+    let mut at = None;
     let mut plan = match goal {
         Goal::Inventory => {
             notes.clone_from(&prepared.notes);
@@ -139,8 +147,8 @@ pub(super) async fn gather_for(
             desired = desired.into_keys().map(|host| (host, HostState::default())).collect();
             destroy(&inventory.cluster, &desired, &observed, data)
         }
-        Goal::Generation(generation) => {
-            let kept = former(&session, &observed, &selected, generation, parallel).await;
+        Goal::Generation { back_to, since } => {
+            let kept = former(&session, &observed, &selected, back_to, since, parallel).await;
             let former = match kept {
                 Ok(former) => former,
                 Err(error) => {
@@ -157,6 +165,7 @@ pub(super) async fn gather_for(
                 unknown.map(|host| format!("{host} keeps nothing of that generation and is left as it is")),
             );
             desired = former.desired;
+            at = Some(former.generation);
             observed = observe_again(&session, &desired, parallel).await;
             plan(&inventory.cluster, &desired, &observed)
         }
@@ -174,7 +183,7 @@ pub(super) async fn gather_for(
     let mut facts = prepared.facts(&observed);
     facts.hosts.retain(|host, _| selected.contains(host));
     desired.retain(|host, _| selected.contains(host));
-    Ok(Gathered { prepared, desired, session, observed, plan, verdicts, facts })
+    Ok(Gathered { prepared, desired, session, observed, plan, verdicts, facts, back_to: at })
 }
 
 /// Every command that plans takes it, those too that have no flag for it.

@@ -1,5 +1,6 @@
 //! `aesop destroy`.
 
+use super::asked::Asked;
 use super::carry::{can_ask, carry_out, confirmed};
 use super::deployment::{Consent, Goal, gather_for};
 use super::{Context, Exit, UsageError};
@@ -45,5 +46,6 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     }
     let goal = Goal::Nothing { data: args.data };
     let gathered = gather_for(cx, &inventory, None, goal, &cx.globals.on, &Consent::default()).await?;
-    carry_out(cx, &inventory, gathered, "destroy", args.yes).await
+    let asked = Asked { data: args.data, ..Asked::new("destroy", &cx.globals.on) };
+    carry_out(cx, &inventory, gathered, "destroy", &asked, args.yes).await
 }

@@ -1,5 +1,6 @@
 //! `aesop forget`.
 
+use super::asked::Asked;
 use super::carry::{can_ask, carry_out};
 use super::deployment::{Consent, Goal, gather, gather_for};
 use super::{Context, Exit, UsageError};
@@ -41,7 +42,9 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
         }
         Some(Observation::Failed(why)) => cx.out.note(format!("{host} does not answer: {why}")),
     }
+    let (what, data) = (vec![host.clone()], accept_data_loss);
+    let asked = Asked { what, data, ..Asked::new("forget", &cx.globals.on) };
     let consent = Consent { gone: vec![host], accept_data_loss, ..Consent::default() };
     let gathered = gather_for(cx, &inventory, None, Goal::Inventory, &cx.globals.on, &consent).await?;
-    carry_out(cx, &inventory, gathered, "forget", yes).await
+    carry_out(cx, &inventory, gathered, "forget", &asked, yes).await
 }

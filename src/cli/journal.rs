@@ -2,6 +2,7 @@
 //! with a hash of itself and of the hash before.
 
 use super::Context;
+use super::asked::Asked;
 use super::carry::operator;
 use super::chain::{Linked, broken, link};
 use crate::apply::Report;
@@ -26,7 +27,7 @@ pub(super) struct Entry {
     /// This aesop's version; empty in lines of before it was noted.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) aesop: String,
-    /// `apply`, `resume`, `rollback`, `destroy`.
+    /// `apply`, `resume`, `rollback`, `destroy`, `exec`.
     pub(super) command: String,
     /// The generation it makes.
     pub(super) generation: u64,
@@ -37,6 +38,9 @@ pub(super) struct Entry {
     /// What failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) failures: Vec<String>,
+    /// What was asked for, where it has a plan; none in lines of before it was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) asked: Option<Asked>,
     /// Of this line and the hash of the one before; written by [`append`] as the last of all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) hash: Option<String>,
@@ -44,10 +48,11 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Something begins.
-    pub(super) fn new(command: &str, inventory: &Inventory, plan: &Plan) -> Self {
+    pub(super) fn new(command: &str, asked: &Asked, inventory: &Inventory, plan: &Plan) -> Self {
         let hosts = plan.hosts().into_iter().collect::<Vec<_>>().join(", ");
         let what = format!("{}: {} on {hosts}", inventory.cluster, plan.summary());
-        Self { generation: plan.generation, ..Self::of(command, "started", what) }
+        let asked = Some(asked.clone());
+        Self { generation: plan.generation, asked, ..Self::of(command, "started", what) }
     }
 
     fn of(command: &str, result: &str, what: String) -> Self {
@@ -61,6 +66,7 @@ impl Entry {
             result: result.to_owned(),
             plan: what,
             failures: Vec::new(),
+            asked: None,
             hash: None,
         }
     }
@@ -143,6 +149,12 @@ pub(super) fn read(inventory: &Inventory) -> anyhow::Result<Vec<Entry>> {
             .with_context(|| format!("{}:{}: not a line of an audit log", path.display(), number + 1))
     };
     text(&path)?.lines().enumerate().map(parse).collect()
+}
+
+/// The last line of what had a plan: notes of other commands are passed over.
+pub(super) fn last(inventory: &Inventory) -> anyhow::Result<Option<Entry>> {
+    let had_plan = |entry: &Entry| entry.asked.is_some() || entry.generation > 0;
+    Ok(read(inventory)?.into_iter().rfind(had_plan))
 }
 
 /// Why the log is not as it was written; none where it is.

@@ -7,6 +7,7 @@
 mod agent;
 mod alerts;
 mod apply;
+mod asked;
 mod audit;
 mod bundle;
 mod carry;
@@ -248,7 +249,7 @@ subcommands! {
     Apply => apply,
     /// Writes one archive with every artifact that the inventory needs, for a machine without a network
     Bundle => bundle,
-    /// Goes on after an apply that did not end: says what was interrupted, and finishes it
+    /// Finishes what was broken off, by the same command: an apply, a rollback, a stop; says first what it was
     Resume => resume,
     /// Brings this aesop's programs to hosts that run another build, relays before consumers, behind the gates
     Upgrade => upgrade,

@@ -1,6 +1,7 @@
 //! What `start`, `stop`, `restart` and `reboot` have in common: a plan of a person's wish, through the same order,
 //! gates, locks and journal as an apply.
 
+use super::asked::Asked;
 use super::carry::{can_ask, carry_out};
 use super::deployment::{Consent, Goal, gather_for};
 use super::{Context, Exit};
@@ -22,18 +23,32 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, cx: &Context, operation: Operation, name: &str) -> anyhow::Result<Exit> {
     let inventory = cx.inventory()?;
     can_ask(name, args.yes)?;
-    let scope = Scope { hosts: cx.hosts(&inventory)?, services: args.services };
-    known(&inventory, &scope)?;
-    one(cx, &inventory, &scope, operation, name, args.yes).await
+    let asked = Asked { what: args.services, ..Asked::new(name, &cx.globals.on) };
+    one(cx, &inventory, operation, name, &asked, args.yes).await
 }
 
-/// The same for a scope that is already known.
+/// The same for what is known to be asked for; `name` is the command that does it.
 pub(super) async fn one(
+    cx: &Context,
+    inventory: &Inventory,
+    operation: Operation,
+    name: &str,
+    asked: &Asked,
+    yes: bool,
+) -> anyhow::Result<Exit> {
+    let scope = Scope { hosts: cx.select(inventory, &asked.on)?, services: asked.what.clone() };
+    known(inventory, &scope)?;
+    of_scope(cx, inventory, &scope, operation, name, asked, yes).await
+}
+
+/// The same for any scope.
+pub(super) async fn of_scope(
     cx: &Context,
     inventory: &Inventory,
     scope: &Scope,
     operation: Operation,
     name: &str,
+    asked: &Asked,
     yes: bool,
 ) -> anyhow::Result<Exit> {
     // All hosts are asked: those outside the scope may be in a gate.
@@ -46,7 +61,7 @@ pub(super) async fn one(
         cx.out.note(format!("Nothing to {name}: it is so already."));
         return Ok(Exit::Done);
     }
-    carry_out(cx, inventory, gathered, name, yes).await
+    carry_out(cx, inventory, gathered, name, asked, yes).await
 }
 
 /// A misspelt service would do nothing in silence.

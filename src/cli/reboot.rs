@@ -1,7 +1,8 @@
 //! `aesop reboot`: one host after the other, for a new kernel. Before each all of its services' members must be ready,
 //! and afterwards they must be so again.
 
-use super::operate::one;
+use super::asked::Asked;
+use super::operate::of_scope;
 use super::{Context, Exit, carry, remote};
 use crate::clock::{Clock, SystemClock};
 use crate::host::ssh::SshConnect;
@@ -35,6 +36,7 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
         return Ok(Exit::Failed);
     }
     let connect = remote::connector(&inventory)?;
+    let asked = Asked::new("reboot", &cx.globals.on);
     for name in &hosts {
         let Some(host) = inventory.hosts.get(name) else { continue };
         cx.out.note(format!("== {name}"));
@@ -42,7 +44,7 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
         let only = Scope { hosts: [name.clone()].into(), services: Vec::new() };
         let steps = [(&all, Operation::Prove), (&only, Operation::Stop)];
         for (scope, operation) in steps {
-            let exit = one(cx, &inventory, scope, operation, "reboot", true).await?;
+            let exit = of_scope(cx, &inventory, scope, operation, "reboot", &asked, true).await?;
             if exit != Exit::Done {
                 cx.out.note(format!("{name} was not rebooted, and none after it."));
                 return Ok(exit);
@@ -51,7 +53,7 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
         reboot(&connect, host).await?;
         cx.out.note(format!("   {name}: is back"));
         for (scope, operation) in [(&only, Operation::Start), (&all, Operation::Prove)] {
-            let exit = one(cx, &inventory, scope, operation, "reboot", true).await?;
+            let exit = of_scope(cx, &inventory, scope, operation, "reboot", &asked, true).await?;
             if exit != Exit::Done {
                 cx.out.note(format!("{name} is back, but not all is ready; none after it was rebooted."));
                 return Ok(exit);

@@ -1,5 +1,6 @@
 //! `aesop rollback`.
 
+use super::asked::Asked;
 use super::carry::{can_ask, carry_out};
 use super::deployment::{Consent, Goal, gather_for};
 use super::{Context, Exit};
@@ -17,7 +18,8 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     let inventory = cx.inventory()?;
     can_ask("rollback", args.yes)?;
-    let goal = Goal::Generation(args.generation);
+    let goal = Goal::Generation { back_to: args.generation, since: None };
     let gathered = gather_for(cx, &inventory, None, goal, &cx.globals.on, &Consent::default()).await?;
-    carry_out(cx, &inventory, gathered, "rollback", args.yes).await
+    let asked = Asked::new("rollback", &cx.globals.on);
+    carry_out(cx, &inventory, gathered, "rollback", &asked, args.yes).await
 }

@@ -1,6 +1,7 @@
 //! `aesop upgrade`: aesop's own programs. The plan is that of `apply`, which brings them too; this command says first
 //! which hosts run what, and does nothing where no program is another.
 
+use super::asked::Asked;
 pub(super) use super::carry::Approval as Args;
 use super::carry::{can_ask, carry_out};
 use super::deployment::{Gathered, Goal, gather_for};
@@ -29,7 +30,8 @@ pub(super) async fn run(approval: Args, cx: &Context) -> anyhow::Result<Exit> {
     for (host, words) in &others {
         cx.out.note(format!("{host}: {words}"));
     }
-    carry_out(cx, &inventory, gathered, "upgrade", approval.yes).await
+    let asked = Asked::new("upgrade", on);
+    carry_out(cx, &inventory, gathered, "upgrade", &asked, approval.yes).await
 }
 
 /// What runs on hosts that is not of this build.

@@ -108,7 +108,7 @@ lock_holder() { # files: who holds one of them, by what the kernel says
     done
   done </proc/locks
 }
-take_lock() { # id owner stale_after generation
+take_lock() { # id owner stale_after generation operation
   held= holder= since=
   mkdir -p $state/units || fail "cannot make $state"
   now=$(date +%s)
@@ -126,11 +126,12 @@ take_lock() { # id owner stale_after generation
     rmdir $lock 2>/dev/null
     fail "generation $have is on this host, the plan rests on $4: plan again"
   fi
+  printf '%s\n' "$5" >$lock/operation
   printf '%s|%s|%s\n' "$1" "$2" "$now" >$lock/owner
 }
 while IFS='|' read -r op a b c d e f; do
   case $op in
-    lock) take_lock "$a" "$b" "$c" "$d" ;;
+    lock) take_lock "$a" "$b" "$c" "$d" "$e" ;;
     touch) # the lock, where it is still held: never takes it
       held=
       IFS='|' read -r held _ <$lock/owner 2>/dev/null

@@ -63,6 +63,8 @@ pub struct State {
     pub generation: u64,
     /// Holder of the lock.
     pub lock: Option<String>,
+    /// What its holder was asked for.
+    pub operation: String,
     /// Audit lines.
     pub audit: Vec<String>,
     /// Every step carried out, by its first word and object.
@@ -245,7 +247,7 @@ impl State {
             say(format_args!("generation|{}", self.generation));
         }
         if let Some(lock) = &self.lock {
-            say(format_args!("lock|{lock}|fake|0|0"));
+            say(format_args!("lock|{lock}|fake|0|0\noperation|{}", self.operation));
         }
         for line in self.manifest.lines() {
             say(format_args!("manifest|{line}"));
@@ -466,6 +468,7 @@ impl State {
                     return Err(format!("locked by {}", self.lock.clone().unwrap_or_default()));
                 }
                 self.lock = Some(a);
+                self.operation = field(5);
             }
             "unlock" => self.lock = None,
             "audit" => self.audit.push(a),

@@ -26,6 +26,7 @@ done </proc/meminfo
 first() { line=; IFS= read -r line <"$1"; } # the first line, without a program of its own
 [ -r $state/generation ] && first $state/generation && printf 'generation|%s\n' "$line"
 [ -r $state/lock/owner ] && printf 'lock|%s|%s\n' "$(cat $state/lock/owner)" "$(stat -c %Y $state/lock/owner)"
+[ -r $state/lock/operation ] && first $state/lock/operation && printf 'operation|%s\n' "$line"
 if [ -r $state/manifest ]; then
   while IFS='|' read -r role service kind name rest; do
     # Data that somebody took away is forgotten.

@@ -132,6 +132,9 @@ pub struct Holder {
     pub since: i64,
     /// Its last sign of life, by the same clock.
     pub touched: i64,
+    /// What was asked of it; empty where an older aesop wrote it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub operation: String,
 }
 
 /// What a unit was started with.
@@ -252,7 +255,14 @@ impl HostFacts {
             "lock" => {
                 let since = |index: usize| fields.get(index)?.parse().ok();
                 let (id, operator) = (field(0)?, field(1)?);
-                self.lock = Some(Holder { id, operator, since: since(2)?, touched: since(3)? });
+                let (since, touched) = (since(2)?, since(3)?);
+                self.lock = Some(Holder { id, operator, since, touched, operation: String::new() });
+            }
+            // Behind its lock; one that is just being given back has none any more.
+            "operation" => {
+                if let Some(lock) = &mut self.lock {
+                    rest.clone_into(&mut lock.operation);
+                }
             }
             "stat" => {
                 let stat = Stat { kind: field(1)?, mode: field(2)?, owner: field(3)?, group: field(4)? };

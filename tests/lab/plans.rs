@@ -136,6 +136,16 @@ fn a_killed_rollback_is_finished_by_resume(cluster: &Cluster) -> String {
     }
     let resumed = cluster.aesop_ok(&["resume", "--yes"]);
     assert!(resumed.stderr.contains("did not end: it holds"), "{}", resumed.stderr);
+    let words = format!("Going on with `aesop rollback {first}`");
+    assert!(resumed.stderr.contains(&words), "{}", resumed.stderr);
+    for host in BROKERS {
+        assert!(!properties(host).contains("queued.max.requests=900"), "{host} is what it was before");
+    }
+    let nothing = cluster.aesop_ok(&["resume", "--yes"]);
+    assert!(nothing.stderr.contains("Nothing was broken off"), "{}", nothing.stderr);
+    // The inventory still says otherwise.
+    assert_eq!(cluster.aesop(&["plan", "--exit-code"]).status.code(), Some(3));
+    cluster.aesop_ok(&["apply", "--yes"]);
     assert_eq!(cluster.aesop(&["plan", "--exit-code"]).status.code(), Some(0));
     for host in BROKERS {
         assert!(properties(host).contains("queued.max.requests=900"), "{host} is what the inventory says");

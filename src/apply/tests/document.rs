@@ -141,7 +141,7 @@ fn a_secret_is_in_no_plan_log_event_or_report() {
             let prepared = lab.prepare(&inventory);
             write!(said, "{prepared:?}").unwrap();
             let (events, mut receiver) = tokio::sync::mpsc::channel(4096);
-            let options = Options { parallel: 4, operator: "test@here".to_owned() };
+            let options = options();
             let (_, report) = run(&inventory, &prepared, &lab.connect, &options, events).await.unwrap();
             said += &serde_json::to_string(&report).unwrap();
             while let Ok(event) = receiver.try_recv() {

@@ -9,10 +9,11 @@ async fn former_of(
     lab: &Lab,
     prepared: &Prepared,
     generation: Option<u64>,
+    since: Option<u64>,
 ) -> Result<(Session, Former), FormerError> {
     let (session, observed) = observe(&lab.connect, &prepared.hosts, &prepared.desired, 4).await;
     let selected: BTreeSet<String> = prepared.desired.keys().cloned().collect();
-    let former = former(&session, &observed, &selected, generation, 4).await?;
+    let former = former(&session, &observed, &selected, generation, since, 4).await?;
     Ok((session, former))
 }
 
@@ -26,11 +27,11 @@ fn a_rollback_is_a_plan_through_the_same_gates() {
         inventory.kafka.as_mut().unwrap().config.insert("queued.max.requests".to_owned(), "16".to_owned());
         lab.apply(&inventory).await;
         let prepared = lab.prepare(&inventory);
-        assert_eq!(former_of(&lab, &prepared, Some(2)).await.unwrap_err(), FormerError::Last(2));
+        assert_eq!(former_of(&lab, &prepared, Some(2), None).await.unwrap_err(), FormerError::Last(2));
         let kept = "1, 2".to_owned();
         let unknown = FormerError::NotKept { generation: 7, kept };
-        assert_eq!(former_of(&lab, &prepared, Some(7)).await.unwrap_err(), unknown);
-        let (session, former) = former_of(&lab, &prepared, None).await.unwrap();
+        assert_eq!(former_of(&lab, &prepared, Some(7), None).await.unwrap_err(), unknown);
+        let (session, former) = former_of(&lab, &prepared, None, None).await.unwrap();
         assert_eq!(former.generation, 1);
         let observed = observe_again(&session, &former.desired, 4).await;
         let plan = make_plan("shop", &former.desired, &observed);
@@ -48,6 +49,54 @@ fn a_rollback_is_a_plan_through_the_same_gates() {
     });
 }
 
+/// Also where hosts that are back already have made room for their new snapshot.
+#[test]
+fn a_way_back_that_was_broken_off_anywhere_is_gone_to_its_end() {
+    block_on(async {
+        let mut deaths = vec![None];
+        while let Some(death) = deaths.pop() {
+            let lab = Lab::new();
+            let mut inventory = inventory(lab.folder.path(), 3, 1, 1, true);
+            let mut before = BTreeMap::new();
+            for requests in 16..21 {
+                let role = inventory.kafka.as_mut().unwrap();
+                role.config.insert("queued.max.requests".to_owned(), requests.to_string());
+                assert!(lab.apply(&inventory).await.1.is_success());
+                if requests == 16 {
+                    before = lab.connect.host("k2").with(|host| host.disk());
+                }
+            }
+            let prepared = lab.prepare(&inventory);
+            let back = async |since: Option<u64>, death: Option<usize>| {
+                let (session, former) = former_of(&lab, &prepared, Some(1), since).await.unwrap();
+                let observed = observe_again(&session, &former.desired, 4).await;
+                let plan = make_plan("shop", &former.desired, &observed);
+                lab.connect.dies_after(death);
+                let report = lab.carry_out(&prepared, &former.desired, &plan).await;
+                lab.connect.dies_after(None);
+                (plan, report)
+            };
+            lab.connect.take_trace();
+            back(None, death).await;
+            let lines = lab.connect.take_trace().len();
+            if death.is_none() {
+                deaths = (0..lines).filter(|line| line % 11 == 0 || line + 12 > lines).map(Some).collect();
+                assert!(deaths.len() > 12, "{lines}");
+            }
+            for name in inventory.hosts.keys() {
+                lab.connect.host(name).with(|host| {
+                    assert!(host.lock.is_none() || host.operation == "asked", "{}", host.operation);
+                    host.lock = None;
+                });
+            }
+            let (_, report) = back(Some(5), None).await;
+            assert!(report.is_success(), "{death:?}: {report:#?}");
+            assert_eq!(lab.connect.host("k2").with(|host| host.disk()), before, "{death:?}");
+            assert!(back(Some(5), None).await.0.is_empty(), "{death:?}");
+        }
+    });
+}
+
 #[test]
 fn no_rollback_changes_who_is_in_a_quorum() {
     block_on(async {
@@ -55,7 +104,7 @@ fn no_rollback_changes_who_is_in_a_quorum() {
         lab.apply(&inventory(lab.folder.path(), 3, 1, 1, false)).await;
         let grown = inventory(lab.folder.path(), 4, 1, 1, false);
         lab.apply(&grown).await;
-        let error = former_of(&lab, &lab.prepare(&grown), None).await.unwrap_err();
+        let error = former_of(&lab, &lab.prepare(&grown), None, None).await.unwrap_err();
         assert!(
             matches!(error, FormerError::Forgotten { ref host, ref kept, .. } if host == "k4" && kept == "2"),
             "{error}"
@@ -63,7 +112,7 @@ fn no_rollback_changes_who_is_in_a_quorum() {
         // Nor is a member that was changed too often left as it is while the others go back.
         let shrunk = lab.prepare(&inventory(lab.folder.path(), 3, 1, 1, false));
         lab.connect.host("k2").with(|host| host.generations.pop_first());
-        let error = former_of(&lab, &shrunk, Some(1)).await.unwrap_err();
+        let error = former_of(&lab, &shrunk, Some(1), None).await.unwrap_err();
         assert!(matches!(error, FormerError::Forgotten { ref host, .. } if host == "k2"), "{error}");
     });
 }

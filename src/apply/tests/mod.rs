@@ -67,6 +67,10 @@ fn with_jars(connect: &FakeConnect, prepared: &Prepared) {
     }
 }
 
+fn options() -> Options {
+    Options { parallel: 4, operator: "test@here".to_owned(), operation: "asked".to_owned() }
+}
+
 struct Lab {
     folder: tempfile::TempDir,
     connect: FakeConnect,
@@ -95,7 +99,7 @@ impl Lab {
     ) -> (crate::plan::Plan, Report) {
         with_jars(&self.connect, prepared);
         let (events, mut receiver) = tokio::sync::mpsc::channel(64);
-        let options = Options { parallel: 4, operator: "test@here".to_owned() };
+        let options = options();
         let drain = tokio::spawn(async move { while receiver.recv().await.is_some() {} });
         let done = run(inventory, prepared, &self.connect, &options, events).await.unwrap();
         drain.await.unwrap();
@@ -122,7 +126,7 @@ impl Lab {
         let (session, _) = observe(&self.connect, &prepared.hosts, desired, 4).await;
         let (events, mut receiver) = tokio::sync::mpsc::channel(64);
         let drain = tokio::spawn(async move { while receiver.recv().await.is_some() {} });
-        let options = Options { parallel: 4, operator: "test@here".to_owned() };
+        let options = options();
         let contents = prepared.contents(desired, plan, &events).await.unwrap();
         let report = execute(plan, desired, &contents, &session, &options, &events).await;
         drop(events);
