@@ -380,7 +380,7 @@ impl Run<'_> {
         self.progress(|progress| {
             let counts = progress.report.hosts.entry(host.to_owned()).or_default();
             for step in steps.iter().take(outcome.done) {
-                match step.action().change() {
+                match step.change() {
                     Change::Nothing => counts.ok += 1,
                     Change::Add | Change::Alter | Change::Restart | Change::Remove => counts.changed += 1,
                 }

@@ -1,7 +1,7 @@
 //! A plan for people.
 
 use crate::apply::Prepared;
-use crate::plan::{Action, MEMBER, Plan, Stage, Step, Turn, Wave, render_diffs};
+use crate::plan::{Action, MEMBER, Plan, Step, Turn, Wave, render_diffs};
 use std::fmt::Write as _;
 
 /// More directories than this are counted, not listed.
@@ -35,7 +35,8 @@ pub(super) fn show(plan: &Plan, prepared: &Prepared, diffs: Diffs) -> String {
         let _infallible = writeln!(text, "Lock file: {change}");
     }
     for (number, stage) in plan.stages.iter().enumerate() {
-        if stage.service == Stage::GENERATION {
+        let mut steps = stage.waves.iter().flat_map(|wave| wave.steps.values().flatten());
+        if !steps.any(Step::is_told) {
             continue;
         }
         let what = if stage.removes { "no longer declared: " } else { "" };
@@ -108,6 +109,9 @@ fn show_wave(text: &mut String, wave: &Wave) {
     let mut groups: Vec<(Vec<&str>, Vec<String>)> = Vec::new();
     for (host, steps) in &wave.steps {
         let lines = step_lines(steps);
+        if lines.is_empty() {
+            continue;
+        }
         match groups.iter_mut().find(|(_, known)| *known == lines) {
             Some((hosts, _)) => hosts.push(host),
             None => groups.push((vec![host], lines)),
@@ -129,7 +133,7 @@ fn step_lines(steps: &[Step]) -> Vec<String> {
     let mut lines = Vec::new();
     let directories = steps.iter().filter(|step| new_directory(step)).count();
     let mut counted = false;
-    for step in steps {
+    for step in steps.iter().filter(|step| step.is_told()) {
         if new_directory(step) && directories > LISTED_DIRECTORIES {
             if !counted {
                 lines.push(format!("+ {directories} directories"));
@@ -137,20 +141,8 @@ fn step_lines(steps: &[Step]) -> Vec<String> {
             }
             continue;
         }
-        // What goes with other steps is not worth a line of its own, but for the gates.
-        if matches!(step.action(), Action::RecordReady(_) if step.reason().is_none())
-            || matches!(
-                step.action(),
-                Action::ReloadSystemd
-                    | Action::EnableUnit(_)
-                    | Action::ApplySysctl(_)
-                    | Action::RecordManifest(_)
-            )
-        {
-            continue;
-        }
         let reason = step.reason().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        lines.push(format!("{} {}{reason}", step.action().sign(), step.action()));
+        lines.push(format!("{} {}{reason}", step.sign(), step.action()));
     }
     lines
 }

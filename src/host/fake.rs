@@ -55,6 +55,8 @@ pub struct State {
     pub poison: Option<String>,
     /// Units that run.
     pub active: BTreeSet<String>,
+    /// Units whose file changed since systemd read it.
+    pub unread: BTreeSet<String>,
     /// Units that are enabled.
     pub enabled: BTreeSet<String>,
     /// What units were started with.
@@ -292,7 +294,8 @@ impl State {
                 "unit" => {
                     let active = if self.active.contains(name) { "active" } else { "inactive" };
                     let file = if self.enabled.contains(name) { "enabled" } else { "disabled" };
-                    say(format_args!("unit|{name}|{active}|running|{file}|no|"));
+                    let unread = if self.unread.contains(name) { "yes" } else { "no" };
+                    say(format_args!("unit|{name}|{active}|running|{file}|{unread}|"));
                 }
                 "package" if self.packages.contains(name) => say(format_args!("package|{name}|1|installed")),
                 "user" if self.users.contains(name) => say(format_args!("user|{name}")),
@@ -534,6 +537,7 @@ impl State {
                     self.former.insert(path, former);
                 }
             }
+            "daemon-reload" => self.unread.clear(),
             "enable" => self.enabled.extend(a.split(' ').map(str::to_owned)),
             "start" | "restart" => {
                 let on_zookeeper = self.node().is_some_and(|node| node.mode == KafkaMode::ZooKeeper);
@@ -560,8 +564,7 @@ impl State {
                 );
                 self.files.insert(field(6), file);
             }
-            "touch" | "member" | "artifact" | "sysctl" | "daemon-reload" | "gate" | "downtime"
-            | "downtime-end" => {}
+            "touch" | "member" | "artifact" | "sysctl" | "gate" | "downtime" | "downtime-end" => {}
             unknown => return Err(format!("unknown step {unknown}")),
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 mod base;
 mod storage;
+mod units;
 
 use super::brokers::{self, Membership, membership, name_unavailable};
 use super::diff;
@@ -12,7 +13,7 @@ use super::order::{Work, apart, before_restarts, borrowed, insert_before_turns, 
 use super::step::{Action, Hash, Step, UnitStart};
 use super::{Drift, FileDiff, HostFacts, Observation, Observed, Plan, Stage, put_back, refuse, remove};
 use crate::kafka::view::View;
-use crate::service::{File, HostState, MemberChange, Part, Role, Unit, paths};
+use crate::service::{File, HostState, Part, Role, paths};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Compares what should be with what is.
@@ -212,12 +213,10 @@ impl<'a> HostPlan<'a> {
         let units_changed = prepare.iter().any(
             |step| matches!(step.action(), Action::WriteFile { path, .. } if path.starts_with(paths::UNITS)),
         );
-        let stale = part
-            .units
-            .iter()
-            .any(|unit| self.facts.units.get(&unit.name).is_some_and(|fact| fact.needs_reload));
-        if units_changed || stale {
+        if units_changed {
             prepare.push(Step::plain(Action::ReloadSystemd));
+        } else {
+            prepare.extend(self.stale(part));
         }
         self.storage(part, &mut prepare);
         let gate = part.gate.as_ref().map(|gate| Step::plain(Action::AwaitReady(gate.clone())));
@@ -242,68 +241,8 @@ impl<'a> HostPlan<'a> {
         work
     }
 
-    fn unit(&mut self, unit: &Unit, work: &mut Work) {
-        let (restart, reload) = self.state.fingerprint(unit);
-        let start = UnitStart { unit: unit.name.clone(), restart, reload };
-        let fact = self.facts.units.get(&unit.name);
-        if fact.is_none_or(|fact| fact.file != "enabled") {
-            work.prepare.push(Step::plain(Action::EnableUnit(unit.name.clone())));
-        }
-        let record = self.facts.records.get(&unit.name);
-        let active = fact.is_some_and(|fact| matches!(fact.active.as_str(), "active" | "reloading"));
-        let trying = fact.is_some_and(|fact| matches!(fact.active.as_str(), "activating" | "deactivating"));
-        let known = record.is_some_and(|record| record.restart == start.restart);
-        let current = record.is_some_and(|record| record.reload == start.reload);
-        // What it has taken in over its file stays with it over a restart.
-        let unadopted = |change: &MemberChange| {
-            record.map_or(change.from_start, |record| record.reload != start.reload || !record.ready)
-        };
-        let adopt =
-            unit.adopt.clone().filter(unadopted).map(|change| Step::plain(Action::ChangeMember(change)));
-        let timer = unit.name.rsplit('.').next() == Some("timer");
-        match (active || trying, known, current) {
-            (true, true, true) if timer || record.is_some_and(|record| record.ready) => return,
-            (true, true, true) => {
-                let reason = Some("it was not ready when an earlier apply ended".to_owned());
-                if work.role.starts_again_when_unready() {
-                    work.restart.push(Step::because(Action::RestartUnit(start.clone()), reason));
-                } else {
-                    work.confirm.extend(adopt);
-                    work.confirm.push(Step::because(Action::RecordReady(start), reason));
-                    return;
-                }
-            }
-            (true, true, false) if active => {
-                let reason = Some(self.reason(&unit.reload_on));
-                let action = match unit.adopt.clone() {
-                    Some(change) => Action::Adopt { start: start.clone(), change },
-                    None => Action::ReloadUnit(start.clone()),
-                };
-                work.start.push(Step::because(action, reason));
-                work.confirm.push(Step::plain(Action::RecordReady(start)));
-                return;
-            }
-            (true, ..) => {
-                let names = if known { &unit.reload_on } else { &unit.restart_on };
-                let reason = Some(self.reason(names));
-                work.restart.push(Step::because(Action::RestartUnit(start.clone()), reason));
-            }
-            (false, ..) => {
-                if record.is_some_and(|record| record.ready) {
-                    let failed = fact.is_some_and(|fact| fact.active == "failed");
-                    let found = if failed { "failed" } else { "stopped" };
-                    self.drift.push(Drift { host: self.name.to_owned(), name: unit.name.clone(), found });
-                }
-                let reason = match (fact.map(|fact| fact.active.as_str()), record) {
-                    (Some("failed"), _) => Some("it has failed".to_owned()),
-                    (_, Some(_)) => Some("it is stopped".to_owned()),
-                    (_, None) => None,
-                };
-                work.start.push(Step::because(Action::StartUnit(start.clone()), reason));
-            }
-        }
-        work.confirm.extend(adopt);
-        work.confirm.push(Step::plain(Action::RecordReady(start)));
+    fn drift(&mut self, name: &str, found: &'static str) {
+        self.drift.push(Drift { host: self.name.to_owned(), name: name.to_owned(), found });
     }
 
     fn is_active(&self, unit: &str) -> bool {
@@ -315,7 +254,7 @@ impl<'a> HostPlan<'a> {
     fn drifted(&mut self, name: &str, found: &str, words: &'static str) -> bool {
         let drifted = self.facts.manifest.drifted(name, found);
         if drifted {
-            self.drift.push(Drift { host: self.name.to_owned(), name: name.to_owned(), found: words });
+            self.drift(name, words);
         }
         drifted
     }

@@ -42,7 +42,9 @@ pub(super) fn finish(
         }
         let mut steps = Vec::new();
         if !noted.same(&manifests.after) {
-            steps.push(Step::plain(Action::RecordManifest(manifests.after.clone())));
+            let alone = !touched.contains(*name);
+            let reason = alone.then(|| "its list is not what is there".to_owned());
+            steps.push(Step::because(Action::RecordManifest(manifests.after.clone()), reason));
         }
         if !steps.is_empty() || touched.contains(*name) {
             let parts = desired.get(*name).map_or(&[][..], |state| &state.parts);

@@ -123,7 +123,8 @@ pub struct Drift {
     pub host: String,
     /// A path or a unit.
     pub name: String,
-    /// `edited`, `removed`, `moved`, `another mode or owner`, `stopped`, `failed`.
+    /// `edited`, `removed`, `moved`, `another mode or owner`, `stopped`, `failed`, `disabled`, `changed since systemd read
+    /// it`.
     pub found: &'static str,
 }
 
@@ -189,7 +190,7 @@ impl Plan {
     pub fn summary(&self) -> Summary {
         let mut summary = Summary::default();
         for (_, step) in self.steps() {
-            match step.action().change() {
+            match step.change() {
                 Change::Add => summary.add += 1,
                 Change::Alter => summary.change += 1,
                 Change::Restart => summary.restarts += 1,

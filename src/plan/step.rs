@@ -31,6 +31,38 @@ impl Step {
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
+
+    /// It has a line of its own. What goes with other steps has none; what has a reason goes with no other.
+    pub fn is_told(&self) -> bool {
+        self.reason.is_some()
+            || !matches!(
+                self.action,
+                Action::ReloadSystemd
+                    | Action::EnableUnit(_)
+                    | Action::ApplySysctl(_)
+                    | Action::RecordReady(_)
+                    | Action::RecordManifest(_)
+                    | Action::RecordGeneration { .. }
+            )
+    }
+
+    /// How it counts: what has a line of its own and is no wait changes something.
+    pub fn change(&self) -> Change {
+        let waits = matches!(self.action, Action::AwaitStop(_) | Action::AwaitReady(_));
+        let change = self.action.change();
+        if change == Change::Nothing && self.is_told() && !waits { Change::Alter } else { change }
+    }
+
+    /// `+`, `~`, `-`, `!` or a blank, as plans show it.
+    pub fn sign(&self) -> char {
+        match self.change() {
+            Change::Add => '+',
+            Change::Alter => '~',
+            Change::Restart => '!',
+            Change::Remove => '-',
+            Change::Nothing => ' ',
+        }
+    }
 }
 
 /// What a step does.
@@ -187,8 +219,8 @@ pub enum Change {
 }
 
 impl Action {
-    /// How it counts.
-    pub fn change(&self) -> Change {
+    /// How it counts beside others.
+    fn change(&self) -> Change {
         match self {
             Self::InstallPackages(_)
             | Self::CreateUser { .. }
@@ -222,17 +254,6 @@ impl Action {
             | Self::RemoveDirectory(_)
             | Self::RemoveArtifact(_)
             | Self::RemoveData(_) => Change::Remove,
-        }
-    }
-
-    /// `+`, `~`, `-`, `!` or a blank, as plans show it.
-    pub fn sign(&self) -> char {
-        match self.change() {
-            Change::Add => '+',
-            Change::Alter => '~',
-            Change::Restart => '!',
-            Change::Remove => '-',
-            Change::Nothing => ' ',
         }
     }
 }

@@ -17,6 +17,7 @@ mod leaving;
 mod on_zookeeper;
 mod properties;
 mod refused;
+mod told;
 mod upgrade;
 
 /// An inventory of `kafka` Kafka and ZooKeeper hosts, `consumers` consumers and the rest.

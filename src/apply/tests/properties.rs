@@ -229,6 +229,7 @@ async fn finish(lab: &Lab, inventory: &Inventory, prepared: &Prepared) {
     lab.connect.meet();
     let before = running(lab, inventory);
     let (plan, report) = lab.apply_prepared(inventory, prepared).await;
+    super::told::check_lines(&plan);
     assert!(report.is_success(), "{report:#?}\n{plan:#?}");
     check_turns(&lab.connect.take_trace(), before);
     assert_eq!(lab.connect.broken(), [""; 0], "{plan:#?}");
