@@ -382,7 +382,9 @@ impl Run<'_> {
             for step in steps.iter().take(outcome.done) {
                 match step.change() {
                     Change::Nothing => counts.ok += 1,
-                    Change::Add | Change::Alter | Change::Restart | Change::Remove => counts.changed += 1,
+                    Change::Add | Change::Alter | Change::Restart | Change::Stop | Change::Remove => {
+                        counts.changed += 1;
+                    }
                 }
             }
             if outcome.failure.is_some() {

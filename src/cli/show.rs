@@ -1,7 +1,7 @@
 //! A plan for people.
 
 use crate::apply::Prepared;
-use crate::plan::{Action, MEMBER, Plan, Step, Turn, Wave, render_diffs};
+use crate::plan::{Action, MEMBER, Plan, STOP, Step, Turn, Wave, render_diffs};
 use std::fmt::Write as _;
 
 /// More directories than this are counted, not listed.
@@ -96,7 +96,8 @@ fn show_schedule(text: &mut String, turns: &[Turn]) {
             let _infallible = writeln!(text, "        gate: {gate}{also}");
         }
         if let Some(unavailable) = &turn.unavailable {
-            let _infallible = writeln!(text, "        meanwhile unavailable: {unavailable}");
+            let when = if verb == STOP { "unavailable until it is started" } else { "meanwhile unavailable" };
+            let _infallible = writeln!(text, "        {when}: {unavailable}");
         }
         if turn.put_back {
             text.push_str("        where the gate fails, the former configuration is put back\n");

@@ -5,7 +5,6 @@
 use super::step::{Action, Step};
 use super::{Observation, Observed, Stage, Wave};
 use crate::inventory::model::KafkaMode;
-use crate::kafka::gate::unavailable_without;
 use crate::kafka::moves::{Move, Wish, gains, moves};
 use crate::kafka::view::{Broker, View};
 use crate::service::{HostState, KafkaMember, MemberChange, Role};
@@ -111,7 +110,7 @@ pub(super) fn membership(
     result
 }
 
-fn nodes(desired: &BTreeMap<String, HostState>) -> BTreeMap<&str, &KafkaMember> {
+pub(super) fn nodes(desired: &BTreeMap<String, HostState>) -> BTreeMap<&str, &KafkaMember> {
     let parts = desired.iter().flat_map(|(host, state)| state.parts.iter().map(move |part| (host, part)));
     parts.filter_map(|(host, part)| Some((host.as_str(), part.broker.as_ref()?))).collect()
 }
@@ -126,30 +125,6 @@ pub(super) fn lives(desired: &BTreeMap<String, HostState>, observed: &Observed) 
             // One that left may have had a node as well.
             Some(Observation::Failed(_)) | None => has(state) || state.parts.is_empty(),
         })
-}
-
-/// Names what restarts make unavailable, by what Kafka says now.
-pub(super) fn name_unavailable(
-    stages: &mut [Stage],
-    desired: &BTreeMap<String, HostState>,
-    view: Option<&View>,
-) {
-    let Some(view) = view else { return };
-    let members = nodes(desired);
-    let stages = stages.iter_mut().filter(|stage| stage.role == Role::Kafka && !stage.removes);
-    for wave in stages.flat_map(|stage| &mut stage.waves) {
-        for (host, steps) in &wave.steps {
-            let restarts = steps.iter().any(|step| matches!(step.action(), Action::RestartUnit(_)));
-            if let (true, Some(member)) = (restarts, members.get(host.as_str())) {
-                // One that is to be no broker is empty by then.
-                let lost = match member.address {
-                    Some(_) => unavailable_without(view, member.id),
-                    None => Vec::new(),
-                };
-                wave.unavailable.insert(host.clone(), lost);
-            }
-        }
-    }
 }
 
 impl Cluster<'_> {

@@ -4,7 +4,8 @@ mod base;
 mod storage;
 mod units;
 
-use super::brokers::{self, Membership, membership, name_unavailable};
+use super::away::name_unavailable;
+use super::brokers::{self, Membership, membership};
 use super::diff;
 use super::ensemble::Ensemble;
 use super::finish::{Manifests, finish};

@@ -1,5 +1,6 @@
 //! From desired and observed to an ordered plan. Pure: what `apply` will do is decided here and nowhere else.
 
+mod away;
 mod brokers;
 mod build;
 mod diff;
@@ -29,7 +30,7 @@ pub use observe::{
 };
 pub use operate::{Operation, Scope, operate};
 pub use refuse::selection;
-pub use schedule::{MEMBER, Turn};
+pub use schedule::{MEMBER, STOP, Turn};
 pub use step::{Action, Change, Hash, Step, UnitStart};
 
 use crate::service::Role;
@@ -156,13 +157,24 @@ pub struct Summary {
     pub destroy: usize,
     /// Services that will be stopped and started.
     pub restarts: usize,
+    /// Services that will be stopped, until somebody starts them.
+    pub stops: usize,
 }
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { add, change, destroy, restarts } = self;
-        let restarts_word = if *restarts == 1 { "restart" } else { "restarts" };
-        write!(f, "Plan: {add} to add, {change} to change, {destroy} to destroy, {restarts} {restarts_word}")
+        let Self { add, change, destroy, restarts, stops } = *self;
+        let counted = |count: usize, word: &str| {
+            let plural = if count == 1 { "" } else { "s" };
+            format!("{count} {word}{plural}")
+        };
+        write!(
+            f,
+            "Plan: {add} to add, {change} to change, {destroy} to destroy, {}",
+            counted(restarts, "restart")
+        )?;
+        // Only where somebody asked for it.
+        if stops > 0 { write!(f, ", {}", counted(stops, "stop")) } else { Ok(()) }
     }
 }
 
@@ -194,6 +206,7 @@ impl Plan {
                 Change::Add => summary.add += 1,
                 Change::Alter => summary.change += 1,
                 Change::Restart => summary.restarts += 1,
+                Change::Stop => summary.stops += 1,
                 Change::Remove => summary.destroy += 1,
                 Change::Nothing => {}
             }

@@ -1,7 +1,7 @@
 //! Plans of a person's wish and not of the inventory's: start, stop, restart. They go through the same order, the same
 //! gates and the same executor as an apply.
 
-use super::brokers::name_unavailable;
+use super::away::name_unavailable;
 use super::order::{Work, stages, turn};
 use super::step::{Action, Step, UnitStart};
 use super::{HostFacts, Observation, Observed, Plan, Stage, Wave};

@@ -1,15 +1,16 @@
 //! The schedule: which service starts, restarts or stops where, in which order, why, behind which gate, and what is
 //! unavailable meanwhile. It says what the stages say, for people.
 
+use super::away::{Away, halts};
 use super::step::{Action, Step};
 use super::{Plan, Stage, Wave};
-use crate::service::Role;
 use serde::Serialize;
 
 /// One entry: hosts whose unit is touched at the same time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Turn {
-    /// `start`, `restart`, `reload`, `stop`, or `member` where members of a cluster change.
+    /// `start`, `restart`, `reload`, `stop` (for good where it is removed, else until somebody starts it), or `member` where
+    /// members of a cluster change.
     pub verb: &'static str,
     /// The unit; of a change of members the service.
     pub unit: String,
@@ -24,7 +25,7 @@ pub struct Turn {
     /// Other members that must pass it too.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gate_also_on: Vec<String>,
-    /// What is unavailable meanwhile; none: nothing.
+    /// What is unavailable meanwhile, of `stop` until it is started; none: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unavailable: Option<String>,
     /// Where the test fails, the former configuration is put back.
@@ -60,7 +61,7 @@ fn wave_turns(stage: &Stage, wave: &Wave) -> Vec<Turn> {
                 reason: words.or_else(|| step.reason().map(str::to_owned)),
                 gate: gate.clone(),
                 gate_also_on: wave.gates.keys().cloned().collect(),
-                unavailable: (verb == "restart").then(|| unavailable(stage, wave, host)).flatten(),
+                unavailable: unavailable(stage, wave, host, step),
                 put_back: wave.put_back.contains_key(host),
             };
             let hosts = |turn: &Turn| Turn { hosts: Vec::new(), ..turn.clone() };
@@ -75,6 +76,8 @@ fn wave_turns(stage: &Stage, wave: &Wave) -> Vec<Turn> {
 
 /// The verb of a change of members.
 pub const MEMBER: &str = "member";
+/// The verb of what is stopped and stays so.
+pub const STOP: &str = "stop";
 
 fn verb<'a>(step: &'a Step, service: &'a str) -> Option<(&'static str, &'a str, &'a Step)> {
     let (verb, unit) = if let Action::StartUnit(start) = step.action() {
@@ -85,8 +88,8 @@ fn verb<'a>(step: &'a Step, service: &'a str) -> Option<(&'static str, &'a str, 
         ("reload", &start.unit)
     } else if let Action::Adopt { start, .. } = step.action() {
         ("reload", &start.unit)
-    } else if let Action::StopUnit(unit) = step.action() {
-        ("stop", unit)
+    } else if let Action::StopUnit(unit) | Action::HaltUnit(unit) = step.action() {
+        (STOP, unit)
     } else if let Action::ChangeMember(change) = step.action()
         && change.membership
     {
@@ -97,38 +100,16 @@ fn verb<'a>(step: &'a Step, service: &'a str) -> Option<(&'static str, &'a str, 
     Some((verb, unit, step))
 }
 
-/// What cannot be used while one member of a service is down.
-fn unavailable(stage: &Stage, wave: &Wave, host: &str) -> Option<String> {
-    /// Fewer members than this have no majority without one.
-    const QUORUM: usize = 3;
-    if let Some(partitions) = wave.unavailable.get(host) {
-        return named(partitions);
-    }
-    let alone = stage.members.len() < 2;
-    let words = match stage.role {
-        Role::Base | Role::Extra => return None,
-        Role::ZooKeeper if stage.members.len() >= QUORUM => return None,
-        Role::ZooKeeper => "ZooKeeper: consumers stop, and go on from their checkpoints once it is back",
-        Role::Kafka if alone => "Kafka: rows wait in the logs of the relays",
-        Role::Kafka => "topics whose only replica is on this broker",
-        Role::Relay if alone => "the relay: rows wait in the binlogs of its sources",
-        Role::Relay => "sources that no other relay serves: their rows wait in the binlog",
-        Role::Consumer if alone => "the group: rows wait in the logs of the relays",
-        Role::Consumer => "its partitions, until the other members have taken them over",
-        Role::Agent => "probes of this host",
-        Role::Monitor => "alerts and the status page",
+/// What cannot be used while a step's unit is down.
+fn unavailable(stage: &Stage, wave: &Wave, host: &str, step: &Step) -> Option<String> {
+    let down = if matches!(step.action(), Action::RestartUnit(_)) {
+        1
+    } else if matches!(step.action(), Action::HaltUnit(_)) {
+        // One after the other, and all of them in the end.
+        stage.waves.iter().flat_map(|wave| wave.steps.values()).filter(|steps| halts(steps)).count()
+    } else {
+        return None;
     };
-    Some(words.to_owned())
-}
-
-/// Partitions by name, as long as there are few.
-fn named(partitions: &[String]) -> Option<String> {
-    const NAMED: usize = 5;
-    let more = match partitions.len().saturating_sub(NAMED) {
-        _ if partitions.is_empty() => return None,
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let names: Vec<&str> = partitions.iter().take(NAMED).map(String::as_str).collect();
-    Some(format!("writing to {}{more}: no more replicas than must be in sync", names.join(", ")))
+    let partitions = wave.unavailable.get(host).map(Vec::as_slice);
+    Away { role: stage.role, members: stage.members.len(), down, partitions }.words()
 }

@@ -58,7 +58,7 @@ impl Step {
         match self.change() {
             Change::Add => '+',
             Change::Alter => '~',
-            Change::Restart => '!',
+            Change::Restart | Change::Stop => '!',
             Change::Remove => '-',
             Change::Nothing => ' ',
         }
@@ -212,6 +212,8 @@ pub enum Change {
     Alter,
     /// A service is stopped and started.
     Restart,
+    /// A service is stopped until somebody starts it.
+    Stop,
     /// Something goes away.
     Remove,
     /// What goes with another step.
@@ -248,8 +250,8 @@ impl Action {
             | Self::RecordReady(_)
             | Self::RecordManifest(_)
             | Self::RecordGeneration { .. } => Change::Nothing,
-            Self::HaltUnit(_)
-            | Self::StopUnit(_)
+            Self::HaltUnit(_) => Change::Stop,
+            Self::StopUnit(_)
             | Self::Remove(_)
             | Self::RemoveDirectory(_)
             | Self::RemoveArtifact(_)

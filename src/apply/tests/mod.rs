@@ -15,6 +15,7 @@ mod ensemble;
 mod going_back;
 mod leaving;
 mod on_zookeeper;
+mod operations;
 mod properties;
 mod refused;
 mod told;
