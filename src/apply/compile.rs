@@ -227,6 +227,7 @@ impl Script {
                 self.timeout += RESTART_LIMIT;
                 self.line(&["halt", unit])
             }
+            Action::RebootHost(_) => self.line(&["reboot"]),
             Action::StopUnit(unit) => {
                 self.timeout += RESTART_LIMIT;
                 self.line(&["retire", unit])

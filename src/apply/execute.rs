@@ -1,11 +1,12 @@
 //! The executor.
 
 use super::compile::{Script, Upkeep};
+use super::guard::Touched;
 use super::outcome::{Failed, Outcome, decode, outcome};
 use super::prepare::{PrepareError, Prepared};
 use super::report::{Failure, Report};
 use super::session::{Session, observe};
-use super::{ApplyError, ApplyEvent, Contents, Events, Options};
+use super::{ApplyError, ApplyEvent, Contents, Events, Options, reboot};
 use crate::clock::{Clock, SystemClock};
 use crate::host::{Call, Command, Connect};
 use crate::inventory::model::Inventory;
@@ -162,7 +163,7 @@ impl Run<'_> {
                 continue;
             }
             let failed = self.wave(stage, wave).await;
-            if let (false, true) = (failed.is_empty(), stage.role.rolling()) {
+            if let (false, true) = (failed.is_empty(), stage.stops_at_a_failure()) {
                 stop = Some(format!(
                     "{} failed on {}; the others keep running as they are",
                     stage.service,
@@ -238,20 +239,12 @@ impl Run<'_> {
 
     /// Runs a wave; returns the hosts that failed.
     async fn wave(&self, stage: &Stage, wave: &Wave) -> Vec<String> {
-        let touched: Vec<&String> = wave
-            .steps
-            .iter()
-            .filter(|(_, steps)| {
-                steps
-                    .iter()
-                    .any(|step| matches!(step.action(), Action::StartUnit(_) | Action::RestartUnit(_)))
-            })
-            .map(|(host, _)| host)
-            .collect();
-        self.downtime(stage, &touched, true).await;
+        let touched: Vec<Touched> =
+            wave.steps.iter().filter_map(|(host, steps)| Touched::of(stage, host, steps)).collect();
+        self.downtime(&touched, true).await;
         let failed = self.work(stage, wave).await;
         // What failed is the monitor's business from now on.
-        self.downtime(stage, &touched, false).await;
+        self.downtime(&touched, false).await;
         failed
     }
 
@@ -323,7 +316,10 @@ impl Run<'_> {
         })
         .await;
         let timeout = script.timeout;
-        let outcome = self.call(host, &stage.service, script, steps, timeout).await;
+        let outcome = match reboot::position(steps) {
+            Some(at) => self.around_reboot(&stage.service, host, steps, at).await,
+            None => self.call(host, &stage.service, script, steps, timeout).await,
+        };
         self.count(host, steps, &outcome);
         match outcome.failure {
             None => {
@@ -382,7 +378,12 @@ impl Run<'_> {
             for step in steps.iter().take(outcome.done) {
                 match step.change() {
                     Change::Nothing => counts.ok += 1,
-                    Change::Add | Change::Alter | Change::Restart | Change::Stop | Change::Remove => {
+                    Change::Add
+                    | Change::Alter
+                    | Change::Restart
+                    | Change::Stop
+                    | Change::Reboot
+                    | Change::Remove => {
                         counts.changed += 1;
                     }
                 }

@@ -1,11 +1,11 @@
 //! What protects hosts and people while an apply works: the lock on each host, and the downtime that the monitor
 //! is told of.
 
-use super::ApplyError;
 use super::compile::{Script, Upkeep};
 use super::execute::Run;
 use super::outcome::{Failed, Outcome};
-use crate::plan::{Action, Stage};
+use super::{ApplyError, reboot};
+use crate::plan::{Action, Stage, Step};
 use crate::service::Role;
 use futures_util::StreamExt;
 use std::time::Duration;
@@ -15,6 +15,8 @@ pub const LOCK_STALE: Duration = Duration::from_mins(2);
 const LOCK_LIMIT: Duration = Duration::from_secs(30);
 /// A downtime that nobody ends: longer than the slowest restart with its ready test.
 const DOWNTIME: Duration = Duration::from_mins(10);
+/// The same for a reboot: the boot, and then the ready tests of all that is on the host.
+const REBOOT_DOWNTIME: Duration = Duration::from_mins(45);
 /// How often locks are touched. It keeps idle connections up as well.
 const HEARTBEAT: Duration = Duration::from_secs(20);
 
@@ -101,9 +103,9 @@ impl Run<'_> {
         script.upkeep(&Upkeep::Unlock(self.id.clone()))
     }
 
-    /// Tells the monitor which service is about to be touched where, or that it is over. The work does not depend
-    /// on it: a monitor that is not there mails nothing.
-    pub(super) async fn downtime(&self, stage: &Stage, hosts: &[&String], begins: bool) {
+    /// Tells the monitor what is about to be touched, or that it is over. The work does not depend on it: a monitor
+    /// that is not there mails nothing.
+    pub(super) async fn downtime(&self, touched: &[Touched], begins: bool) {
         let monitors = self
             .desired
             .iter()
@@ -116,17 +118,10 @@ impl Run<'_> {
                     && matches!(step.action(), Action::StartUnit(start) if start.unit == "aesop-monitor.service")
             })
         };
-        for monitor in monitors.filter(|monitor| !hosts.is_empty() && !starting(monitor)) {
+        for monitor in monitors.filter(|monitor| !touched.is_empty() && !starting(monitor)) {
             let mut script = Script::new();
-            let added: Result<(), ApplyError> = hosts.iter().try_for_each(|host| {
-                let name = format!("apply-{host}-{}", stage.service.replace('/', "-"));
-                let (host, service) = ((*host).clone(), stage.service.clone());
-                script.upkeep(&if begins {
-                    let (seconds, reason) = (DOWNTIME.as_secs(), "aesop apply".to_owned());
-                    Upkeep::Downtime { name, host, service, seconds, reason }
-                } else {
-                    Upkeep::DowntimeEnd(name)
-                })
+            let added: Result<(), ApplyError> = touched.iter().try_for_each(|touched| {
+                script.upkeep(&if begins { touched.begins() } else { touched.ends() })
             });
             if added.is_ok() {
                 let outcome = self.call(monitor, "downtime", script, &[], LOCK_LIMIT).await;
@@ -135,5 +130,45 @@ impl Run<'_> {
                 }
             }
         }
+    }
+}
+
+/// What the monitor is told of before it is touched.
+pub(super) struct Touched {
+    /// Of its file there.
+    name: String,
+    host: String,
+    /// `*`: all of the host.
+    service: String,
+    lasts: Duration,
+}
+
+impl Touched {
+    /// What these steps take down for a while; none: nothing.
+    pub(super) fn of(stage: &Stage, host: &str, steps: &[Step]) -> Option<Self> {
+        let starts = |step: &Step| matches!(step.action(), Action::StartUnit(_) | Action::RestartUnit(_));
+        let (service, lasts) = if reboot::position(steps).is_some() {
+            ("*".to_owned(), REBOOT_DOWNTIME)
+        } else if steps.iter().any(starts) {
+            (stage.service.clone(), DOWNTIME)
+        } else {
+            return None;
+        };
+        let name = format!("apply-{host}-{}", stage.service.replace('/', "-"));
+        Some(Self { name, host: host.to_owned(), service, lasts })
+    }
+
+    fn begins(&self) -> Upkeep {
+        Upkeep::Downtime {
+            name: self.name.clone(),
+            host: self.host.clone(),
+            service: self.service.clone(),
+            seconds: self.lasts.as_secs(),
+            reason: "aesop apply".to_owned(),
+        }
+    }
+
+    fn ends(&self) -> Upkeep {
+        Upkeep::DowntimeEnd(self.name.clone())
     }
 }

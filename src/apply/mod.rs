@@ -19,6 +19,7 @@ mod parting;
 mod preflight;
 mod prepare;
 mod put_back;
+mod reboot;
 mod report;
 mod session;
 #[cfg(test)]

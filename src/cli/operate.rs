@@ -1,4 +1,4 @@
-//! What `start`, `stop`, `restart` and `reboot` have in common: a plan of a person's wish, through the same order,
+//! What `start`, `stop` and `restart` have in common: a plan of a person's wish, through the same order,
 //! gates, locks and journal as an apply.
 
 use super::asked::Asked;
@@ -38,22 +38,9 @@ pub(super) async fn one(
 ) -> anyhow::Result<Exit> {
     let scope = Scope { hosts: cx.select(inventory, &asked.on)?, services: asked.what.clone() };
     known(inventory, &scope)?;
-    of_scope(cx, inventory, &scope, operation, name, asked, yes).await
-}
-
-/// The same for any scope.
-pub(super) async fn of_scope(
-    cx: &Context,
-    inventory: &Inventory,
-    scope: &Scope,
-    operation: Operation,
-    name: &str,
-    asked: &Asked,
-    yes: bool,
-) -> anyhow::Result<Exit> {
     // All hosts are asked: those outside the scope may be in a gate.
     let mut gathered = gather_for(cx, inventory, None, Goal::Inventory, &[], &Consent::default()).await?;
-    let mut plan = operate(&inventory.cluster, &gathered.desired, &gathered.observed, scope, operation);
+    let mut plan = operate(&inventory.cluster, &gathered.desired, &gathered.observed, &scope, operation);
     plan.unreachable.retain(|host, _| scope.hosts.contains(host));
     gathered.plan = plan;
     if gathered.plan.is_empty() && gathered.plan.unreachable.is_empty() && gathered.plan.refused.is_empty() {

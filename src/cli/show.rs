@@ -1,7 +1,7 @@
 //! A plan for people.
 
 use crate::apply::Prepared;
-use crate::plan::{Action, MEMBER, Plan, STOP, Step, Turn, Wave, render_diffs};
+use crate::plan::{Action, MEMBER, Plan, REBOOT, STOP, Stage, Step, Turn, Wave, render_diffs};
 use std::fmt::Write as _;
 
 /// More directories than this are counted, not listed.
@@ -43,7 +43,11 @@ pub(super) fn show(plan: &Plan, prepared: &Prepared, diffs: Diffs) -> String {
         let _infallible = writeln!(text, "{}. {what}{}", number + 1, stage.service);
         let order = stage.waves.iter().find_map(|wave| wave.turn.as_ref());
         if let (Some(turn), true) = (order, stage.waves.len() > 1) {
-            let what = if stage.removes { "members leave" } else { "restarts" };
+            let what = match stage.service.as_str() {
+                Stage::REBOOT => "reboots",
+                _ if stage.removes => "members leave",
+                _ => "restarts",
+            };
             let _infallible = writeln!(text, "   {what} {}", turn.order);
         }
         for wave in &stage.waves {
@@ -86,6 +90,7 @@ fn show_schedule(text: &mut String, turns: &[Turn]) {
         let (verb, unit, hosts) = (turn.verb, &turn.unit, turn.hosts.join(", "));
         let _infallible = match (&turn.reason, verb) {
             (Some(words), MEMBER) => writeln!(text, "{:>4}. {unit}, by {hosts}: {words}", number + 1),
+            (_, REBOOT) => writeln!(text, "{:>4}. reboot {hosts}", number + 1),
             _ => writeln!(text, "{:>4}. {verb} {unit} on {hosts}{reason}", number + 1),
         };
         if let Some(gate) = &turn.gate {

@@ -133,7 +133,7 @@ mod tests {
     fn lines_are_what_they_were() {
         let lines: Vec<String> = all().iter().map(ToString::to_string).collect();
         expect![[r#"
-            {"cluster":"shop","event":"planned","generation":3,"notes":[],"refused":[],"summary":{"add":0,"change":0,"destroy":0,"restarts":0,"stops":0},"unreachable":{}}
+            {"cluster":"shop","event":"planned","generation":3,"notes":[],"refused":[],"summary":{"add":0,"change":0,"destroy":0,"reboots":0,"restarts":0,"stops":0},"unreachable":{}}
             {"artifact":"kafka-4.2.0","event":"fetching"}
             {"artifact":"kafka-4.2.0","bytes":1,"event":"fetch_progress","total":10}
             {"artifact":"kafka-4.2.0","bytes":10,"elapsed_ms":1500,"event":"fetched"}

@@ -239,6 +239,9 @@ while IFS='|' read -r op a b c d e f; do
       systemctl reset-failed "$a" 2>/dev/null
       out=$(systemctl stop "$a" 2>&1) || fail "stop $a: $out"
       run systemctl --no-block start "$a" ;;
+    reboot) # answers before it goes down
+      keep_records
+      run systemctl --no-block reboot ;;
     halt) out=$(systemctl stop "$a" 2>&1) || fail "stop $a: $out" ;;
     reload) run systemctl --no-block reload-or-restart "$a" ;;
     started) record "$a" "$b" "$c" 0 ;;

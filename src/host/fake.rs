@@ -79,6 +79,12 @@ pub struct State {
     pub started_with: BTreeMap<String, BTreeMap<String, String>>,
     /// The same for when it last read its configuration.
     pub loaded_with: BTreeMap<String, BTreeMap<String, String>>,
+    /// How often it was booted.
+    pub boots: usize,
+    /// Steps that fail once it was.
+    pub fails_after_boot: Vec<String>,
+    /// It went down, and nobody has connected since.
+    down: bool,
     /// Calls answered: round trips.
     pub calls: usize,
     /// What ZooKeeper's server keeps of its members; none where it never ran, or its disk is lost.
@@ -181,6 +187,7 @@ impl FakeConnect {
 impl Connect for FakeConnect {
     fn connect<'a>(&'a self, host: &'a model::Host) -> BoxFuture<'a, Result<Arc<dyn Host>, HostError>> {
         let found = self.host(&host.name);
+        found.with(|state| state.down = false);
         Box::pin(async move {
             if found.with(|state| state.unreachable) {
                 return Err(HostError::Unreachable {
@@ -208,6 +215,9 @@ impl Host for FakeHost {
             let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
             let answer = self.with(|state| {
                 state.calls += 1;
+                if state.down {
+                    return None;
+                }
                 match call.command {
                     Command::Observe(questions) => {
                         state.hear(&self.name, &world.ensemble);
@@ -218,6 +228,9 @@ impl Host for FakeHost {
                         let view = world.kafka.said().and_then(|view| serde_json::to_string(&view).ok());
                         Some((view.unwrap_or_default(), 0))
                     }
+                    Command::Argv(argv) if argv.first().is_some_and(|word| word == "systemctl") => {
+                        Some((format!("boot {}", state.boots), 0))
+                    }
                     Command::Argv(args) => Some((world.ensemble.rank(&args), 0)),
                     Command::Follow(_) => Some((String::new(), 0)),
                 }
@@ -226,6 +239,13 @@ impl Host for FakeHost {
             let (text, status) = answer.ok_or_else(|| HostError::Lost { host: self.name.clone() })?;
             text.lines().for_each(on_line);
             Ok(Output { status: Some(status), stdout: text.into_bytes(), stderr: String::new() })
+        })
+    }
+
+    fn reconnect(&self) -> BoxFuture<'_, Result<(), HostError>> {
+        Box::pin(async {
+            self.with(|state| state.down = false);
+            Ok(())
         })
     }
 
@@ -343,16 +363,35 @@ impl State {
                 let _infallible = writeln!(out, "failed|{number}|{}", STANDARD.encode("told to fail"));
                 return Some((out, 1));
             }
-            let World { fuse, kafka, .. } = &mut *world;
-            let told = kafka.told(self.node().as_ref(), line, fuse)?;
-            let done = told.and_then(|()| self.step(line, &mut bodies, &mut staged));
-            if let Err(why) = done.and_then(|()| self.zookeeper(host, line, &mut world.ensemble)) {
-                let _infallible = writeln!(out, "failed|{number}|{}", STANDARD.encode(why));
-                return Some((out, 1));
+            let lines = if line == "reboot" { self.reboot() } else { vec![line.to_owned()] };
+            for line in &lines {
+                let World { fuse, kafka, .. } = &mut *world;
+                let told = kafka.told(self.node().as_ref(), line, fuse)?;
+                let done = told.and_then(|()| self.step(line, &mut bodies, &mut staged));
+                if let Err(why) = done.and_then(|()| self.zookeeper(host, line, &mut world.ensemble)) {
+                    let _infallible = writeln!(out, "failed|{number}|{}", STANDARD.encode(why));
+                    return Some((out, 1));
+                }
+            }
+            if self.down {
+                return None;
             }
             let _infallible = writeln!(out, "done|{number}");
         }
         Some((out, 0))
+    }
+
+    /// What a reboot does to units. The connection ends with it.
+    fn reboot(&mut self) -> Vec<String> {
+        self.boots += 1;
+        self.down = true;
+        self.fails.extend(self.fails_after_boot.clone());
+        let verb = |unit: &String| match (self.active.contains(unit), self.enabled.contains(unit)) {
+            (true, true) => format!("restart|{unit}"),
+            (true, false) => format!("halt|{unit}"),
+            (false, _) => format!("start|{unit}"),
+        };
+        self.active.union(&self.enabled).map(verb).collect()
     }
 
     /// The broker of this host, by its files.

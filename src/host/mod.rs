@@ -83,6 +83,9 @@ pub trait Host: Send + Sync + fmt::Debug {
     /// Runs a command.
     fn call<'a>(&'a self, call: Call, on_line: OnLine<'a>) -> BoxFuture<'a, Result<Output, HostError>>;
 
+    /// Connects anew, after the host was down; calls that are under way fail.
+    fn reconnect(&self) -> BoxFuture<'_, Result<(), HostError>>;
+
     /// Ends the connection; later calls fail.
     fn close(&self) -> BoxFuture<'_, ()>;
 }

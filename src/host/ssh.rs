@@ -70,10 +70,13 @@ pub struct SshHost {
     user: String,
     become_root: bool,
     sudo_password: Option<Secret>,
+    /// How it was reached.
+    about: model::Host,
+    base: PathBuf,
     session: Mutex<Option<Arc<Session>>>,
     channels: Semaphore,
     // Keeps the control sockets' directory until the master has ended.
-    _control: tempfile::TempDir,
+    control: tempfile::TempDir,
 }
 
 impl SshHost {
@@ -82,58 +85,21 @@ impl SshHost {
         base: &Path,
         sudo_password: Option<Secret>,
     ) -> Result<Self, HostError> {
-        let local = |what: &str, error: &dyn std::fmt::Display| HostError::Local {
-            host: host.name.clone(),
-            what: what.to_owned(),
-            detail: error.to_string(),
-        };
         let control = tempfile::Builder::new()
             .prefix(&format!("{CONTROL_PREFIX}{}-", std::process::id()))
             .tempdir()
-            .map_err(|error| local("make a directory for the SSH control socket", &error))?;
-        let mut builder = SessionBuilder::default();
-        builder
-            .connect_timeout(CONNECT_TIMEOUT)
-            .server_alive_interval(ALIVE_INTERVAL)
-            .control_directory(control.path())
-            .control_persist(
-                NonZeroUsize::new(PERSIST_SECS).map_or(ControlPersist::Forever, ControlPersist::IdleFor),
-            )
-            .known_hosts_check(match host.ssh.known_hosts {
-                model::KnownHosts::Strict | model::KnownHosts::File(_) => KnownHosts::Strict,
-                model::KnownHosts::AcceptNew => KnownHosts::Add,
-            });
-        if let model::KnownHosts::File(path) = &host.ssh.known_hosts {
-            builder.user_known_hosts_file(base.join(home(path)));
-        }
-        if let Some(user) = &host.ssh.user {
-            builder.user(user.clone());
-        }
-        if let Some(port) = host.ssh.port {
-            builder.port(port);
-        }
-        if let Some(identity) = &host.ssh.identity_file {
-            builder.keyfile(base.join(home(identity)));
-        }
-        if let Some(jump) = &host.ssh.jump {
-            builder.jump_hosts([jump]);
-        }
-        tracing::debug!(host = host.name, "round trip");
-        let session = builder.connect_mux(&host.address).await.map_err(|error| {
-            if let openssh::Error::Connect(cause) = &error {
-                classify(host, &cause.to_string())
-            } else {
-                local("start the ssh client", &chain(&error))
-            }
-        })?;
+            .map_err(|error| local(host, "make a directory for the SSH control socket", &error))?;
+        let session = open(host, base, control.path()).await?;
         Ok(Self {
             name: host.name.clone(),
             user: host.ssh.user.clone().unwrap_or_else(|| "the SSH user".to_owned()),
             become_root: host.ssh.become_root,
             sudo_password,
+            about: host.clone(),
+            base: base.to_owned(),
             session: Mutex::new(Some(Arc::new(session))),
             channels: Semaphore::new(CHANNELS),
-            _control: control,
+            control,
         })
     }
 
@@ -250,6 +216,15 @@ impl Host for SshHost {
         })
     }
 
+    fn reconnect(&self) -> BoxFuture<'_, Result<(), HostError>> {
+        Box::pin(async move {
+            let session = open(&self.about, &self.base, self.control.path()).await?;
+            // The former one's master ends by itself: nobody answers it any more.
+            drop(self.session.lock().await.replace(Arc::new(session)));
+            Ok(())
+        })
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let Some(session) = self.session.lock().await.take() else { return };
@@ -260,6 +235,49 @@ impl Host for SshHost {
             }
         })
     }
+}
+
+fn local(host: &model::Host, what: &str, error: &dyn std::fmt::Display) -> HostError {
+    HostError::Local { host: host.name.clone(), what: what.to_owned(), detail: error.to_string() }
+}
+
+/// Connects, with sockets in the folder `control`.
+async fn open(host: &model::Host, base: &Path, control: &Path) -> Result<Session, HostError> {
+    let mut builder = SessionBuilder::default();
+    builder
+        .connect_timeout(CONNECT_TIMEOUT)
+        .server_alive_interval(ALIVE_INTERVAL)
+        .control_directory(control)
+        .control_persist(
+            NonZeroUsize::new(PERSIST_SECS).map_or(ControlPersist::Forever, ControlPersist::IdleFor),
+        )
+        .known_hosts_check(match host.ssh.known_hosts {
+            model::KnownHosts::Strict | model::KnownHosts::File(_) => KnownHosts::Strict,
+            model::KnownHosts::AcceptNew => KnownHosts::Add,
+        });
+    if let model::KnownHosts::File(path) = &host.ssh.known_hosts {
+        builder.user_known_hosts_file(base.join(home(path)));
+    }
+    if let Some(user) = &host.ssh.user {
+        builder.user(user.clone());
+    }
+    if let Some(port) = host.ssh.port {
+        builder.port(port);
+    }
+    if let Some(identity) = &host.ssh.identity_file {
+        builder.keyfile(base.join(home(identity)));
+    }
+    if let Some(jump) = &host.ssh.jump {
+        builder.jump_hosts([jump]);
+    }
+    tracing::debug!(host = host.name, "round trip");
+    builder.connect_mux(&host.address).await.map_err(|error| {
+        if let openssh::Error::Connect(cause) = &error {
+            classify(host, &cause.to_string())
+        } else {
+            local(host, "start the ssh client", &chain(&error))
+        }
+    })
 }
 
 /// Removes what killed processes left behind. Their masters end by themselves.

@@ -14,6 +14,7 @@ mod operate;
 mod order;
 mod parting;
 mod put_back;
+mod reboot;
 mod refuse;
 mod remove;
 mod schedule;
@@ -29,9 +30,10 @@ pub use observe::{
     EnsembleFact, Holder, HostFacts, Observation, Observed, PLACES, Record, Stat, UnitFact, parse, questions,
 };
 pub use operate::{Operation, Scope, operate};
+pub use reboot::reboot;
 pub use refuse::selection;
-pub use schedule::{MEMBER, STOP, Turn};
-pub use step::{Action, Change, Hash, Step, UnitStart};
+pub use schedule::{MEMBER, REBOOT, STOP, Turn};
+pub use step::{Action, Change, Hash, Reboot, Step, UnitStart};
 
 use crate::service::Role;
 use serde::Serialize;
@@ -115,6 +117,13 @@ impl Wave {
 impl Stage {
     /// The service of the last stage, where hosts note what was done.
     pub const GENERATION: &'static str = "generation";
+    /// The stage in which hosts are rebooted, one after the other.
+    pub const REBOOT: &'static str = "reboot";
+
+    /// Where members failed, the others are left as they are.
+    pub fn stops_at_a_failure(&self) -> bool {
+        self.role.rolling() || self.service == Self::REBOOT
+    }
 }
 
 /// Something that is not as aesop left it.
@@ -159,11 +168,13 @@ pub struct Summary {
     pub restarts: usize,
     /// Services that will be stopped, until somebody starts them.
     pub stops: usize,
+    /// Hosts that go down and come back.
+    pub reboots: usize,
 }
 
 impl std::fmt::Display for Summary {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { add, change, destroy, restarts, stops } = *self;
+        let Self { add, change, destroy, restarts, stops, reboots } = *self;
         let counted = |count: usize, word: &str| {
             let plural = if count == 1 { "" } else { "s" };
             format!("{count} {word}{plural}")
@@ -173,8 +184,10 @@ impl std::fmt::Display for Summary {
             "Plan: {add} to add, {change} to change, {destroy} to destroy, {}",
             counted(restarts, "restart")
         )?;
-        // Only where somebody asked for it.
-        if stops > 0 { write!(f, ", {}", counted(stops, "stop")) } else { Ok(()) }
+        // Only where somebody asked for them.
+        let asked = [(stops, "stop"), (reboots, "reboot")];
+        let mut asked = asked.into_iter().filter(|(count, _)| *count > 0);
+        asked.try_for_each(|(count, word)| write!(f, ", {}", counted(count, word)))
     }
 }
 
@@ -207,6 +220,7 @@ impl Plan {
                 Change::Alter => summary.change += 1,
                 Change::Restart => summary.restarts += 1,
                 Change::Stop => summary.stops += 1,
+                Change::Reboot => summary.reboots += 1,
                 Change::Remove => summary.destroy += 1,
                 Change::Nothing => {}
             }

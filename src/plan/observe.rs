@@ -2,6 +2,7 @@
 
 use super::machine::Machine;
 use super::manifest::Manifest;
+use super::step::UnitStart;
 use crate::kafka::view::View;
 use crate::lock::{VERSION, is_newer};
 use crate::service::{HostState, Init, Role, ZOOKEEPER_UNIT, paths};
@@ -236,6 +237,12 @@ impl HostFacts {
             let theirs = &self.deployed;
             format!("it was deployed by aesop {theirs} and this is aesop {VERSION}; use {theirs} or newer")
         })
+    }
+
+    /// A unit with what it was started with, which may be older than the inventory.
+    pub(super) fn as_recorded(&self, unit: &str) -> UnitStart {
+        let Record { restart, reload, .. } = self.records.get(unit).cloned().unwrap_or_default();
+        UnitStart { unit: unit.to_owned(), restart, reload }
     }
 
     fn read(&mut self, kind: &str, rest: &str) -> Option<()> {

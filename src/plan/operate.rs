@@ -3,7 +3,7 @@
 
 use super::away::name_unavailable;
 use super::order::{Work, stages, turn};
-use super::step::{Action, Step, UnitStart};
+use super::step::{Action, Step};
 use super::{HostFacts, Observation, Observed, Plan, Stage, Wave};
 use crate::service::{HostState, Part, Role};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,8 +17,6 @@ pub enum Operation {
     Stop,
     /// Stop and start, members of a service one after the other.
     Restart,
-    /// Change nothing: wait until all is ready.
-    Prove,
 }
 
 /// Which services where: hosts by name; no service means all.
@@ -53,25 +51,16 @@ pub fn operate(
     scope: &Scope,
     operation: Operation,
 ) -> Plan {
-    let mut plan = Plan { cluster: cluster.to_owned(), ..Plan::default() };
+    let (mut plan, answers) = begun(cluster, desired, observed);
     let mut works: BTreeMap<&str, Vec<Work>> = BTreeMap::new();
-    for (name, state) in desired {
-        match observed.hosts.get(name) {
-            Some(Observation::Facts(facts)) => {
-                plan.rests_on = plan.rests_on.max(facts.generation);
-                plan.refused.extend(facts.newer_aesop().map(|why| format!("{name}: {why}")));
-                let parts = state.parts.iter().filter(|part| part.role != Role::Base);
-                let host = parts.map(|part| {
-                    let whole = operation == Operation::Stop && scope.is_whole(desired, part);
-                    work(part, facts, operation, scope.has(name, part), whole)
-                });
-                works.insert(name, host.collect());
-            }
-            Some(Observation::Failed(why)) => drop(plan.unreachable.insert(name.clone(), why.clone())),
-            None => {}
-        }
+    for (name, facts) in answers {
+        let parts = desired.get(name).into_iter().flat_map(|state| &state.parts);
+        let host = parts.filter(|part| part.role != Role::Base).map(|part| {
+            let whole = operation == Operation::Stop && scope.is_whole(desired, part);
+            work(part, facts, operation, scope.has(name, part), whole)
+        });
+        works.insert(name, host.collect());
     }
-    plan.generation = plan.rests_on;
     let works: BTreeMap<&str, &[Work]> = works.iter().map(|(name, host)| (*name, host.as_slice())).collect();
     plan.stages = stages(&works);
     name_unavailable(&mut plan.stages, desired, observed.kafka.as_deref());
@@ -91,6 +80,29 @@ pub fn operate(
         plan.refused.extend(refused);
     }
     plan
+}
+
+/// A plan without stages, that makes no generation, and what the hosts that answered say.
+pub(super) fn begun<'a>(
+    cluster: &str,
+    desired: &'a BTreeMap<String, HostState>,
+    observed: &'a Observed,
+) -> (Plan, BTreeMap<&'a str, &'a HostFacts>) {
+    let mut plan = Plan { cluster: cluster.to_owned(), ..Plan::default() };
+    let mut answers = BTreeMap::new();
+    for name in desired.keys() {
+        match observed.hosts.get(name) {
+            Some(Observation::Facts(facts)) => {
+                plan.rests_on = plan.rests_on.max(facts.generation);
+                plan.refused.extend(facts.newer_aesop().map(|why| format!("{name}: {why}")));
+                answers.insert(name.as_str(), facts.as_ref());
+            }
+            Some(Observation::Failed(why)) => drop(plan.unreachable.insert(name.clone(), why.clone())),
+            None => {}
+        }
+    }
+    plan.generation = plan.rests_on;
+    (plan, answers)
 }
 
 /// A quorum is stopped as a whole, or keeps its majority.
@@ -137,8 +149,7 @@ fn work(part: &Part, facts: &HostFacts, operation: Operation, in_scope: bool, wh
             .is_some_and(|fact| fact.active != "inactive" && fact.active != "failed");
         // It starts with what is on the host, which may be older than the inventory: what is on record stays there,
         // so that the next apply sees the difference.
-        let record = facts.records.get(&unit.name).cloned().unwrap_or_default();
-        let start = UnitStart { unit: unit.name.clone(), restart: record.restart, reload: record.reload };
+        let start = facts.as_recorded(&unit.name);
         match (operation, active) {
             (Operation::Start | Operation::Restart, false) => {
                 work.start.push(Step::plain(Action::StartUnit(start.clone())));
@@ -148,11 +159,11 @@ fn work(part: &Part, facts: &HostFacts, operation: Operation, in_scope: bool, wh
                 work.restart.push(Step::plain(Action::HaltUnit(unit.name.clone())));
                 continue;
             }
-            (Operation::Start, true) | (Operation::Stop, false) | (Operation::Prove, _) => continue,
+            (Operation::Start, true) | (Operation::Stop, false) => continue,
         }
         work.confirm.push(Step::plain(Action::RecordReady(start)));
     }
-    if !work.confirm.is_empty() || operation == Operation::Prove {
+    if !work.confirm.is_empty() {
         work.confirm.splice(0..0, gate);
     }
     work
@@ -237,7 +248,5 @@ mod tests {
         assert!(all.starts_with("a: stop aesop-agent.service"), "who needs others goes first: {all}");
         assert_eq!(all.lines().count(), 6);
         assert_eq!(told(&["a"], &[], Operation::Start), "", "everything runs");
-        let proof = told(&["a", "b"], &["zookeeper"], Operation::Prove);
-        assert_eq!(proof.matches("ready: it is up; gates: 0").count(), 2, "{proof}");
     }
 }

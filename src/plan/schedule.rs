@@ -4,15 +4,16 @@
 use super::away::{Away, halts};
 use super::step::{Action, Step};
 use super::{Plan, Stage, Wave};
+use crate::service::Gate;
 use serde::Serialize;
 
 /// One entry: hosts whose unit is touched at the same time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Turn {
-    /// `start`, `restart`, `reload`, `stop` (for good where it is removed, else until somebody starts it), or `member` where
-    /// members of a cluster change.
+    /// `start`, `restart`, `reload`, `stop` (for good where it is removed, else until somebody starts it), `reboot`, or
+    /// `member` where members of a cluster change.
     pub verb: &'static str,
-    /// The unit; of a change of members the service.
+    /// The unit; of a change of members the service, of a reboot `host`.
     pub unit: String,
     /// The hosts.
     pub hosts: Vec<String>,
@@ -49,17 +50,18 @@ impl Plan {
 fn wave_turns(stage: &Stage, wave: &Wave) -> Vec<Turn> {
     let mut turns: Vec<Turn> = Vec::new();
     for (host, steps) in &wave.steps {
-        let gate = steps.iter().find_map(|step| {
-            if let Action::AwaitReady(gate) = step.action() { Some(gate.words.clone()) } else { None }
-        });
+        let gates = steps
+            .iter()
+            .filter_map(|step| if let Action::AwaitReady(gate) = step.action() { Some(gate) } else { None });
         for (verb, unit, step) in steps.iter().filter_map(|step| verb(step, &stage.service)) {
             let words = (verb == MEMBER).then(|| step.action().to_string());
+            let gate = if verb == REBOOT { all(gates.clone()) } else { gates.clone().next().map(words_of) };
             let turn = Turn {
                 verb,
                 unit: unit.to_owned(),
                 hosts: vec![host.clone()],
                 reason: words.or_else(|| step.reason().map(str::to_owned)),
-                gate: gate.clone(),
+                gate,
                 gate_also_on: wave.gates.keys().cloned().collect(),
                 unavailable: unavailable(stage, wave, host, step),
                 put_back: wave.put_back.contains_key(host),
@@ -76,6 +78,8 @@ fn wave_turns(stage: &Stage, wave: &Wave) -> Vec<Turn> {
 
 /// The verb of a change of members.
 pub const MEMBER: &str = "member";
+/// The verb of a host that goes down and comes back.
+pub const REBOOT: &str = "reboot";
 /// The verb of what is stopped and stays so.
 pub const STOP: &str = "stop";
 
@@ -90,6 +94,8 @@ fn verb<'a>(step: &'a Step, service: &'a str) -> Option<(&'static str, &'a str, 
         ("reload", &start.unit)
     } else if let Action::StopUnit(unit) | Action::HaltUnit(unit) = step.action() {
         (STOP, unit)
+    } else if let Action::RebootHost(_) = step.action() {
+        return Some((REBOOT, "host", step));
     } else if let Action::ChangeMember(change) = step.action()
         && change.membership
     {
@@ -102,6 +108,9 @@ fn verb<'a>(step: &'a Step, service: &'a str) -> Option<(&'static str, &'a str, 
 
 /// What cannot be used while a step's unit is down.
 fn unavailable(stage: &Stage, wave: &Wave, host: &str, step: &Step) -> Option<String> {
+    if let Action::RebootHost(reboot) = step.action() {
+        return reboot.unavailable.clone();
+    }
     let down = if matches!(step.action(), Action::RestartUnit(_)) {
         1
     } else if matches!(step.action(), Action::HaltUnit(_)) {
@@ -112,4 +121,14 @@ fn unavailable(stage: &Stage, wave: &Wave, host: &str, step: &Step) -> Option<St
     };
     let partitions = wave.unavailable.get(host).map(Vec::as_slice);
     Away { role: stage.role, members: stage.members.len(), down, partitions }.words()
+}
+
+fn words_of(gate: &Gate) -> String {
+    gate.words.clone()
+}
+
+/// The ready tests of all that is on a host.
+fn all<'a>(gates: impl Iterator<Item = &'a Gate>) -> Option<String> {
+    let words: Vec<String> = gates.map(|gate| format!("{} is ready ({})", gate.unit, gate.words)).collect();
+    (!words.is_empty()).then(|| words.join("; "))
 }

@@ -58,7 +58,7 @@ impl Step {
         match self.change() {
             Change::Add => '+',
             Change::Alter => '~',
-            Change::Restart | Change::Stop => '!',
+            Change::Restart | Change::Stop | Change::Reboot => '!',
             Change::Remove => '-',
             Change::Nothing => ' ',
         }
@@ -150,6 +150,8 @@ pub enum Action {
     RecordReady(UnitStart),
     /// Stops a unit until somebody starts it.
     HaltUnit(String),
+    /// Reboots the host, and waits until it is back.
+    RebootHost(Reboot),
     /// Stops a unit for good.
     StopUnit(String),
     /// Removes a file or a link.
@@ -203,6 +205,16 @@ pub struct UnitStart {
     pub reload: String,
 }
 
+/// What a reboot takes down for its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reboot {
+    /// Services that stop and start with the host.
+    pub services: Vec<String>,
+    /// What cannot be used meanwhile, for the schedule; none: nothing.
+    #[serde(skip)]
+    pub unavailable: Option<String>,
+}
+
 /// How a step counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -214,6 +226,8 @@ pub enum Change {
     Restart,
     /// A service is stopped until somebody starts it.
     Stop,
+    /// A host goes down and comes back.
+    Reboot,
     /// Something goes away.
     Remove,
     /// What goes with another step.
@@ -251,6 +265,7 @@ impl Action {
             | Self::RecordManifest(_)
             | Self::RecordGeneration { .. } => Change::Nothing,
             Self::HaltUnit(_) => Change::Stop,
+            Self::RebootHost(_) => Change::Reboot,
             Self::StopUnit(_)
             | Self::Remove(_)
             | Self::RemoveDirectory(_)
@@ -282,6 +297,7 @@ impl fmt::Display for Action {
             Self::AwaitReady(gate) => write!(f, "wait until {} is ready: {}", gate.unit, gate.words),
             Self::RecordReady(start) => write!(f, "note that {} is ready", start.unit),
             Self::HaltUnit(unit) => write!(f, "stop {unit}"),
+            Self::RebootHost(reboot) => write!(f, "reboot the host, with {}", reboot.services.join(", ")),
             Self::StopUnit(unit) => write!(f, "stop {unit} for good"),
             Self::Remove(path) => write!(f, "remove {path}"),
             Self::RemoveDirectory(path) => write!(f, "remove {path}, if it is empty"),

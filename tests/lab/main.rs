@@ -26,6 +26,7 @@ mod oracle;
 mod plans;
 mod program;
 mod quorum;
+mod reboot;
 mod refusals;
 mod secure;
 mod ssh;
@@ -74,6 +75,7 @@ const TESTS: &[(&str, fn())] = &[
         refusals::a_mended_source_is_finished_by_the_next_apply,
     ),
     ("crash::nothing_is_lost_in_a_crash", crash::nothing_is_lost_in_a_crash),
+    ("reboot::three_brokers_are_rolled_under_traffic", reboot::three_brokers_are_rolled_under_traffic),
     (
         "plans::a_change_is_saved_refused_taken_back_and_finished",
         plans::a_change_is_saved_refused_taken_back_and_finished,

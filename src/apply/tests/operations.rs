@@ -2,7 +2,8 @@
 
 use super::brokers::{brokers, speaking};
 use super::*;
-use crate::plan::{Operation, Plan, Scope, operate};
+use crate::plan::{Operation, Plan, Scope, operate, reboot};
+use std::collections::BTreeSet;
 
 impl Lab {
     /// What an operation on these hosts and services would do.
@@ -18,6 +19,18 @@ impl Lab {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let scope = Scope { hosts: names(hosts).into_iter().collect(), services: names(services) };
         operate(&inventory.cluster, &prepared.desired, &observed, &scope, operation)
+    }
+
+    /// What a reboot of these hosts would do.
+    async fn reboot(&self, inventory: &Inventory, hosts: &[&str]) -> Plan {
+        let prepared = self.prepare(inventory);
+        let (_, observed) = observe(&self.connect, &prepared.hosts, &prepared.desired, 4).await;
+        let hosts: BTreeSet<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        reboot(&inventory.cluster, &prepared.desired, &observed, &hosts)
+    }
+
+    fn boots(&self, hosts: &[&str]) -> Vec<usize> {
+        hosts.iter().map(|host| self.connect.host(host).with(|state| state.boots)).collect()
     }
 }
 
@@ -57,5 +70,121 @@ fn a_stop_says_what_is_missed_and_counts_apart() {
         // As a restart says it of one.
         let restart = lab.operation(&inventory, Operation::Restart, &["k2"], &["kafka"]).await;
         assert!(schedule(&restart)[0].ends_with(no_replica), "{:?}", schedule(&restart));
+    });
+}
+
+const ROLLED: [&str; 4] = ["k1", "k2", "k3", "r1"];
+
+#[test]
+fn hosts_are_rebooted_one_after_the_other_behind_the_gates_of_all() {
+    block_on(async {
+        let lab = Lab::new();
+        let inventory = inventory(lab.folder.path(), 3, 1, 1, false);
+        lab.apply(&inventory).await;
+        let plan = lab.reboot(&inventory, &ROLLED).await;
+        assert!(plan.refused.is_empty(), "{:?}", plan.refused);
+        assert_eq!(
+            plan.summary().to_string(),
+            "Plan: 0 to add, 0 to change, 0 to destroy, 0 restarts, 4 reboots"
+        );
+        let words = schedule(&plan);
+        assert_eq!(words.len(), 4);
+        let waits = "the relay: rows wait in the binlogs of its sources; probes of this host";
+        assert_eq!(words[0], format!("reboot host on r1: {waits}"));
+        let gate = plan.schedule()[1].gate.clone().unwrap_or_default();
+        for unit in ["aesop-zookeeper", "aesop-kafka", "aesop-agent"] {
+            assert!(gate.contains(&format!("{unit}.service is ready (")), "{gate}");
+        }
+        let prepared = lab.prepare(&inventory);
+        lab.connect.take_trace();
+        let report = lab.carry_out(&prepared, &prepared.desired, &plan).await;
+        assert!(report.is_success(), "{report:#?}");
+        assert_eq!(lab.boots(&ROLLED), [1; 4]);
+        assert_eq!(lab.boots(&["c1", "m1"]), [0; 2]);
+        lab.connect.kafka(|kafka| assert_eq!(kafka.faults, [""; 0]));
+        assert_eq!(lab.connect.broken(), [""; 0]);
+        check_rolling(&lab.connect.take_trace());
+        assert!(lab.plan(&inventory).await.is_empty(), "everything runs as before");
+    });
+}
+
+/// Before each reboot, and after the last, both quorums are proven on all hosts; the monitor knows from before each until
+/// after that; no lock is given back on the way.
+fn check_rolling(trace: &[(String, String)]) {
+    let units = ["gate|aesop-zookeeper", "gate|aesop-kafka"];
+    let members = || ROLLED[..3].iter().flat_map(|host| units.map(|unit| (*host, unit)));
+    let mut unproven: BTreeSet<(&str, &str)> = members().collect();
+    let mut told = BTreeSet::new();
+    let (mut rebooted, mut unlocked) = (0, 0);
+    for (host, line) in trace {
+        match line.split('|').collect::<Vec<_>>().as_slice() {
+            ["reboot"] => {
+                assert!(unproven.is_empty() && unlocked == 0, "{host}: {unproven:?}, {unlocked}");
+                assert_eq!(told.iter().collect::<Vec<_>>(), [host], "the monitor knows of this host");
+                if host.starts_with('k') {
+                    unproven = members().collect();
+                }
+                rebooted += 1;
+            }
+            ["downtime", _, name, of, "*", ..] => {
+                assert_eq!((host.as_str(), *name), ("m1", format!("apply-{of}-reboot").as_str()));
+                told.insert((*of).to_owned());
+            }
+            ["downtime-end", ..] => {
+                assert!(unproven.is_empty(), "{line}: {unproven:?}");
+                told.clear();
+            }
+            ["unlock", ..] => unlocked += 1,
+            _ => unproven.retain(|(of, unit)| of != host || !line.starts_with(unit)),
+        }
+    }
+    assert!(rebooted == ROLLED.len() && unlocked > 0 && unproven.is_empty() && told.is_empty(), "{trace:#?}");
+}
+
+#[test]
+fn where_something_is_not_ready_no_further_host_is_rebooted() {
+    block_on(async {
+        let lab = Lab::new();
+        let inventory = inventory(lab.folder.path(), 3, 1, 1, false);
+        lab.apply(&inventory).await;
+        let prepared = lab.prepare(&inventory);
+        let kafka = || vec!["gate|aesop-kafka".to_owned()];
+        // A member that is not ready before, though it is not rebooted itself.
+        lab.connect.host("k3").with(|host| host.fails = kafka());
+        let plan = lab.reboot(&inventory, &["k1", "k2"]).await;
+        let report = lab.carry_out(&prepared, &prepared.desired, &plan).await;
+        assert!(!report.is_success());
+        assert_eq!(lab.boots(&ROLLED), [0; 4]);
+        // One that does not come back well.
+        lab.connect.host("k3").with(|host| host.fails.clear());
+        for host in ["k1", "k2", "k3"] {
+            lab.connect.host(host).with(|host| host.fails_after_boot = kafka());
+        }
+        let plan = lab.reboot(&inventory, &["k1", "k2", "k3"]).await;
+        let report = lab.carry_out(&prepared, &prepared.desired, &plan).await;
+        assert_eq!(lab.boots(&ROLLED).iter().sum::<usize>(), 1, "{report:#?}");
+        assert_eq!(report.failures.len(), 1, "{report:#?}");
+        // One that nobody can ask.
+        lab.connect.host("k2").with(|host| host.unreachable = true);
+        let plan = lab.reboot(&inventory, &["k1"]).await;
+        assert!(plan.refused[0].contains("k2 does not answer"), "{:?}", plan.refused);
+        let strange = lab.reboot(&inventory, &["k1", "x"]).await;
+        assert!(strange.refused[0].contains("x carries nothing"), "{:?}", strange.refused);
+    });
+}
+
+/// Somebody has disabled a unit that runs: it is started where the reboot does not.
+#[test]
+fn what_does_not_start_with_its_host_is_started() {
+    block_on(async {
+        let lab = Lab::new();
+        let inventory = inventory(lab.folder.path(), 1, 1, 1, false);
+        lab.apply(&inventory).await;
+        lab.connect.host("r1").with(|host| assert!(host.enabled.remove("aesop-relay.service")));
+        let plan = lab.reboot(&inventory, &["r1"]).await;
+        let prepared = lab.prepare(&inventory);
+        let report = lab.carry_out(&prepared, &prepared.desired, &plan).await;
+        assert!(report.is_success(), "{report:#?}");
+        lab.connect.host("r1").with(|host| assert!(host.active.contains("aesop-relay.service")));
     });
 }

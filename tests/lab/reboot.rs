@@ -1,0 +1,28 @@
+//! The hosts of both quorums are rebooted one after the other, under traffic.
+
+use crate::cluster::cluster;
+
+const BROKERS: [&str; 3] = ["kafka1", "kafka2", "kafka3"];
+const OTHERS: [&str; 3] = ["relay1", "consumer1", "monitor1"];
+
+pub(crate) fn three_brokers_are_rolled_under_traffic() {
+    let cluster = cluster();
+    let boots = |hosts: [&str; 3]| {
+        let show = ["stat", "-c", "%Y.%Z", "/run/systemd"];
+        hosts.map(|host| cluster.host(host).run(&show).expect("systemd's folder"))
+    };
+    let before = (boots(BROKERS), boots(OTHERS));
+    let alerts =
+        || cluster.mails().iter().filter(|mail| !mail.subject.to_lowercase().contains("lag")).count();
+    let mailed = alerts();
+    let said = cluster.sell_while(|| cluster.aesop_ok(&["reboot", "--yes", "--on", "kafka*"]));
+    let after = (boots(BROKERS), boots(OTHERS));
+    assert!(before.0.iter().zip(&after.0).all(|(before, after)| before != after), "{before:?} {after:?}");
+    assert_eq!(before.1, after.1, "only those that were named");
+    for words in ["Schedule", "reboot kafka1", "gate: aesop-zookeeper.service is ready", ", 3 reboots"] {
+        assert!(said.stdout.contains(words), "{words}: {}", said.stdout);
+    }
+    cluster.kafka_equals_select();
+    assert_eq!(cluster.aesop(&["plan", "--exit-code"]).status.code(), Some(0), "all is as it was");
+    assert_eq!(alerts(), mailed, "announced work is not mailed");
+}
