@@ -6,7 +6,7 @@ use super::outcome::{Failed, Outcome, decode, outcome};
 use super::prepare::{PrepareError, Prepared};
 use super::report::{Failure, Report};
 use super::session::{Session, observe};
-use super::{ApplyError, ApplyEvent, Contents, Events, Options, reboot};
+use super::{ApplyError, ApplyEvent, Contents, Events, Options, audit, reboot};
 use crate::clock::{Clock, SystemClock};
 use crate::host::{Call, Command, Connect};
 use crate::inventory::model::Inventory;
@@ -361,8 +361,8 @@ impl Run<'_> {
         let mut script = Script::new();
         script.upkeep(&self.lock_line())?;
         let (operator, generation) = (&self.options.operator, self.plan.generation);
-        let (version, count) = (crate::lock::VERSION, steps.len());
-        let text = format!("{operator} aesop {version} generation {generation} {service}: {count} steps");
+        let (version, words) = (crate::lock::VERSION, audit::words(steps));
+        let text = format!("{operator} aesop {version} generation {generation} {service}: {words}");
         script.upkeep(&Upkeep::Audit(text))?;
         script.steps(host, steps, self.contents)?;
         Ok(script)

@@ -1,12 +1,10 @@
 //! Work that a person announces: the monitor mails nothing of it until it is over.
 
+use super::audit::send;
 use super::compile::{Script, Upkeep};
-use super::outcome::outcome;
-use crate::host::{Call, Command, Connect};
+use crate::host::Connect;
 use crate::inventory::model::Host;
 use std::time::Duration;
-
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// What is worked on: `*` stands for every service of the host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,9 +67,7 @@ pub async fn announce(
         script.upkeep(&line).map_err(|error| error.to_string())?;
     }
     let connection = connect.connect(monitor).await.map_err(|error| error.to_string())?;
-    let Script { lines, bodies, ends, .. } = script;
-    let call = Call { command: Command::Execute(lines, bodies), timeout: LIMIT };
-    let output = connection.call(call, &|_| ()).await;
+    let sent = send(connection.as_ref(), &monitor.name, script).await;
     connection.close().await;
-    outcome(&monitor.name, &ends, 0, output).failure.map_or(Ok(()), |(_, error)| Err(error))
+    sent
 }

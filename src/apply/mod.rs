@@ -4,6 +4,7 @@
 //! [`crate::plan::plan`] compares; [`execute`] acts. [`run`] does all of it.
 
 mod archive;
+pub mod audit;
 mod certificates;
 mod clusters;
 mod compile;

@@ -36,8 +36,8 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     } else {
         for entry in entries {
             cx.out.data(line(entry))?;
-            for failure in &entry.failures {
-                cx.out.data(format!("    {failure}"))?;
+            for more in entry.steps.iter().chain(&entry.failures) {
+                cx.out.data(format!("    {more}"))?;
             }
         }
         if entries.is_empty() {

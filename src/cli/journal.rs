@@ -5,7 +5,7 @@ use super::Context;
 use super::asked::Asked;
 use super::carry::operator;
 use super::chain::{Linked, broken, link};
-use crate::apply::Report;
+use crate::apply::{Report, audit};
 use crate::clock::{Clock, SystemClock};
 use crate::inventory::model::Inventory;
 use crate::plan::Plan;
@@ -35,6 +35,9 @@ pub(super) struct Entry {
     pub(super) result: String,
     /// What it changes, and on which hosts.
     pub(super) plan: String,
+    /// The changes themselves, as the plan calls them; at the beginning only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) steps: Vec<String>,
     /// What failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) failures: Vec<String>,
@@ -52,7 +55,8 @@ impl Entry {
         let hosts = plan.hosts().into_iter().collect::<Vec<_>>().join(", ");
         let what = format!("{}: {} on {hosts}", inventory.cluster, plan.summary());
         let asked = Some(asked.clone());
-        Self { generation: plan.generation, asked, ..Self::of(command, "started", what) }
+        let (generation, steps) = (plan.generation, audit::lines(plan));
+        Self { generation, steps, asked, ..Self::of(command, "started", what) }
     }
 
     fn of(command: &str, result: &str, what: String) -> Self {
@@ -65,6 +69,7 @@ impl Entry {
             generation: 0,
             result: result.to_owned(),
             plan: what,
+            steps: Vec::new(),
             failures: Vec::new(),
             asked: None,
             hash: None,
@@ -81,6 +86,7 @@ impl Entry {
             time: now(),
             result: if report.is_success() { "done" } else { "failed" }.to_owned(),
             failures: report.failures.iter().map(failure).collect(),
+            steps: Vec::new(),
             ..self
         }
     }
@@ -106,6 +112,19 @@ pub(super) fn note(cx: &Context, inventory: &Inventory, command: &str, what: &st
     let result = if failures.is_empty() { "done" } else { "failed" };
     let what = format!("{}: {what}", inventory.cluster);
     append(cx, inventory, &Entry { failures: failures.to_vec(), ..Entry::of(command, result, what) });
+}
+
+/// Notes that something without a plan begins.
+pub(super) fn begin(cx: &Context, inventory: &Inventory, command: &str, what: &str) -> Entry {
+    let entry = Entry::of(command, "started", format!("{}: {what}", inventory.cluster));
+    append(cx, inventory, &entry);
+    entry
+}
+
+/// Notes how it ended.
+pub(super) fn end(cx: &Context, inventory: &Inventory, begun: Entry, failures: Vec<String>) {
+    let result = if failures.is_empty() { "done" } else { "failed" }.to_owned();
+    append(cx, inventory, &Entry { time: now(), result, failures, ..begun });
 }
 
 /// Appends a line. A disk that is full here does not stop what is under way there.

@@ -122,8 +122,8 @@ const RULES: &[Rule] = &[
     Rule {
         name: "only apply's executor sends steps, and only plan makes them",
         scope: &["src/"],
-        // What a maintenance sends is upkeep alone.
-        except: &["src/apply/execute.rs", "src/apply/maintenance.rs", "src/host/", "src/plan/"],
+        // Outside of an apply only upkeep is sent.
+        except: &["src/apply/execute.rs", "src/apply/audit.rs", "src/host/", "src/plan/"],
         forbidden: &["Command::Execute", "Step::plain(", "Step::because("],
         breaks: "    let call = Call { command: Command::Execute(lines, bodies), timeout };",
         keeps: "    let call = Call { command: Command::Observe(questions), timeout };",

@@ -22,6 +22,17 @@ pub(crate) fn three_brokers_are_rolled_under_traffic() {
     for words in ["Schedule", "reboot kafka1", "gate: aesop-zookeeper.service is ready", ", 3 reboots"] {
         assert!(said.stdout.contains(words), "{words}: {}", said.stdout);
     }
+    cluster.aesop_ok(&["exec", "--on", "kafka1", "--", "echo", "a|b"]);
+    let audit = cluster.aesop_ok(&["audit", "--hosts"]).stdout;
+    for words in
+        ["exec done  story: echo a b on kafka1", "exec: echo a b", "reboot on kafka1, kafka2, kafka3: reboot"]
+    {
+        assert!(audit.contains(words), "{words}: {audit}");
+    }
+    for host in BROKERS {
+        let line = |line: &str| line.starts_with(&format!("{host}: ")) && line.contains("reboot the host");
+        assert!(audit.lines().any(line), "{host}: {audit}");
+    }
     cluster.kafka_equals_select();
     assert_eq!(cluster.aesop(&["plan", "--exit-code"]).status.code(), Some(0), "all is as it was");
     assert_eq!(alerts(), mailed, "announced work is not mailed");

@@ -190,3 +190,25 @@ fn round_trips_do_not_grow_with_files() {
         cost(&inventory, "one file and one restart").await;
     });
 }
+
+#[test]
+fn audit_logs_say_what_was_done_and_stay_short() {
+    block_on(async {
+        let lab = Lab::new();
+        let mut inventory = inventory(lab.folder.path(), 3, 1, 1, false);
+        let (first, _) = lab.apply(&inventory).await;
+        let longest = lab.connect.host("k1").with(|host| host.audit.iter().map(String::len).max());
+        assert!(longest.is_some_and(|length| length < 1500), "{longest:?}");
+        let lines = audit::lines(&first);
+        assert!(
+            lines.iter().any(|line| line.starts_with("zookeeper on ") && line.contains("; ")),
+            "{lines:?}"
+        );
+        inventory.kafka.as_mut().unwrap().config.insert("queued.max.requests".to_owned(), "16".to_owned());
+        let (plan, _) = lab.apply(&inventory).await;
+        let words = "file /etc/aesop/kafka/server.properties; restart aesop-kafka.service; the broker takes in what changed (no restart)";
+        assert_eq!(audit::lines(&plan), [format!("kafka on k1, k2, k3: {words}")]);
+        let noted = lab.connect.host("k2").with(|host| host.audit.clone());
+        assert!(noted.iter().any(|line| line.ends_with(&format!(" kafka: {words}"))), "{noted:?}");
+    });
+}
