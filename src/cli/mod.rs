@@ -22,6 +22,7 @@ mod exec;
 mod forget;
 mod import;
 mod init;
+mod installed;
 mod journal;
 mod lab;
 mod lag;
@@ -263,7 +264,7 @@ subcommands! {
     LostDisk => lost_disk,
     /// Removes all of aesop's from the hosts; data only with --data
     Destroy => destroy,
-    /// One table: hosts, services, versions, health
+    /// One table: hosts, services, the versions that are there, what is pending, drift, health
     Status => status,
     /// Takes a host that is gone for good, and is no longer in the inventory, out of its clusters
     Forget => forget,

@@ -1,14 +1,14 @@
 //! `aesop status`.
 
 use super::deployment::gather;
-use super::{Context, Exit};
+use super::{Context, Exit, installed};
 use crate::apply::{Session, Work};
 use crate::clock::{Clock, SystemClock};
 use crate::host::{Call, Command};
 use crate::inventory::model::MonitorRole;
-use crate::plan::{HostFacts, Observation};
+use crate::plan::{Change, HostFacts, Observation};
 use crate::rule::Downtime;
-use crate::service::{Gate, Part, Role, Unit, paths};
+use crate::service::{Gate, HostState, Part, Role, Unit, paths};
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -34,8 +34,12 @@ struct Row {
     service: String,
     unit: String,
     state: String,
+    /// What is there, not what should be.
     version: String,
     health: String,
+    /// Changes that an apply would make.
+    pending: usize,
+    /// What somebody changed; an apply puts it right.
     drift: usize,
     /// Until when, where somebody has announced work.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,17 +84,23 @@ async fn rows(cx: &Context) -> anyhow::Result<Vec<Row>> {
     let mut tests = Vec::new();
     for (host, state) in gathered.prepared.desired.iter().filter(|(host, _)| selected.contains(*host)) {
         let observation = gathered.observed.hosts.get(host);
-        for part in state.parts.iter().filter(|part| part.role != Role::Base) {
-            let steps = gathered
+        let drift = installed::drift(host, state, &gathered.plan.drift);
+        for (number, part) in state.parts.iter().enumerate() {
+            let pending: usize = gathered
                 .plan
                 .stages
                 .iter()
                 .filter(|stage| stage.service == part.service)
                 .flat_map(|stage| &stage.waves)
                 .filter_map(|wave| wave.steps.get(host))
-                .map(Vec::len)
+                .map(|steps| steps.iter().filter(|step| step.change() != Change::Nothing).count())
                 .sum();
-            let row = row(host, part, observation, steps);
+            let drift = drift.get(&number).copied().unwrap_or_default();
+            // What all services stand on has no health of its own.
+            if part.role == Role::Base && pending + drift == 0 {
+                continue;
+            }
+            let row = Row { pending, drift, ..row(host, state, part, observation) };
             if let (true, Some(gate)) = (row.state.starts_with("active"), &part.gate)
                 && gate.test.first().is_none_or(|test| test != Gate::UNITS)
             {
@@ -144,9 +154,9 @@ async fn maintenance(session: &Session, monitor: Option<&MonitorRole>) -> Vec<Do
     Vec::new()
 }
 
-fn row(host: &str, part: &Part, observation: Option<&Observation>, drift: usize) -> Row {
+fn row(host: &str, state: &HostState, part: &Part, observation: Option<&Observation>) -> Row {
     let unit = part.units.first().map(|unit| unit.name.clone()).unwrap_or_default();
-    let (state, health) = match observation {
+    let (active, health) = match observation {
         Some(Observation::Facts(_)) if part.units.is_empty() => ("-".to_owned(), "ready".to_owned()),
         Some(Observation::Facts(facts)) => {
             let active =
@@ -158,14 +168,12 @@ fn row(host: &str, part: &Part, observation: Option<&Observation>, drift: usize)
         Some(Observation::Failed(why)) => ("unreachable".to_owned(), why.clone()),
         None => ("unknown".to_owned(), "not asked".to_owned()),
     };
-    let pinned = part.artifacts.first().and_then(|artifact| artifact.name.rsplit_once('-'));
-    let version = match pinned {
-        Some((_, version)) if version.starts_with(|c: char| c.is_ascii_digit()) => version.to_owned(),
-        _ if part.role == Role::Extra => "-".to_owned(),
-        _ => env!("CARGO_PKG_VERSION").to_owned(),
+    let version = match observation {
+        Some(Observation::Facts(facts)) => installed::version(state, part, facts),
+        Some(Observation::Failed(_)) | None => "unknown".to_owned(),
     };
     let (host, service) = (host.to_owned(), part.service.clone());
-    Row { host, service, unit, state, version, health, drift, maintenance: None }
+    Row { host, service, unit, state: active, version, health, pending: 0, drift: 0, maintenance: None }
 }
 
 fn unit_state(facts: &HostFacts, unit: &str) -> String {
@@ -176,15 +184,17 @@ fn unit_state(facts: &HostFacts, unit: &str) -> String {
 }
 
 fn table(rows: &[Row]) -> String {
-    let mut lines = vec![["HOST", "SERVICE", "VERSION", "STATE", "PENDING", "HEALTH"].map(str::to_owned)];
+    let mut lines =
+        vec![["HOST", "SERVICE", "VERSION", "STATE", "PENDING", "DRIFT", "HEALTH"].map(str::to_owned)];
     lines.extend(rows.iter().map(|row| {
-        let drift = if row.drift == 0 { "-".to_owned() } else { row.drift.to_string() };
+        let count = |count: usize| if count == 0 { "-".to_owned() } else { count.to_string() };
         [
             row.host.clone(),
             row.service.clone(),
             row.version.clone(),
             row.state.clone(),
-            drift,
+            count(row.pending),
+            count(row.drift),
             match row.maintenance {
                 Some(until) => {
                     format!("{} (maintenance until {})", row.health, until.strftime("%F %H:%M UTC"))
@@ -193,7 +203,7 @@ fn table(rows: &[Row]) -> String {
             },
         ]
     }));
-    let mut widths = [0_usize; 6];
+    let mut widths = [0_usize; 7];
     for line in &lines {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = (*width).max(cell.chars().count());
