@@ -17,6 +17,7 @@ pub(crate) fn a_change_is_saved_refused_taken_back_and_finished() {
     let mut said = a_saved_plan_is_refused_once_a_host_changes(&cluster);
     // While all brokers keep the generation before: each apply that touches one makes another, and few are kept.
     said += &a_killed_rollback_is_finished_by_resume(&cluster);
+    said += &what_a_person_disables_and_touches_is_told(&cluster);
     said += &what_does_not_start_comes_back(&cluster);
     said += &what_a_broker_does_not_take_in_comes_back(&cluster);
     cluster.sell(20);
@@ -112,28 +113,12 @@ fn a_killed_rollback_is_finished_by_resume(cluster: &Cluster) -> String {
         cluster.host("kafka1").run(&read).expect("the generation").trim().parse().expect("a number")
     };
     let first = generation_before(cluster, generation);
-    let words = cluster.path("rollback.log");
-    let mut rollback = Command::new(env!("CARGO_BIN_EXE_aesop"))
-        .arg("-i")
-        .arg(cluster.path("story.yml"))
-        .args(["rollback", &first.to_string(), "--yes"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(fs::File::create(&words).expect("a file for its words"))
-        .spawn()
-        .expect("aesop runs");
-    wait("a broker to have its former settings", || {
-        let ended = rollback.try_wait().expect("its state");
-        assert!(ended.is_none(), "{ended:?}: {}", fs::read_to_string(&words).unwrap_or_default());
-        BROKERS.iter().any(|host| !properties(host).contains("queued.max.requests=900")).then_some(())
-    });
-    rollback.kill().expect("killed");
-    rollback.wait().expect("it ends");
-    // Its lease runs out.
-    for host in HOSTS {
-        let touch = "[ ! -e /var/lib/aesop/state/lock/owner ] || touch -d '-5 minutes' /var/lib/aesop/state/lock/owner";
-        cluster.host(host).run(&["sh", "-c", touch]).expect("touched");
-    }
+    killed(
+        cluster,
+        &["rollback", &first.to_string(), "--yes"],
+        "a broker to have its former settings",
+        || BROKERS.iter().any(|host| !properties(host).contains("queued.max.requests=900")),
+    );
     let resumed = cluster.aesop_ok(&["resume", "--yes"]);
     assert!(resumed.stderr.contains("did not end: it holds"), "{}", resumed.stderr);
     let words = format!("Going on with `aesop rollback {first}`");
@@ -151,6 +136,67 @@ fn a_killed_rollback_is_finished_by_resume(cluster: &Cluster) -> String {
         assert!(properties(host).contains("queued.max.requests=900"), "{host} is what the inventory says");
     }
     resumed.stdout + &resumed.stderr
+}
+
+/// Runs aesop until something has happened, kills it there, and lets its lease run out.
+fn killed(cluster: &Cluster, args: &[&str], until: &str, happened: impl Fn() -> bool) {
+    let words = cluster.path("killed.log");
+    let mut aesop = Command::new(env!("CARGO_BIN_EXE_aesop"))
+        .arg("-i")
+        .arg(cluster.path("story.yml"))
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&words).expect("a file for its words"))
+        .spawn()
+        .expect("aesop runs");
+    wait(until, || {
+        let ended = aesop.try_wait().expect("its state");
+        assert!(ended.is_none(), "{ended:?}: {}", fs::read_to_string(&words).unwrap_or_default());
+        happened().then_some(())
+    });
+    aesop.kill().expect("killed");
+    aesop.wait().expect("it ends");
+    for host in HOSTS {
+        let touch = "[ ! -e /var/lib/aesop/state/lock/owner ] || touch -d '-5 minutes' /var/lib/aesop/state/lock/owner";
+        cluster.host(host).run(&["sh", "-c", touch]).expect("touched");
+    }
+}
+
+/// Small things that somebody did to systemd's links and files: told as drift, with a line each, and put right.
+fn what_a_person_disables_and_touches_is_told(cluster: &Cluster) -> String {
+    let relay = cluster.host("relay1");
+    let before = cluster.pids(&["relay1"]);
+    relay.run(&["systemctl", "disable", "aesop-agent"]).expect("disabled");
+    relay.run(&["touch", "/etc/systemd/system/aesop-agent.service"]).expect("touched");
+    let output = cluster.aesop(&["plan", "--exit-code"]);
+    assert_eq!(output.status.code(), Some(3));
+    let plan = Said::from(output);
+    for words in [
+        "relay1: aesop-agent.service (disabled)",
+        "relay1: aesop-agent.service (changed since systemd read it)",
+        "~ enable aesop-agent.service (somebody has disabled it)",
+        "~ systemd reads its units (aesop-agent.service changed since systemd read it)",
+        "Plan: 0 to add, 2 to change, 0 to destroy, 0 restarts",
+    ] {
+        assert!(plan.stdout.contains(words), "{words}: {}", plan.stdout);
+    }
+    let status = cluster.aesop_ok(&["status", "--format", "json"]);
+    let rows: serde_json::Value = serde_json::from_str(&status.stdout).expect("JSON");
+    let row = |host: &str, service: &str| {
+        let rows = rows.as_array().expect("rows").iter();
+        let mut rows = rows.filter(|row| row["host"] == host && row["service"] == service);
+        let row = rows.next().expect("a row");
+        (row["version"].as_str().expect("a version"), row["pending"].as_u64(), row["drift"].as_u64())
+    };
+    assert_eq!(row("relay1", "agent"), (env!("CARGO_PKG_VERSION"), Some(2), Some(2)));
+    assert_eq!(row("relay1", "relay"), (env!("CARGO_PKG_VERSION"), Some(0), Some(0)));
+    assert_eq!(row("kafka1", "kafka"), ("4.2.0", Some(0), Some(0)));
+    let applied = cluster.aesop_ok(&["apply", "--yes"]);
+    assert_eq!(cluster.aesop(&["plan", "--exit-code"]).status.code(), Some(0));
+    assert_eq!(relay.run(&["systemctl", "is-enabled", "aesop-agent"]).expect("enabled").trim(), "enabled");
+    assert_eq!(cluster.pids(&["relay1"]), before, "nothing was restarted");
+    plan.stdout + &status.stdout + &applied.stdout + &applied.stderr
 }
 
 /// The newest generation on the first broker in which the setting was not there yet.
@@ -186,7 +232,11 @@ fn nothing_tells_the_password(cluster: &Cluster, said: &str) {
 /// The last of all: afterwards there is no cluster.
 pub(crate) fn a_destroyed_cluster_leaves_its_data() {
     let cluster: Arc<Cluster> = cluster();
-    cluster.aesop_ok(&["destroy", "--yes"]);
+    killed(&cluster, &["destroy", "--yes"], "the relay to be removed", || {
+        cluster.host("relay1").run(&["test", "!", "-e", "/etc/systemd/system/aesop-relay.service"]).is_ok()
+    });
+    let resumed = cluster.aesop_ok(&["resume", "--yes"]);
+    assert!(resumed.stderr.contains("Going on with `aesop destroy`"), "{}", resumed.stderr);
     for host in HOSTS {
         let units = ["systemctl", "list-units", "--all", "--no-legend", "aesop-*"];
         assert_eq!(cluster.host(host).run(&units).expect("systemd answers").trim(), "", "{host}");

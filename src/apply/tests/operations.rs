@@ -188,3 +188,55 @@ fn what_does_not_start_with_its_host_is_started() {
         lab.connect.host("r1").with(|host| assert!(host.active.contains("aesop-relay.service")));
     });
 }
+
+/// As `resume` finishes it: the same goal, planned anew.
+#[test]
+fn a_stop_or_a_destroy_that_dies_anywhere_is_finished_by_the_same() {
+    use crate::plan::destroy;
+    use crate::service::HostState;
+    use std::collections::BTreeMap;
+    block_on(async {
+        for stops in [true, false] {
+            let mut deaths = vec![None];
+            while let Some(death) = deaths.pop() {
+                let lab = Lab::new();
+                let inventory = inventory(lab.folder.path(), 3, 1, 1, true);
+                lab.apply(&inventory).await;
+                let prepared = lab.prepare(&inventory);
+                let all: Vec<&str> = inventory.hosts.keys().map(String::as_str).collect();
+                let nothing: BTreeMap<String, HostState> =
+                    prepared.desired.keys().map(|host| (host.clone(), HostState::default())).collect();
+                let go_on = async |death: Option<usize>| {
+                    let (plan, desired) = if stops {
+                        (lab.operation(&inventory, Operation::Stop, &all, &[]).await, &prepared.desired)
+                    } else {
+                        let (_, observed) = observe(&lab.connect, &prepared.hosts, &nothing, 4).await;
+                        (destroy("shop", &nothing, &observed, false), &nothing)
+                    };
+                    assert!(plan.refused.is_empty(), "{:?}", plan.refused);
+                    lab.connect.dies_after(death);
+                    let report = lab.carry_out(&prepared, desired, &plan).await;
+                    lab.connect.dies_after(None);
+                    for name in &all {
+                        lab.connect.host(name).with(|host| host.lock = None);
+                    }
+                    (plan, report)
+                };
+                lab.connect.take_trace();
+                go_on(death).await;
+                let lines = lab.connect.take_trace().len();
+                if death.is_none() {
+                    deaths = (0..lines).step_by(9).map(Some).collect();
+                    assert!(deaths.len() > 4, "{lines}");
+                }
+                let (_, report) = go_on(None).await;
+                assert!(report.is_success(), "{death:?}: {report:#?}");
+                for name in &all {
+                    let runs = lab.connect.host(name).with(|host| host.active.clone());
+                    assert!(runs.is_empty(), "{death:?}, {name}: {runs:?}");
+                }
+                assert!(go_on(None).await.0.is_empty(), "{death:?}: nothing of it is left to do");
+            }
+        }
+    });
+}
