@@ -31,9 +31,15 @@ const STDOUT_BYTES: usize = 64 << 20;
 /// tell whose are left over.
 const CONTROL_PREFIX: &str = "aesop-ssh-";
 
+/// How the first line begins that is not a password.
+const BEGIN: &str = "aesop-begins";
+
 /// Reads program and steps from stdin, by their lengths in the first line, and leaves the rest of stdin to the
 /// program. A line before it is a password that sudo did not ask for. Free of what csh or fish would expand.
-const BOOTSTRAP: &str = r#"IFS=: read -r a b c; [ "$a" = aesop ] || IFS=: read -r a b c; p=$(head -c "$b"); I=$(head -c "$c"); eval "$p""#;
+const BOOTSTRAP: &str = r#"IFS=: read -r a b c; [ "$a" = aesop-begins ] || IFS=: read -r a b c; p=$(head -c "$b"); I=$(head -c "$c"); eval "$p""#;
+
+/// Runs its arguments, once it has read a password away that sudo did not ask for: the command must not see it.
+const RUN: &str = r#"IFS=: read -r a b; [ "$a" = aesop-begins ] || read -r a; exec "$@""#;
 
 /// Connects by SSH.
 #[derive(Debug, Default)]
@@ -107,7 +113,7 @@ impl SshHost {
     fn argv(&self, command: &Command) -> Vec<String> {
         let mut argv: Vec<String> = Vec::new();
         if self.become_root {
-            let sudo: &[&str] = match self.sudo_password {
+            let sudo: &[&str] = match self.password() {
                 Some(_) => &["sudo", "-S", "-p", "", "--"],
                 None => &["sudo", "-n", "--"],
             };
@@ -117,24 +123,35 @@ impl SshHost {
             Command::Observe(_) | Command::Execute(..) => {
                 argv.extend(["/bin/sh", "-c", BOOTSTRAP].map(str::to_owned));
             }
-            Command::Argv(words) | Command::Follow(words) => argv.extend(words.iter().cloned()),
+            Command::Argv(words) | Command::Follow(words) => {
+                if self.password().is_some() {
+                    argv.extend(["/bin/sh", "-c", RUN, "sh"].map(str::to_owned));
+                }
+                argv.extend(words.iter().cloned());
+            }
         }
         argv
+    }
+
+    /// What sudo may ask for. Whether it does is up to the host: it may have a rule or a ticket.
+    fn password(&self) -> Option<&Secret> {
+        self.sudo_password.as_ref().filter(|_| self.become_root)
     }
 
     /// What goes to stdin before the bodies.
     fn head(&self, command: &Command) -> Vec<u8> {
         let mut head = Vec::new();
-        if let (true, Some(password)) = (self.become_root, &self.sudo_password) {
+        if let Some(password) = self.password() {
             head.extend_from_slice(password.expose().as_bytes());
             head.push(b'\n');
         }
         let (program, steps) = match command {
-            Command::Observe(questions) => (OBSERVE, questions),
-            Command::Execute(steps, _) => (EXECUTE, steps),
+            Command::Observe(questions) => (OBSERVE, questions.as_str()),
+            Command::Execute(steps, _) => (EXECUTE, steps.as_str()),
+            Command::Argv(_) | Command::Follow(_) if self.password().is_some() => ("", ""),
             Command::Argv(_) | Command::Follow(_) => return head,
         };
-        head.extend_from_slice(format!("aesop:{}:{}\n", program.len(), steps.len()).as_bytes());
+        head.extend_from_slice(format!("{BEGIN}:{}:{}\n", program.len(), steps.len()).as_bytes());
         head.extend_from_slice(program.as_bytes());
         head.extend_from_slice(steps.as_bytes());
         head
@@ -361,6 +378,66 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::{Host, KnownHosts, Ssh};
+
+    fn with_password() -> SshHost {
+        SshHost {
+            name: "k1".to_owned(),
+            user: "deploy".to_owned(),
+            become_root: true,
+            sudo_password: Some(Secret::new("sesame")),
+            about: Host {
+                name: "k1".to_owned(),
+                address: "10.0.0.11".to_owned(),
+                rack: None,
+                ssh: Ssh {
+                    user: None,
+                    become_root: true,
+                    port: None,
+                    identity_file: None,
+                    jump: None,
+                    known_hosts: KnownHosts::Strict,
+                    sudo_password: None,
+                },
+            },
+            base: PathBuf::new(),
+            session: Mutex::new(None),
+            channels: Semaphore::new(1),
+            control: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// What a command prints that runs as its host would run it, sudo put aside: it has read the password, or not.
+    fn said(command: &Command, sudo_asks: bool) -> String {
+        let host = with_password();
+        let (argv, head) = (host.argv(command), host.head(command));
+        let (sudo, inner) = argv.split_at(5);
+        assert_eq!(sudo, ["sudo", "-S", "-p", "", "--"]);
+        let asked = if sudo_asks { "sesame\n".len() } else { 0 };
+        let mut child = std::process::Command::new(&inner[0])
+            .args(&inner[1..])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut stdin, &head[asked..]).unwrap();
+        drop(stdin);
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+    }
+
+    #[test]
+    fn a_password_that_nobody_asked_for_reaches_no_command() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        for sudo_asks in [true, false] {
+            assert_eq!(said(&Command::Argv(words(&["cat"])), sudo_asks), "");
+            assert_eq!(said(&Command::Follow(words(&["cat"])), sudo_asks), "");
+            let print = words(&["printf", "%s|", "a b'c", "$d", ""]);
+            assert_eq!(said(&Command::Argv(print), sudo_asks), "a b'c|$d||");
+            let answer = said(&Command::Observe(String::new()), sudo_asks);
+            assert!(answer.starts_with("aesop|1\n") && answer.ends_with("end\n"), "{answer}");
+        }
+    }
 
     #[test]
     fn only_what_dead_processes_left_is_removed() {

@@ -104,7 +104,7 @@ fn sshd(host: &Host, settings: &str) {
 }
 
 /// fish, csh and bash, all of them talking on both outputs; `MaxSessions` 2; another port; sudo that asks; noexec
-/// /tmp; IPv6 behind a jump host. They are deployed to, and the second plan is empty.
+/// /tmp; IPv6 behind a jump host; a password where sudo asks for none. They are deployed to, and the second plan is empty.
 pub(crate) fn hosts_as_they_are_are_worked_on() {
     let plain = |name: &str| HostSpec::new(name);
     let hosts = vec![plain("fish"), plain("csh").sudo(Sudo::Password), plain("bash")];
@@ -142,7 +142,7 @@ pub(crate) fn hosts_as_they_are_are_worked_on() {
         "cluster: site
 ssh: {{user: deploy}}
 hosts:
-  fish: {{address: {fish}}}
+  fish: {{address: {fish}, ssh: {{sudo_password: {{env: LAB_PASSWORD}}}}}}
   csh: {{address: {csh}, ssh: {{port: 2222, sudo_password: {{env: LAB_PASSWORD}}}}}}
   bash: {{address: \"{theirs}\", ssh: {{jump: deploy@{fish}}}}}
 zookeeper: {{hosts: [fish], heap: 96m}}
@@ -167,6 +167,10 @@ monitor: {{hosts: [csh, bash]}}
         "arguments arrive as given: {}",
         said.stdout
     );
+    let said = site.ok(&["exec", "--", "cat"]);
+    for words in [site.lab.password(), "aesop-begins"] {
+        assert!(!said.stdout.contains(words), "no command sees a password: {}", said.stdout);
+    }
     a_key_that_only_an_agent_has_will_do(&site);
 }
 
