@@ -20,6 +20,7 @@ mod document;
 mod failover;
 mod growth;
 mod hosts;
+mod interrupted;
 mod load;
 mod offline;
 mod oracle;
@@ -29,6 +30,7 @@ mod quorum;
 mod reboot;
 mod refusals;
 mod secure;
+mod site;
 mod ssh;
 mod story;
 mod tutorial;
@@ -56,6 +58,10 @@ const TESTS: &[(&str, fn())] = &[
     ("quorum::kafka_on_zookeeper_under_load", quorum::kafka_on_zookeeper_under_load),
     ("quorum::zookeeper_grows_and_shrinks_under_load", quorum::zookeeper_grows_and_shrinks_under_load),
     ("secure::kafka_with_tls_and_passwords", secure::kafka_with_tls_and_passwords),
+    (
+        "interrupted::applies_exclude_each_other_and_are_finished_wherever_they_die",
+        interrupted::applies_exclude_each_other_and_are_finished_wherever_they_die,
+    ),
     ("ssh::hosts_as_they_are_are_worked_on", ssh::hosts_as_they_are_are_worked_on),
     ("ssh::extras_come_change_are_put_back_and_go", ssh::extras_come_change_are_put_back_and_go),
     (

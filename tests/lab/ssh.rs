@@ -1,9 +1,8 @@
 //! Hosts as people have them: odd login shells that talk, sudo that asks, other ports, IPv6, a jump host, few
 //! sessions, no room. Nothing here needs Java, so these labs are quick.
 
-use crate::cluster::Said;
-use crate::program;
-use aesop::lab::{Host, HostSpec, Lab, LabSpec, Sudo};
+use crate::site::{Site, write};
+use aesop::lab::{Host, HostSpec, Sudo};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -29,74 +28,6 @@ fcntl(F, 6, $lock) or die;
 open(G, ">", "/run/held") or die;
 select(undef, undef, undef, 0.1) until system("pgrep -x apt-get >/dev/null") == 0;
 "#;
-
-struct Site {
-    lab: Lab,
-    dir: TempDir,
-    /// `~/.ssh` as `aesop` sees it.
-    ssh: TempDir,
-}
-
-impl Site {
-    fn new(name: &str, hosts: Vec<HostSpec>) -> Self {
-        let spec = LabSpec::new(format!("{name}-{}", std::process::id()));
-        let spec = hosts.into_iter().fold(spec, LabSpec::host);
-        let lab = Lab::create(&spec, &|_| ()).expect("the lab boots");
-        let site =
-            Self { lab, dir: TempDir::new().expect("a folder"), ssh: TempDir::new().expect("a folder") };
-        let config = format!(
-            "Host *\n  IdentityFile {}\n  UserKnownHostsFile {}\n",
-            site.lab.ssh_key().display(),
-            site.lab.known_hosts().display()
-        );
-        fs::write(site.ssh.path().join("config"), config).expect("a file");
-        site
-    }
-
-    fn host(&self, name: &str) -> Host {
-        self.lab.host(name).expect("a host of the lab")
-    }
-
-    fn address(&self, name: &str) -> String {
-        self.host(name).address().to_string()
-    }
-
-    fn inventory(&self, text: &str) {
-        fs::write(self.dir.path().join("site.yml"), text).expect("the inventory is written");
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.dir.path().join(name).display().to_string()
-    }
-
-    /// `aesop` with our `~/.ssh` in place of the user's, which only this process sees so.
-    fn aesop(&self, args: &[&str]) -> (Option<i32>, Said) {
-        self.aesop_with("", args)
-    }
-
-    /// The same with an SSH agent behind this socket.
-    fn aesop_with(&self, agent: &str, args: &[&str]) -> (Option<i32>, Said) {
-        let output = program::with_ssh(self.ssh.path(), env!("CARGO_BIN_EXE_aesop"))
-            .arg("-i")
-            .arg(self.dir.path().join("site.yml"))
-            .args(args)
-            .env("LAB_PASSWORD", self.lab.password())
-            .env("SSH_AUTH_SOCK", agent)
-            .output()
-            .expect("unshare runs");
-        (output.status.code(), Said::from(output))
-    }
-
-    fn ok(&self, args: &[&str]) -> Said {
-        let (code, said) = self.aesop(args);
-        assert_eq!(code, Some(0), "aesop {}\n{}\n{}", args.join(" "), said.stdout, said.stderr);
-        said
-    }
-}
-
-fn write(host: &Host, path: &str, text: &str) {
-    host.run_with_stdin(&["tee", path], text.as_bytes()).expect("a file on the host");
-}
 
 fn sshd(host: &Host, settings: &str) {
     write(host, "/etc/ssh/sshd_config.d/00-test.conf", settings);
