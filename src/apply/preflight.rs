@@ -6,8 +6,9 @@ use crate::host::{Call, Command};
 use crate::inventory::model::Inventory;
 use crate::plan::{Machine, Observed};
 use crate::preflight::{Edge, Verdict, edges, examine, judge};
+use crate::service::HostState;
 use futures_util::StreamExt;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Prepared {
     /// The verdicts on all hosts that answered.
@@ -16,10 +17,16 @@ impl Prepared {
     }
 }
 
-/// Lets every host with a connection try its ways to the others.
-pub async fn ask_peers(inventory: &Inventory, session: &Session, parallel: usize) -> Vec<Verdict> {
+/// Lets every selected host with a connection try its ways to the others.
+pub async fn ask_peers(
+    inventory: &Inventory,
+    session: &Session,
+    selected: &BTreeMap<String, HostState>,
+    parallel: usize,
+) -> Vec<Verdict> {
     let ways = edges(inventory);
-    let asked = futures_util::stream::iter(ways.iter().filter_map(|(host, edges)| {
+    let ways = ways.iter().filter(|(host, _)| selected.contains_key(*host));
+    let asked = futures_util::stream::iter(ways.filter_map(|(host, edges)| {
         let connection = session.host(host)?;
         Some(async move {
             let machine = try_ways(host, connection.as_ref(), edges).await.unwrap_or_default();

@@ -19,18 +19,22 @@ use std::time::Duration;
 /// A database that is there answers within this, or not at all from here.
 const DATABASE_LIMIT: Duration = Duration::from_secs(15);
 
-/// Asks every host, or reads what they would say from a file, and tells the verdicts.
+/// Asks every host, or reads what they would say from a file, and tells the verdicts on those that are selected: the
+/// others' clocks are what theirs is compared with.
 pub(super) async fn hosts(
     cx: &Context,
     inventory: &Inventory,
     observed: Option<&Path>,
 ) -> anyhow::Result<Exit> {
-    let Gathered { session, observed: answers, mut verdicts, .. } = gather(cx, inventory, observed).await?;
+    let gathered = gather(cx, inventory, observed).await?;
+    let Gathered { session, observed: answers, mut verdicts, desired, .. } = gathered;
+    verdicts.retain(|verdict| desired.contains_key(&verdict.host));
     if observed.is_none() {
-        verdicts.extend(ask_peers(inventory, &session, usize::from(cx.globals.parallel)).await);
+        let parallel = usize::from(cx.globals.parallel);
+        verdicts.extend(ask_peers(inventory, &session, &desired, parallel).await);
     }
     session.close().await;
-    for (host, observation) in &answers.hosts {
+    for (host, observation) in answers.hosts.iter().filter(|(host, _)| desired.contains_key(*host)) {
         if let Observation::Failed(why) = observation {
             let problem = Problem { problem: why.clone(), remedy: "mend what the message says".to_owned() };
             let outcome = Outcome::Error(problem);
