@@ -1,6 +1,6 @@
 //! What can go wrong between us and a host, each with its remedy.
 
-use crate::inventory::model::Host;
+use crate::inventory::model::{Host, KnownHosts, Ssh};
 use std::time::Duration;
 
 /// A host could not do what was asked, or was not reached.
@@ -123,6 +123,26 @@ pub enum Unreachable {
         /// What sshd would have taken.
         detail: String,
     },
+    /// The jump host, or one of several.
+    #[error("its jump host {jump}: {why} (settings of jump hosts come from ~/.ssh/config)")]
+    Jump {
+        /// The jump host, as the inventory has it.
+        jump: String,
+        /// Why.
+        why: Box<Unreachable>,
+    },
+    /// From a jump host there is no way on.
+    #[error(
+        "its jump host {jump} lets us in, and no connection from there to {address} port {port} comes about; is the host up, and may the jump host reach it (`AllowTcpForwarding` in its sshd)?"
+    )]
+    Behind {
+        /// The jump host, as the inventory has it.
+        jump: String,
+        /// Address.
+        address: String,
+        /// SSH port.
+        port: u16,
+    },
     /// Anything else that ssh says.
     #[error("ssh: {0}")]
     Other(String),
@@ -130,16 +150,23 @@ pub enum Unreachable {
 
 /// Reads what the ssh client said about a failed connection.
 pub(super) fn classify(host: &Host, said: &str) -> HostError {
-    let port = host.ssh.port.unwrap_or(22);
-    let file = match &host.ssh.known_hosts {
-        crate::inventory::model::KnownHosts::File(path) => path.display().to_string(),
-        crate::inventory::model::KnownHosts::Strict | crate::inventory::model::KnownHosts::AcceptNew => {
-            "~/.ssh/known_hosts".to_owned()
-        }
+    unreachable(host, why(&host.ssh, &host.address, said))
+}
+
+pub(super) fn unreachable(host: &Host, why: Unreachable) -> HostError {
+    HostError::Unreachable { host: host.name.clone(), address: host.address.clone(), why }
+}
+
+/// The same for any address.
+pub(super) fn why(ssh: &Ssh, address: &str, said: &str) -> Unreachable {
+    let port = ssh.port.unwrap_or(22);
+    let file = match &ssh.known_hosts {
+        KnownHosts::File(path) => path.display().to_string(),
+        KnownHosts::Strict | KnownHosts::AcceptNew => "~/.ssh/known_hosts".to_owned(),
     };
-    let address = host.address.clone();
+    let address = address.to_owned();
     let last = said.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("no message").to_owned();
-    let why = if said.contains("IDENTIFICATION HAS CHANGED") {
+    if said.contains("IDENTIFICATION HAS CHANGED") {
         let address = if port == 22 { address } else { format!("[{address}]:{port}") };
         Unreachable::KeyChanged { address, file }
     } else if said.contains("Host key verification failed") {
@@ -149,27 +176,22 @@ pub(super) fn classify(host: &Host, said: &str) -> HostError {
     } else if said.contains("Connection refused") {
         Unreachable::Refused(port)
     } else if said.contains("Permission denied (") || said.contains("Too many authentication failures") {
-        Unreachable::Denied {
-            user: host.ssh.user.clone().unwrap_or_else(|| "(yours)".to_owned()),
-            detail: last,
-        }
+        Unreachable::Denied { user: ssh.user.clone().unwrap_or_else(|| "(yours)".to_owned()), detail: last }
     } else if said.contains("timed out") || said.contains("No route to host") || said.contains("unreachable")
     {
         Unreachable::NoAnswer(last)
     } else {
         Unreachable::Other(last)
-    };
-    HostError::Unreachable { host: host.name.clone(), address: host.address.clone(), why }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::model::{KnownHosts, Ssh};
     use expect_test::{Expect, expect};
 
-    fn check(said: &str, want: &Expect) {
-        let host = Host {
+    fn host() -> Host {
+        Host {
             name: "k1".into(),
             address: "10.0.0.11".into(),
             rack: None,
@@ -182,8 +204,24 @@ mod tests {
                 known_hosts: KnownHosts::Strict,
                 sudo_password: None,
             },
-        };
-        want.assert_eq(&classify(&host, said).to_string());
+        }
+    }
+
+    fn check(said: &str, want: &Expect) {
+        want.assert_eq(&classify(&host(), said).to_string());
+    }
+
+    #[test]
+    fn a_jump_host_is_told_as_itself() {
+        let check = |why, want: Expect| want.assert_eq(&unreachable(&host(), why).to_string());
+        let ssh = Ssh { port: None, ..host().ssh };
+        let said = "No ED25519 host key is known for 10.0.0.2 and you have requested strict checking.\r\nHost key verification failed.";
+        let jump = "deploy@10.0.0.2".to_owned();
+        check(
+            Unreachable::Jump { jump: jump.clone(), why: Box::new(why(&ssh, "10.0.0.2", said)) },
+            expect![[""]],
+        );
+        check(Unreachable::Behind { jump, address: "10.0.0.11".to_owned(), port: 2222 }, expect![[""]]);
     }
 
     #[test]

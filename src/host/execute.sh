@@ -26,7 +26,7 @@ put_in_place() { # size: whole or not at all, and what was there stays for `putb
   done
   run rm -rf $aside
   out=$(head -c "$1" <&3 | tar -xpmf - -C / 2>&1) || fail "cannot write files: $(printf '%s\n' "$out" | head -n 3)
-$(df -Pk $folders 2>/dev/null | sort -u | tail -n +2)"
+$(df -Pk $folders 2>/dev/null | tail -n +2 | sort -u)"
   if [ "$(stat -c %a:%U:%G $new 2>&1)
 " != "$meant" ]; then
     # An owner that is not there: chown says so.

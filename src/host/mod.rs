@@ -6,6 +6,7 @@
 
 mod error;
 pub mod fake;
+mod jump;
 pub mod ssh;
 
 pub use error::{HostError, Unreachable};

@@ -1,6 +1,7 @@
 //! Hosts over OpenSSH, so that `~/.ssh/config`, the agent, jump hosts and `known_hosts` mean what they always mean.
 
-use super::error::classify;
+use super::error::{classify, unreachable};
+use super::jump;
 use super::{Body, Call, Command, Connect, EXECUTE, Host, HostError, OBSERVE, OnLine, Output};
 use crate::inventory::model;
 use crate::secret::Secret;
@@ -15,7 +16,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::{Mutex, Semaphore};
 
 /// Time for a connection, including the jump host.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A silent connection is tested this often, and given up after three tests.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// sshd allows 10 sessions a connection; two are left for people.
@@ -288,13 +289,17 @@ async fn open(host: &model::Host, base: &Path, control: &Path) -> Result<Session
         builder.jump_hosts([jump]);
     }
     tracing::debug!(host = host.name, "round trip");
-    builder.connect_mux(&host.address).await.map_err(|error| {
-        if let openssh::Error::Connect(cause) = &error {
-            classify(host, &cause.to_string())
-        } else {
-            local(host, "start the ssh client", &chain(&error))
+    match builder.connect_mux(&host.address).await {
+        Ok(session) => Ok(session),
+        Err(openssh::Error::Connect(cause)) => {
+            let said = cause.to_string();
+            Err(match host.ssh.jump.as_deref().filter(|_| jump::ended(&said)) {
+                Some(jumps) => unreachable(host, jump::explain(host, jumps, control).await),
+                None => classify(host, &said),
+            })
         }
-    })
+        Err(error) => Err(local(host, "start the ssh client", &chain(&error))),
+    }
 }
 
 /// Removes what killed processes left behind. Their masters end by themselves.

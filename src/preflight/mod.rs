@@ -151,6 +151,28 @@ mod tests {
     }
 
     #[test]
+    fn an_old_c_library_is_an_error_before_anything_is_sent() {
+        let read = |path: &std::path::Path| std::fs::read_to_string(path);
+        let text = b"cluster: shop\nzookeeper: {hosts: [10.0.0.11]}\n";
+        let inventory = crate::inventory::parse("shop.yml".as_ref(), text, &read).unwrap();
+        let desired = BTreeMap::from([("10.0.0.11".to_owned(), HostState::default())]);
+        let verdict = |said: &str| {
+            let facts = crate::plan::parse(&format!("aesop|1\nos|debian|11\n{said}end\n")).unwrap();
+            let hosts = [("10.0.0.11".to_owned(), Observation::Facts(Box::new(facts)))].into();
+            let observed = Observed { hosts, ..Observed::default() };
+            let verdicts = examine(&inventory, &desired, &observed, Some((2, 36)));
+            verdicts.into_iter().find(|verdict| verdict.check == "glibc").unwrap().outcome
+        };
+        let Outcome::Error(Problem { problem, remedy }) = verdict("libc|glibc 2.31\n") else { panic!() };
+        assert_eq!(problem, "its C library is glibc 2.31, and aesop's binaries need 2.36");
+        assert!(remedy.contains("build aesop on the oldest system"), "{remedy}");
+        assert_eq!(verdict("libc|glibc 2.36\n"), Outcome::Passed);
+        assert_eq!(verdict("libc|glibc 2.41\n"), Outcome::Passed);
+        // musl has no such name.
+        assert_eq!(verdict("libc|\n"), Outcome::Unknown);
+    }
+
+    #[test]
     fn the_middle_clock_is_nobodys_fault() {
         let hosts = [Some(0), Some(4000), Some(1), None].map(answered);
         let hosts = hosts.into_iter().enumerate().map(|(n, host)| (n.to_string(), host)).collect();

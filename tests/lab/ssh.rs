@@ -69,9 +69,10 @@ pub(crate) fn hosts_as_they_are_are_worked_on() {
     let key = bash.run(&["cat", "/etc/ssh/ssh_host_ed25519_key.pub"]).expect("its key");
     append(&site.lab.known_hosts(), &format!("{theirs} {key}"));
 
-    site.inventory(&format!(
-        "cluster: site
-ssh: {{user: deploy}}
+    let with = |known_hosts: &str| {
+        site.inventory(&format!(
+            "cluster: site
+ssh: {{user: deploy, known_hosts: {known_hosts}}}
 hosts:
   fish: {{address: {fish}, ssh: {{sudo_password: {{env: LAB_PASSWORD}}}}}}
   csh: {{address: {csh}, ssh: {{port: 2222, sudo_password: {{env: LAB_PASSWORD}}}}}}
@@ -79,13 +80,17 @@ hosts:
 zookeeper: {{hosts: [fish], heap: 96m}}
 monitor: {{hosts: [csh, bash]}}
 ",
-        fish = site.address("fish"),
-        csh = site.address("csh"),
-    ));
+            fish = site.address("fish"),
+            csh = site.address("csh"),
+        ));
+    };
+    keys_are_learnt_only_where_that_is_said(&site, &with);
     site.ok(&["apply", "--yes", "--on", "fish,csh"]);
     // The jump host's two sessions are busy with its own forwarding only while it is used.
-    let (_, said) = site.aesop(&["apply", "--yes", "--on", "bash"]);
-    assert!(bash.run(&["cat", "/etc/aesop/monitor.yml"]).is_ok(), "{}\n{}", said.stdout, said.stderr);
+    site.ok(&["apply", "--yes", "--on", "bash"]);
+    bash.run(&["systemctl", "is-active", "aesop-monitor", "aesop-agent"]).expect("its units run");
+    let plan = site.ok(&["plan", "--exit-code", "--on", "bash"]);
+    assert!(plan.stdout.contains("No changes"), "{}", plan.stdout);
     let plan = site.ok(&["plan", "--exit-code", "--on", "fish,csh"]);
     assert!(plan.stdout.contains("No changes"), "{}", plan.stdout);
     fish.run(&["systemctl", "is-active", "aesop-zookeeper", "aesop-agent"]).expect("its units run");
@@ -103,6 +108,47 @@ monitor: {{hosts: [csh, bash]}}
         assert!(!said.stdout.contains(words), "no command sees a password: {}", said.stdout);
     }
     a_key_that_only_an_agent_has_will_do(&site);
+}
+
+/// An unknown key is told with how to add it, that of a jump host as the jump host's; `accept_new` adds it, and takes no
+/// changed one.
+fn keys_are_learnt_only_where_that_is_said(site: &Site, with: &dyn Fn(&str)) {
+    let (fish, csh) = (site.address("fish"), site.address("csh"));
+    let all = fs::read_to_string(site.lab.known_hosts()).expect("known hosts");
+    let is_of = |line: &str, address: &str| {
+        let names = line.split(' ').next().unwrap_or_default();
+        names.split(',').any(|name| name == address || name == format!("[{address}]:2222"))
+    };
+    let (theirs, others): (Vec<&str>, Vec<&str>) =
+        all.lines().partition(|line| is_of(line, &fish) || is_of(line, &csh));
+    assert!(theirs.len() >= 2, "{all}");
+    fs::write(site.lab.known_hosts(), others.join("\n") + "\n").expect("known hosts");
+    with("strict");
+    let refused = |host: &str, words: &[String]| {
+        let (code, said) = site.aesop(&["exec", "--on", host, "--", "true"]);
+        assert_eq!(code, Some(1), "{}\n{}", said.stdout, said.stderr);
+        for words in words {
+            assert!(said.stderr.contains(words), "no {words:?} in\n{}", said.stderr);
+        }
+    };
+    refused("csh", &[format!("ssh-keyscan -p 2222 {csh} >> ~/.ssh/known_hosts")]);
+    let jump = format!("its jump host deploy@{fish}: its host key is unknown");
+    refused("bash", &[jump, format!("ssh-keyscan -p 22 {fish} >> ~/.ssh/known_hosts")]);
+    with("accept_new");
+    site.ok(&["exec", "--on", "fish,csh", "--", "true"]);
+    with("strict");
+    site.ok(&["exec", "--", "true"]);
+    let known = fs::read_to_string(site.lab.known_hosts()).expect("known hosts");
+    let key = |address: &str| {
+        let line = known.lines().find(|line| is_of(line, address)).expect("it was learnt");
+        line.split_once(' ').expect("a key").1
+    };
+    let wrong = known.replace(key(&csh), key(&fish));
+    fs::write(site.lab.known_hosts(), wrong).expect("known hosts");
+    with("accept_new");
+    refused("csh", &["its host key has CHANGED".to_owned()]);
+    fs::write(site.lab.known_hosts(), all).expect("known hosts");
+    with("strict");
 }
 
 /// No file names a key: without an agent that has it nobody gets in, with it everything is as before.
@@ -296,6 +342,33 @@ monitor: {{hosts: [b]}}
     site.ok(&["status"]);
 }
 
+/// Preflight does not look at the disks of extras: the first write fails, and nothing of its call is put in place.
+fn a_disk_that_is_full_leaves_all_as_it_was(site: &Site, host: &Host, with: &dyn Fn(&str)) {
+    let run = |argv: &[&str]| host.run(argv).expect("a command on the host");
+    let unit = || run(&["systemctl", "show", "-p", "InvocationID", "first"]);
+    let before = unit();
+    host.fill_disk("/srv/small").expect("a full disk");
+    with("more");
+    let (code, said) = site.aesop(&["apply", "--yes"]);
+    assert_eq!(code, Some(1), "{}\n{}", said.stdout, said.stderr);
+    for words in ["cannot write files: ", "No space left on device", " 100% /srv/small"] {
+        assert!(said.stderr.contains(words), "no {words:?} in\n{}", said.stderr);
+    }
+    for path in ["/etc/mine/main", "/srv/small/main"] {
+        assert_eq!(run(&["cat", path]).trim(), "level high on one");
+    }
+    let aside = run(&["find", "/etc/mine", "/srv/small", "/etc/systemd/system", "-name", "*aesop-new*"]);
+    assert_eq!(
+        (aside.as_str(), unit()),
+        ("", before.clone()),
+        "nothing lies about, and nothing was restarted"
+    );
+    host.free_disk("/srv/small").expect("room again");
+    site.ok(&["apply", "--yes"]);
+    assert_eq!(run(&["cat", "/srv/small/main"]).trim(), "level more on one");
+    assert_ne!(unit(), before);
+}
+
 /// Files, an artifact and units of the user's own: made, restarted where something of theirs changed, put back where a
 /// unit does not stay up, and removed.
 pub(crate) fn extras_come_change_are_put_back_and_go() {
@@ -322,10 +395,11 @@ extras:
     vars: {{level: {level}}}
     secrets: {{token: {{env: LAB_PASSWORD}}}}
     users: [mine]
-    directories: {{/opt/mine: {{}}, /etc/mine: {{mode: 750, owner: mine}}}}
+    directories: {{/opt/mine: {{}}, /etc/mine: {{mode: 750, owner: mine}}, /srv/small: {{}}}}
     files:
       /etc/mine/main: {{template: main.j2, owner: mine, mode: 640}}
       /etc/mine/token: {{template: token.j2, owner: mine, secret: true}}
+      /srv/small/main: {{template: main.j2}}
     artifacts: {{/opt/mine/run: {{file: run.sh, executable: true}}}}
     units:
       first.service: {{file: first.service, restart_on: [/etc/mine/main]}}
@@ -336,6 +410,8 @@ extras:
     };
     let run = |argv: &[&str]| one.run(argv).expect("a command on the host");
     let runs = || ["first", "second"].map(|name| run(&["systemctl", "show", "-p", "InvocationID", name]));
+    run(&["mkdir", "/srv/small"]);
+    one.small_disk("/srv/small", 16).expect("a small disk");
     with("low");
     let said = site.ok(&["apply", "--yes", "--format", "json"]).stdout;
     let events: Vec<serde_json::Value> =
@@ -364,6 +440,7 @@ extras:
     site.ok(&["apply", "--yes"]);
 
     an_edited_audit_log_is_found(&site, &one);
+    a_disk_that_is_full_leaves_all_as_it_was(&site, &one, &with);
 
     unit("first.service", "/bin/false");
     let (code, said) = site.aesop(&["apply", "--yes"]);
