@@ -29,6 +29,7 @@ mod program;
 mod quorum;
 mod reboot;
 mod refusals;
+mod secrets;
 mod secure;
 mod site;
 mod ssh;

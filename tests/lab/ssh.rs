@@ -1,6 +1,7 @@
 //! Hosts as people have them: odd login shells that talk, sudo that asks, other ports, IPv6, a jump host, few
 //! sessions, no room. Nothing here needs Java, so these labs are quick.
 
+use crate::secrets::{self, Watch};
 use crate::site::{Site, write};
 use aesop::lab::{Host, HostSpec, Sudo};
 use std::fs;
@@ -85,6 +86,7 @@ monitor: {{hosts: [csh, bash]}}
         ));
     };
     keys_are_learnt_only_where_that_is_said(&site, &with);
+    let watch = Watch::start();
     site.ok(&["apply", "--yes", "--on", "fish,csh"]);
     // The jump host's two sessions are busy with its own forwarding only while it is used.
     site.ok(&["apply", "--yes", "--on", "bash"]);
@@ -106,6 +108,11 @@ monitor: {{hosts: [csh, bash]}}
     let said = site.ok(&["exec", "--", "cat"]);
     for words in [site.lab.password(), "aesop-begins"] {
         assert!(!said.stdout.contains(words), "no command sees a password: {}", said.stdout);
+    }
+    let password = [site.lab.password().to_owned()];
+    watch.saw_none_of(&password);
+    for host in [&fish, &csh, &bash] {
+        secrets::are_readable_by_their_owners_only(host, &password);
     }
     a_key_that_only_an_agent_has_will_do(&site);
 }
