@@ -10,9 +10,9 @@ const LISTED_DIRECTORIES: usize = 2;
 /// Which diffs are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Diffs {
-    /// Of new files too.
+    /// Of files that come and go too.
     All,
-    /// Of files that are there already.
+    /// Of files that are there and stay.
     Changed,
     /// None.
     None,

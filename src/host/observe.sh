@@ -3,7 +3,7 @@
 set -u
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 exec </dev/null
-paths= links= users= units= packages= shown= disks= ports= java= peers=
+paths= links= users= units= packages= shown= disks= ports= java= peers= leaving= ours= gone=
 artifacts=/opt/aesop/artifacts
 state=/var/lib/aesop/state
 printf 'aesop|1\n'
@@ -32,6 +32,7 @@ if [ -r $state/manifest ]; then
     # Data that somebody took away is forgotten.
     [ "$kind" != data ] || [ -d "$name" ] || continue
     printf 'manifest|%s|%s|%s|%s|%s\n' "$role" "$service" "$kind" "$name" "$rest"
+    [ "$kind" != file ] || ours="$ours $name"
     case "$role|$kind|$name" in
       'zookeeper|data|'*/conf) # its members, as it keeps them itself
         pointer=$(sed -n 's/^dynamicConfigFile=//p' "$name/zoo.cfg" 2>/dev/null)
@@ -61,6 +62,7 @@ while IFS='|' read -r kind name rest; do
     port) ports="$ports $name " ;;
     java) java=$name ;;
     peer) peers="$peers $name" ;;
+    leaving) leaving=yes ;;
     snapshot) [ -r "$state/generations/$name" ] && printf 'snapshot|%s|%s\n' "$name" "$(base64 -w0 "$state/generations/$name")" ;;
     id) [ -r "$name" ] && printf 'id|%s|%s\n' "$name" "$(base64 -w0 "$name")" ;;
   esac
@@ -69,6 +71,18 @@ $I
 EOF
 if [ -n "$users" ]; then
   getent passwd $users | while IFS=: read -r name _; do printf 'user|%s\n' "$name"; done
+fi
+if [ -n "$leaving" ]; then # what of ours nobody asks about goes: who reads the plan sees what is in it
+  set -- $shown
+  for path in $ours; do # in the order of the questions, but for what has changed
+    next=${1-}
+    [ "${next%%=*}" != "$path" ] || { shift; continue; }
+    case "$paths $gone " in *" $path "*) ;; *) gone="$gone $path" ;; esac
+  done
+  if [ -n "$gone" ]; then
+    paths="$paths$gone"
+    shown="$shown$(stat -c ' %n=mode%a' $gone 2>/dev/null | tr -d '\n')"
+  fi
 fi
 if [ -n "$paths" ]; then
   stat -c 'stat|%n|%F|%a|%U|%G' $paths 2>/dev/null
@@ -98,8 +112,10 @@ if [ -n "$files" ]; then
     while [ $# -gt 0 ] && [ "${1%%=*}" != "$path" ]; do shift; done # gone since
     want=secret
     [ $# -eq 0 ] || want=${1#*=}
-    # The content travels only where it differs and may be shown.
-    [ "$want" = secret ] || [ "$want" = "$sum" ] || printf 'content|%s|%s\n' "$path" "$(head -c 262144 "$path" | base64 -w0)"
+    case $want in # the content travels only where it differs and may be shown
+      secret | "$sum" | mode*[0123]) ;;
+      *) printf 'content|%s|%s\n' "$path" "$(head -c 262144 "$path" | base64 -w0)" ;;
+    esac
   done <<EOF
 $sums
 EOF

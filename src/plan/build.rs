@@ -41,8 +41,9 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
         host.roles(ensemble.as_ref());
     }
     let mut diffs = Vec::new();
-    for host in hosts.values_mut() {
+    for (name, host) in &mut hosts {
         diffs.append(&mut host.diffs);
+        diffs.extend(diff::removals(name, host.facts, &host.wanted));
         plan.refused.append(&mut host.refused);
         plan.drift.append(&mut host.drift);
         plan.notes.append(&mut host.notes);
@@ -130,6 +131,8 @@ fn returning<'a>(
 /// Everything goes: what [`plan`] makes of hosts that should have nothing; with `data`, their data too.
 pub fn destroy(cluster: &str, hosts: &BTreeMap<String, HostState>, observed: &Observed, data: bool) -> Plan {
     let mut plan = plan(cluster, hosts, observed);
+    // All of it goes: nobody needs to read what.
+    plan.diffs.clear();
     let facts = observed.hosts.iter().filter_map(|(name, observation)| {
         let Observation::Facts(facts) = observation else { return None };
         (data && hosts.contains_key(name)).then_some((name.as_str(), &facts.manifest))
@@ -378,24 +381,7 @@ impl<'a> HostPlan<'a> {
             (Some(stat), true) => Some(format!("it is {} {}:{}", stat.mode, stat.owner, stat.group)),
             _ => drift.then(|| format!("{words} on the host")),
         };
-        // Nobody reads the difference of two certificates.
-        let opaque = file.secret || file.content.starts_with(b"-----BEGIN");
-        let hunks = if opaque || same_content {
-            String::new()
-        } else {
-            let before = self.facts.contents.get(&file.path).map_or("", String::as_str);
-            diff::hunks(before, &String::from_utf8_lossy(&file.content))
-        };
-        if !same_content {
-            self.diffs.push(FileDiff {
-                path: file.path.clone(),
-                hosts: vec![self.name.to_owned()],
-                new,
-                drift,
-                secret: opaque,
-                hunks,
-            });
-        }
+        self.diffs.extend(diff::change(self.name, file, self.facts, same_content, drift));
         let action = Action::WriteFile {
             path: file.path.clone(),
             mode,

@@ -161,6 +161,12 @@ impl Manifest {
         self.0.iter().filter(|entry| !names.contains(&entry.name) && seen.insert(&entry.name)).collect()
     }
 
+    /// Files that `wanted` does not have any more.
+    pub(super) fn files_without<'a>(&'a self, wanted: &Self) -> impl Iterator<Item = &'a String> {
+        let entries = self.without(wanted).into_iter().filter(|entry| entry.kind == Kind::File);
+        entries.map(|entry| &entry.name)
+    }
+
     /// What is left once everything that is not in `wanted` is gone: data outlives its service.
     pub(super) fn after(&self, wanted: &Self) -> Self {
         let data = self.without(wanted).into_iter().filter(|entry| entry.kind == Kind::Data);

@@ -149,8 +149,14 @@ pub struct FileDiff {
     pub new: bool,
     /// Somebody changed the file on the host since aesop wrote it.
     pub drift: bool,
-    /// Its content is a secret or means nothing to people, so there are no hunks.
+    /// What changes is a secret or means nothing to people, so there are no hunks.
     pub secret: bool,
+    /// Its mode on the host, octal; none where it is not there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old_mode: Option<String>,
+    /// Its mode afterwards; none where it goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
     /// Unified hunks.
     pub hunks: String,
 }

@@ -156,6 +156,7 @@ pub fn questions(desired: &HostState) -> String {
         let _infallible = writeln!(text, "{line}");
     };
     let mut seen = BTreeSet::new();
+    ask(format_args!("leaving"));
     for path in PLACES {
         ask(format_args!("disk|{path}"));
     }

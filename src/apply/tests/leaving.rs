@@ -30,6 +30,66 @@ fn what_is_no_longer_declared_goes_and_data_stays() {
     });
 }
 
+/// The files of a host that everybody may read, by path, as a tree that `git apply` can change.
+fn public(lab: &Lab, host: &str) -> std::collections::BTreeMap<String, Vec<u8>> {
+    lab.connect.host(host).with(|state| {
+        let open = |file: &&crate::host::fake::FakeFile| file.1.ends_with(['4', '5', '6', '7']);
+        let files = state.files.iter().filter(|(_, file)| open(file) && !file.0.starts_with(b"-----BEGIN"));
+        files.map(|(path, file)| (path.clone(), file.0.clone())).collect()
+    })
+}
+
+#[test]
+fn patches_make_what_is_there_what_will_be() {
+    block_on(async {
+        let lab = Lab::new();
+        lab.apply(&inventory(lab.folder.path(), 1, 1, 2, true)).await;
+        // An edit, another mode, the monitor that leaves k1 for m1, a setting: all kinds of changes.
+        lab.connect.host("k1").with(|host| {
+            host.files.get_mut("/etc/aesop/kafka/server.properties").unwrap().0.extend_from_slice(b"x=1\n");
+            host.files.get_mut("/etc/aesop/agent.yml").unwrap().1 = "666".to_owned();
+        });
+        let mut after = inventory(lab.folder.path(), 1, 1, 2, false);
+        after.kafka.as_mut().unwrap().config.insert("queued.max.requests".to_owned(), "16".to_owned());
+        let tree = tempfile::tempdir().unwrap();
+        for host in ["k1", "m1"] {
+            for (path, bytes) in public(&lab, host) {
+                let path = tree.path().join(format!("{host}{path}"));
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, bytes).unwrap();
+            }
+        }
+        let plan = lab.plan(&after).await;
+        let text = crate::plan::render_diffs(&plan.diffs, true);
+        for words in ["deleted file mode 100644", "new file mode 100644", "old mode 100666\nnew mode 100644"]
+        {
+            assert!(text.contains(words), "no {words:?} in\n{text}");
+        }
+        let patch = tree.path().join("plan.diff");
+        std::fs::write(&patch, &text).unwrap();
+        let applied = std::process::Command::new("git")
+            .args(["apply", "--include=k1/*", "--include=m1/*", "plan.diff"])
+            .current_dir(tree.path())
+            .env("GIT_CEILING_DIRECTORIES", tree.path().parent().unwrap())
+            .output()
+            .expect("git");
+        assert!(applied.status.success(), "{}\n{text}", String::from_utf8_lossy(&applied.stderr));
+        let (_, report) = lab.apply(&after).await;
+        assert!(report.is_success(), "{report:#?}");
+        for host in ["k1", "m1"] {
+            let files = public(&lab, host);
+            for (path, bytes) in &files {
+                let patched = std::fs::read(tree.path().join(format!("{host}{path}"))).ok();
+                assert_eq!(patched.as_ref(), Some(bytes), "{host}: {path}");
+            }
+            let left = plan.diffs.iter().filter(|diff| diff.hosts == [host] && diff.mode.is_none());
+            for diff in left.filter(|diff| !diff.secret) {
+                assert!(!tree.path().join(format!("{host}{}", diff.path)).exists(), "{}", diff.path);
+            }
+        }
+    });
+}
+
 #[test]
 fn artifacts_go_with_the_last_generation_that_ran_from_them() {
     block_on(async {
