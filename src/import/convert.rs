@@ -380,7 +380,7 @@ impl Work<'_> {
     }
 
     fn id(&mut self, host: &str, key: &str, value: &str) {
-        self.leave_of(Some(host), format!("`{key}` ({value}); aesop assigns ids and keeps them in the lock file: on hosts with data, run `aesop recover-lock` before the first apply"
+        self.leave_of(Some(host), format!("`{key}` ({value}); aesop assigns ids, keeps them in the lock file, and begins with empty data directories: it does not take over servers that others have deployed"
         ));
     }
 
