@@ -2,11 +2,13 @@
 
 use super::{Context, Exit, remote};
 use crate::host::{Call, Command, Connect, HostError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Reading what is there is quick.
 const READ_LIMIT: Duration = Duration::from_mins(2);
-/// Following ends with Ctrl-C; this only keeps a forgotten one from running for ever.
+/// Following ends with Ctrl-C, or with the first line after its reader went away; this only keeps a forgotten one from running for ever.
 const FOLLOW_LIMIT: Duration = Duration::from_hours(24 * 7);
 
 /// What journalctl says where no unit fits the pattern.
@@ -34,6 +36,8 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     let selected = cx.hosts(&inventory)?;
     let connect = remote::connector(&inventory)?;
     let (argv, connect, follow) = (argv(&args), &connect, args.follow);
+    let (unprinted, end) = (Mutex::new(None), Notify::new());
+    let (unprinted, end) = (&unprinted, &end);
     let hosts = inventory.hosts.iter().filter(|(name, _)| selected.contains(*name));
     // All at once, whatever `--parallel` says: a followed log never makes room for the next.
     let reading = hosts.map(|(name, host)| {
@@ -42,8 +46,10 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
         async move {
             let connection = connect.connect(host).await?;
             let print = |line: &str| {
-                // A reader that went away (`| head`) ends the program with the next line.
-                let _closed = cx.out.data(format_args!("{name}: {line}"));
+                if let Err(error) = cx.out.data(format_args!("{name}: {line}")) {
+                    *unprinted.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    end.notify_one();
+                }
             };
             let output = connection.call(call, &print).await;
             connection.close().await;
@@ -56,7 +62,14 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
             Ok(())
         }
     });
-    let results: Vec<Result<(), HostError>> = futures_util::future::join_all(reading).await;
+    let results: Vec<Result<(), HostError>> = tokio::select! {
+        results = futures_util::future::join_all(reading) => results,
+        () = end.notified() => Vec::new(),
+    };
+    // A reader that went away (`| head`) ends all of it, on all hosts; so does a disk that is full.
+    if let Some(error) = unprinted.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return Err(error);
+    }
     let mut exit = Exit::Done;
     for error in results.into_iter().filter_map(Result::err) {
         cx.out.error(&error.into());

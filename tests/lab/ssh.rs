@@ -5,6 +5,7 @@ use crate::secrets::{self, Watch};
 use crate::site::{Site, write};
 use aesop::lab::{Host, HostSpec, Sudo};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
@@ -341,12 +342,33 @@ monitor: {{hosts: [b]}}
         "{}",
         logs.stdout
     );
+    a_reader_that_goes_ends_what_follows(&site, &a);
     let boot = || a.run(&["stat", "-c", "%Y.%Z", "/run/systemd"]).expect("systemd's folder");
     let before = boot();
     site.ok(&["reboot", "--yes", "--on", "a"]);
     assert_ne!(boot(), before);
     assert_eq!(state("aesop-zookeeper"), "active");
     site.ok(&["status"]);
+}
+
+/// As with `aesop logs -f | head -n 1`: the next line that is written somewhere ends it, well.
+fn a_reader_that_goes_ends_what_follows(site: &Site, host: &Host) {
+    let mut logs = site
+        .command(&["logs", "-f", "-n", "1", "agent"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("aesop runs");
+    let mut line = String::new();
+    BufReader::new(logs.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
+    assert!(line.contains(": "), "{line}");
+    let status = crate::cluster::wait("the end of logs -f", || {
+        let again = "systemctl reset-failed aesop-agent; systemctl restart aesop-agent";
+        host.run(&["sh", "-c", again]).expect("it writes to its log");
+        logs.try_wait().expect("its state")
+    });
+    let said = logs.wait_with_output().expect("it has ended");
+    assert!(status.success() && said.stderr.is_empty(), "{status}: {}", String::from_utf8_lossy(&said.stderr));
 }
 
 /// Preflight does not look at the disks of extras: the first write fails, and nothing of its call is put in place.
