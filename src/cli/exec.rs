@@ -53,7 +53,9 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
             Ok(output) if cx.out.is_json() => {
                 failures.extend(ended(name, output.status));
                 let stdout = String::from_utf8_lossy(&output.stdout);
-                cx.out.json(&json!({"host": name, "status": output.status, "stdout": stdout, "stderr": output.stderr}))?;
+                let (status, stderr) = (output.status, &output.stderr);
+                let line = json!({ "host": name, "status": status, "stdout": stdout, "stderr": stderr });
+                cx.out.json_line(&line)?;
             }
             Ok(output) => {
                 for line in String::from_utf8_lossy(&output.stdout).lines() {
@@ -70,6 +72,9 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
             }
             Err(error) => {
                 failures.push(error.to_string());
+                if cx.out.is_json() {
+                    cx.out.json_line(&json!({ "host": name, "error": error.to_string() }))?;
+                }
                 cx.out.error(&error.into());
             }
         }

@@ -57,6 +57,11 @@ impl Output {
         self.data(serde_json::to_string_pretty(value)?)
     }
 
+    /// One of many values, each on a line of its own.
+    pub fn json_line(self, value: &impl Serialize) -> anyhow::Result<()> {
+        self.data(serde_json::to_string(value)?)
+    }
+
     /// A line for people on stderr.
     pub fn note(self, text: impl Display) {
         // Nothing is left to tell it to when stderr is gone.

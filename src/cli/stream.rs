@@ -63,7 +63,7 @@ struct Line<'a, T> {
 
 /// A line of the stream.
 pub(super) fn say(out: Output, event: &impl Serialize) -> anyhow::Result<()> {
-    out.data(serde_json::to_string(&Line { time: SystemClock.now().to_string(), event })?)
+    out.json_line(&Line { time: SystemClock.now().to_string(), event })
 }
 
 #[cfg(test)]

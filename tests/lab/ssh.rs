@@ -4,6 +4,7 @@
 use crate::secrets::{self, Watch};
 use crate::site::{Site, write};
 use aesop::lab::{Host, HostSpec, Sudo};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -98,14 +99,21 @@ monitor: {{hosts: [csh, bash]}}
     assert!(plan.stdout.contains("No changes"), "{}", plan.stdout);
     fish.run(&["systemctl", "is-active", "aesop-zookeeper", "aesop-agent"]).expect("its units run");
     csh.run(&["systemctl", "is-active", "aesop-monitor", "aesop-agent"]).expect("its units run");
-    let (code, said) = site.aesop(&["exec", "--format", "json", "--", "printf", "%s", "a b'c\"d$e;f"]);
-    assert_eq!(code, Some(0), "{}", said.stderr);
-    assert_eq!(
-        said.stdout.matches("a b'c\\\"d$e;f").count(),
-        3,
-        "arguments arrive as given: {}",
-        said.stdout
-    );
+    let arguments = "a b'c\"d$e;f";
+    let said = site.ok(&["exec", "--format", "json", "--", "printf", "%s", arguments]);
+    let answers: BTreeMap<String, serde_json::Value> = said
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("one object a line"))
+        .map(|answer: serde_json::Value| (answer["host"].as_str().expect("a host").to_owned(), answer))
+        .collect();
+    assert_eq!(answers.keys().collect::<Vec<_>>(), ["bash", "csh", "fish"]);
+    for answer in answers.values() {
+        // Before it stands what its shell talks of.
+        let stdout = answer["stdout"].as_str().expect("text");
+        assert!(stdout.ends_with(arguments), "arguments arrive as given: {answer}");
+        assert!(answer["status"] == 0 && answer["stderr"].is_string(), "{answer}");
+    }
     let said = site.ok(&["exec", "--", "cat"]);
     for words in [site.lab.password(), "aesop-begins"] {
         assert!(!said.stdout.contains(words), "no command sees a password: {}", said.stdout);
