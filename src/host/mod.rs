@@ -4,6 +4,7 @@
 //! Two constant POSIX sh programs do all the work: `observe.sh` reads a host in one go, `execute.sh` carries out
 //! typed steps. Their text travels on stdin and is run by `/bin/sh`, so no login shell's start-up file matters.
 
+pub mod client;
 mod error;
 pub mod fake;
 mod jump;

@@ -1,6 +1,7 @@
 //! Hosts as people have them: odd login shells that talk, sudo that asks, other ports, IPv6, a jump host, few
 //! sessions, no room. Nothing here needs Java, so these labs are quick.
 
+use crate::cluster::Said;
 use crate::secrets::{self, Watch};
 use crate::site::{Site, write};
 use aesop::lab::{Host, HostSpec, Sudo};
@@ -87,6 +88,7 @@ monitor: {{hosts: [csh, bash]}}
             csh = site.address("csh"),
         ));
     };
+    init_finds_out_what_it_can(&site);
     keys_are_learnt_only_where_that_is_said(&site, &with);
     let watch = Watch::start();
     site.ok(&["apply", "--yes", "--on", "fish,csh"]);
@@ -124,6 +126,40 @@ monitor: {{hosts: [csh, bash]}}
         secrets::are_readable_by_their_owners_only(host, &password);
     }
     a_key_that_only_an_agent_has_will_do(&site);
+}
+
+/// An alias with another port, an address, one that nobody answers at; the inventory it makes reaches them.
+fn init_finds_out_what_it_can(site: &Site) {
+    let (fish, csh) = (site.address("fish"), site.address("csh"));
+    let config = site.ssh.path().join("config");
+    let before = fs::read_to_string(&config).expect("a file");
+    let alias = format!("Host tropical\n  HostName {csh}\n  Port 2222\n  User deploy\n");
+    fs::write(&config, alias + &before).expect("a file");
+    let nobody = site.lab.subnet().address(250);
+    let folder = site.file("made");
+    let hosts = ["tropical".to_owned(), format!("deploy@{fish}"), format!("deploy@{nobody}")];
+    let mut args = vec!["init", &folder];
+    args.extend(hosts.iter().map(String::as_str));
+    let made = site.program(env!("CARGO_BIN_EXE_aesop"), &args).output().expect("unshare runs");
+    let (success, said) = (made.status.success(), Said::from(made));
+    assert!(success, "{}\n{}", said.stdout, said.stderr);
+    fs::write(&config, before).expect("as it was");
+    let file = said.stdout.trim();
+    let text = fs::read_to_string(file).expect("an inventory");
+    let key = site.lab.ssh_key().display().to_string();
+    let line = |start: &str| {
+        let found = text.lines().find(|line| line.starts_with(start));
+        found.unwrap_or_else(|| panic!("no {start:?} in\n{text}\n{}", said.stderr)).to_owned()
+    };
+    let tropical = line(&format!("  tropical: {{address: {csh}, ssh: {{port: 2222, identity_file: {key}}}}}   # debian "));
+    assert!(tropical.contains(" GiB of memory, sudo: a password is required"), "{tropical}");
+    let fish = line(&format!("  fish: {{address: {fish}, ssh: {{identity_file: {key}}}}}   # debian "));
+    assert!(fish.ends_with(" GiB of memory"), "{fish}");
+    assert!(line(&format!("  {nobody}: ")).contains("# not asked: "), "{text}");
+    assert!(text.contains("  user: deploy\n"), "{text}");
+    let exec = ["-i", file, "exec", "--on", "fish", "--", "true"];
+    let checked = site.program(env!("CARGO_BIN_EXE_aesop"), &exec).output().expect("unshare runs");
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
 /// An unknown key is told with how to add it, that of a jump host as the jump host's; `accept_new` adds it, and takes no
