@@ -30,7 +30,9 @@ pub enum ArtifactError {
         name: String,
     },
     /// The Maven client failed.
-    #[error("cannot fetch {name} with mvn: {detail}")]
+    #[error(
+        "cannot fetch {name} with mvn; look at the network, at the mirror in ~/.m2/settings.xml or at AESOP_MAVEN_REPOSITORY, or use a bundle that was made elsewhere (`--bundle FILE`). Maven says:\n{detail}"
+    )]
     Maven {
         /// The artifact.
         name: String,
@@ -38,7 +40,7 @@ pub enum ArtifactError {
         detail: String,
     },
     /// A file beside the inventory is not the one that it says.
-    #[error("{} is another file than the inventory says: expected sha512 {expected}, got {got}", file.display())]
+    #[error("{} is another file than the inventory says: expected sha512 {expected}, got {got}; put the right file there, or correct `sha512`", file.display())]
     OwnChecksum {
         /// The file.
         file: PathBuf,

@@ -36,8 +36,8 @@ pub(super) async fn hosts(
     session.close().await;
     for (host, observation) in answers.hosts.iter().filter(|(host, _)| desired.contains_key(*host)) {
         if let Observation::Failed(why) = observation {
-            let problem = Problem { problem: why.clone(), remedy: "mend what the message says".to_owned() };
-            let outcome = Outcome::Error(problem);
+            let address = inventory.hosts.get(host).map_or(host.as_str(), |host| &host.address);
+            let outcome = Outcome::Error(unanswered(why, address));
             verdicts.push(Verdict { host: host.clone(), check: "ssh", outcome });
         }
     }
@@ -48,6 +48,15 @@ pub(super) async fn hosts(
         cx.out.raw(text(&verdicts, cx.out.color()))?;
     }
     Ok(if bad { Exit::Failed } else { Exit::Done })
+}
+
+/// What is wrong with a host that did not answer, and what to do: most messages say it themselves.
+fn unanswered(why: &str, address: &str) -> Problem {
+    let (problem, remedy) = match why.split_once("; ") {
+        Some((problem, remedy)) => (problem, remedy.to_owned()),
+        None => (why, format!("look at it by hand: ssh -v {address} true")),
+    };
+    Problem { problem: problem.to_owned(), remedy }
 }
 
 /// A paragraph a host: how many checks passed, then what did not.
@@ -76,9 +85,7 @@ fn text(verdicts: &[Verdict], color: bool) -> String {
             };
             let line = format!("{}: {}", verdict.check, problem.problem);
             let _infallible = writeln!(text, "  {}", diagnostic::label(label, line, color));
-            if verdict.check != "ssh" {
-                let _infallible = writeln!(text, "    {}", diagnostic::label("help", &problem.remedy, color));
-            }
+            let _infallible = writeln!(text, "    {}", diagnostic::label("help", &problem.remedy, color));
         }
     }
     text

@@ -23,7 +23,10 @@ pub enum HostError {
         host: String,
     },
     /// A time limit.
-    #[error("{host}: no answer within {} s", limit.as_secs())]
+    #[error(
+        "{host}: no answer within {} s; look at its load and its disks (`aesop exec --on {host} -- uptime`), then run the same command again",
+        limit.as_secs()
+    )]
     TimedOut {
         /// Name in the inventory.
         host: String,
@@ -144,8 +147,13 @@ pub enum Unreachable {
         port: u16,
     },
     /// Anything else that ssh says.
-    #[error("ssh: {0}")]
-    Other(String),
+    #[error("ssh: {said}; do the same by hand to see more: ssh -v {by_hand} true")]
+    Other {
+        /// The last line.
+        said: String,
+        /// Arguments of ssh.
+        by_hand: String,
+    },
 }
 
 /// Reads what the ssh client said about a failed connection.
@@ -181,7 +189,9 @@ pub(super) fn why(ssh: &Ssh, address: &str, said: &str) -> Unreachable {
     {
         Unreachable::NoAnswer(last)
     } else {
-        Unreachable::Other(last)
+        let port = ssh.port.map(|port| format!("-p {port} ")).unwrap_or_default();
+        let user = ssh.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+        Unreachable::Other { said: last, by_hand: format!("{port}{user}{address}") }
     }
 }
 
@@ -219,9 +229,16 @@ mod tests {
         let jump = "deploy@10.0.0.2".to_owned();
         check(
             Unreachable::Jump { jump: jump.clone(), why: Box::new(why(&ssh, "10.0.0.2", said)) },
-            expect![[""]],
+            expect![
+                "k1 (10.0.0.11): its jump host deploy@10.0.0.2: its host key is unknown; compare it with the host's own (`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` there), then add it: ssh-keyscan -p 22 10.0.0.2 >> ~/.ssh/known_hosts (settings of jump hosts come from ~/.ssh/config)"
+            ],
         );
-        check(Unreachable::Behind { jump, address: "10.0.0.11".to_owned(), port: 2222 }, expect![[""]]);
+        check(
+            Unreachable::Behind { jump, address: "10.0.0.11".to_owned(), port: 2222 },
+            expect![
+                "k1 (10.0.0.11): its jump host deploy@10.0.0.2 lets us in, and no connection from there to 10.0.0.11 port 2222 comes about; is the host up, and may the jump host reach it (`AllowTcpForwarding` in its sshd)?"
+            ],
+        );
     }
 
     #[test]
@@ -258,5 +275,13 @@ mod tests {
             "Could not resolve hostname k1: Name or service not known",
             &expect!["k1 (10.0.0.11): the name does not resolve; correct `address` in the inventory"],
         );
+        check(
+            "kex_exchange_identification: read: Connection reset by peer",
+            &expect![
+                "k1 (10.0.0.11): ssh: kex_exchange_identification: read: Connection reset by peer; do the same by hand to see more: ssh -v -p 2222 deploy@10.0.0.11 true"
+            ],
+        );
+        let late = HostError::TimedOut { host: "k1".to_owned(), limit: Duration::from_mins(1) };
+        expect!["k1: no answer within 60 s; look at its load and its disks (`aesop exec --on k1 -- uptime`), then run the same command again"].assert_eq(&late.to_string());
     }
 }

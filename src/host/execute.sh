@@ -217,7 +217,8 @@ while IFS='|' read -r op a b c d e f; do
       run chmod "$c" "$artifacts/$a.new/$d" ;;
     artifact-end) # id: SHA512SUMS is one of the parts
       cd "$artifacts/$a.new" || fail "cannot enter $artifacts/$a.new"
-      sums=$(sha512sum --quiet -c SHA512SUMS 2>&1) || fail "artifact $a arrived damaged: $sums"
+      sums=$(sha512sum --quiet -c SHA512SUMS 2>&1) || fail "artifact $a arrived damaged: $sums
+apply again; where it happens again, look at the disk under $artifacts"
       cd /
       set +f
       run sync "$artifacts/$a.new"/* "$artifacts/$a.new"

@@ -534,7 +534,7 @@ impl State {
                 self.lock = Some(a);
                 self.operation = field(5);
             }
-            "unlock" => self.lock = None,
+            "unlock" => self.lock = self.lock.take().filter(|held| *held != a),
             "audit" => self.audit.push(a),
             "manifest" => self.manifest = text(bodies.next())?,
             "ids" => self.lock_file = Some(format!("# generation {a}\n{}", text(bodies.next())?)),

@@ -395,6 +395,26 @@ monitor: {{hosts: [b]}}
     site.ok(&["status"]);
 }
 
+/// Something on the host changes what was sent, before it is looked at; what ran goes on.
+fn what_arrives_damaged_is_not_used(site: &Site, host: &Host) {
+    let runs = || host.run(&["readlink", "/opt/mine/run"]).expect("a link");
+    let before = runs();
+    let damages = "/usr/local/sbin/chmod";
+    write(host, damages, "#!/bin/sh\n/bin/chmod \"$@\" && case $2 in *.new/run) echo damage >>\"$2\" ;; esac\n");
+    host.run(&["/bin/chmod", "755", damages]).expect("a program");
+    fs::write(site.file("run.sh"), "#!/bin/sh\n# another\nexec sleep infinity\n").expect("an artifact");
+    let (code, said) = site.aesop(&["apply", "--yes"]);
+    assert_eq!(code, Some(1), "{}\n{}", said.stdout, said.stderr);
+    for words in ["arrived damaged: run: FAILED", "apply again; where it happens again, look at the disk"] {
+        assert!(said.stderr.contains(words), "no {words:?} in\n{}", said.stderr);
+    }
+    assert_eq!(runs(), before);
+    host.run(&["systemctl", "is-active", "first"]).expect("it runs on");
+    host.run(&["rm", damages]).expect("no damage any more");
+    site.ok(&["apply", "--yes"]);
+    assert_ne!(runs(), before);
+}
+
 /// As with `aesop logs -f | head -n 1`: the next line that is written somewhere ends it, well.
 fn a_reader_that_goes_ends_what_follows(site: &Site, host: &Host) {
     let mut logs = site
@@ -514,6 +534,7 @@ extras:
 
     an_edited_audit_log_is_found(&site, &one);
     a_disk_that_is_full_leaves_all_as_it_was(&site, &one, &with);
+    what_arrives_damaged_is_not_used(&site, &one);
 
     unit("first.service", "/bin/false");
     let (code, said) = site.aesop(&["apply", "--yes"]);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::plan::{destroy, plan as make_plan};
 use crate::service::HostState;
+use expect_test::expect;
 use std::collections::{BTreeMap, BTreeSet};
 
 async fn former_of(
@@ -114,6 +115,35 @@ fn no_rollback_changes_who_is_in_a_quorum() {
         lab.connect.host("k2").with(|host| host.generations.pop_first());
         let error = former_of(&lab, &shrunk, Some(1), None).await.unwrap_err();
         assert!(matches!(error, FormerError::Forgotten { ref host, .. } if host == "k2"), "{error}");
+    });
+}
+
+#[test]
+fn what_cannot_be_gone_back_to_says_why() {
+    block_on(async {
+        let lab = Lab::new();
+        let mut inventory = inventory(lab.folder.path(), 3, 1, 1, false);
+        lab.apply(&inventory).await;
+        let prepared = lab.prepare(&inventory);
+        let why =
+            async |generation| former_of(&lab, &prepared, generation, None).await.unwrap_err().to_string();
+        expect!["no host keeps a generation before the last (1); there is nothing to go back to"]
+            .assert_eq(&why(None).await);
+        inventory.kafka.as_mut().unwrap().config.insert("queued.max.requests".to_owned(), "16".to_owned());
+        lab.apply(&inventory).await;
+        expect!["generation 2 is the last one; to repair it, run `aesop apply`"]
+            .assert_eq(&why(Some(2)).await);
+        expect!["no host keeps generation 7; there are 1, 2"].assert_eq(&why(Some(7)).await);
+        let snapshot = |host: &str| lab.connect.host(host).with(|state| state.generations[&1].clone());
+        let replace = |with: (String, String)| {
+            lab.connect.host("k2").with(|state| state.generations.insert(1, with));
+        };
+        let (relay, whole) = (snapshot("r1"), snapshot("k2"));
+        replace(relay);
+        expect!["k2 had no quorum service in generation 1 and has kafka and zookeeper now; members of a quorum come and go by the inventory, not by a rollback"].assert_eq(&why(Some(1)).await);
+        replace(("{\"parts\":".to_owned(), whole.1));
+        expect!["k2: generation 1 is not readable: EOF while parsing a value at line 1 column 9"]
+            .assert_eq(&why(Some(1)).await);
     });
 }
 

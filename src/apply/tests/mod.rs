@@ -18,6 +18,7 @@ mod on_zookeeper;
 mod operations;
 mod properties;
 mod refused;
+mod skipped;
 mod told;
 mod upgrade;
 
