@@ -17,6 +17,7 @@ mod cluster;
 mod crash;
 #[path = "../common/document.rs"]
 mod document;
+mod extras;
 mod failover;
 mod growth;
 mod hosts;
@@ -64,7 +65,7 @@ const TESTS: &[(&str, fn())] = &[
         interrupted::applies_exclude_each_other_and_are_finished_wherever_they_die,
     ),
     ("ssh::hosts_as_they_are_are_worked_on", ssh::hosts_as_they_are_are_worked_on),
-    ("ssh::extras_come_change_are_put_back_and_go", ssh::extras_come_change_are_put_back_and_go),
+    ("extras::come_change_are_put_back_and_go", extras::come_change_are_put_back_and_go),
     (
         "ssh::services_are_stopped_started_and_hosts_rebooted",
         ssh::services_are_stopped_started_and_hosts_rebooted,
