@@ -209,13 +209,16 @@ impl SshHost {
     }
 
     fn sudo_refusal(&self, stderr: &str) -> Option<HostError> {
+        // The login shell's words, where there is none; sudo's own of a command that is not there look alike.
+        let absent =
+            ["sudo: not found", "sudo: command not found", "sudo: Command not found", "command: sudo"];
+        let refused = ["password", "not allowed", "incorrect"];
         let line = stderr.lines().find(|line| {
-            line.starts_with("sudo: ")
-                || line.contains("is not in the sudoers file")
-                || line.contains("sudo: not found")
+            line.contains("is not in the sudoers file")
+                || absent.iter().any(|words| line.contains(words))
+                || (line.starts_with("sudo: ") && refused.iter().any(|word| line.contains(word)))
         })?;
-        let refused = ["password", "not in the sudoers", "not found", "not allowed", "incorrect"];
-        refused.iter().any(|word| line.contains(word)).then(|| HostError::NoSudo {
+        Some(HostError::NoSudo {
             host: self.name.clone(),
             user: self.user.clone(),
             detail: line.trim().to_owned(),
@@ -441,6 +444,27 @@ mod tests {
             assert_eq!(said(&Command::Argv(print), sudo_asks), "a b'c|$d||");
             let answer = said(&Command::Observe(String::new()), sudo_asks);
             assert!(answer.starts_with("aesop|1\n") && answer.ends_with("end\n"), "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_is_not_there_is_no_matter_of_sudo() {
+        let host = with_password();
+        for line in [
+            "sudo: a password is required",
+            "deploy is not in the sudoers file.",
+            "Sorry, user deploy is not allowed to execute '/bin/sh' as root on k1.\nsudo: 1 incorrect password attempt",
+            "bash: line 1: sudo: command not found",
+            "sh: 1: sudo: not found",
+            "sudo: Command not found.",
+            "fish: Unknown command: sudo",
+        ] {
+            assert!(host.sudo_refusal(line).is_some(), "{line}");
+        }
+        for line in
+            ["sudo: no-such-program: command not found", "sh: 1: exec: no-such-program: not found", ""]
+        {
+            assert_eq!(host.sudo_refusal(line), None, "{line}");
         }
     }
 
