@@ -45,7 +45,7 @@ impl Run<'_> {
             if outcome.failure.is_some() && !gone {
                 return Outcome { done: outcome.done.max(range.start), ..outcome };
             }
-            if reboots && let Err(error) = is_back(connection.as_ref(), &before).await {
+            if reboots && let Err(error) = is_back(connection.as_ref(), &before, BOOT_LIMIT).await {
                 return Outcome { done: at, failure: Some((at, format!("{host}: {error}"))), lost: true };
             }
         }
@@ -80,20 +80,70 @@ async fn boot(host: &dyn Host) -> Result<Vec<u8>, String> {
 }
 
 /// Waits until the host answers with another boot.
-async fn is_back(host: &dyn Host, before: &[u8]) -> Result<(), String> {
+async fn is_back(host: &dyn Host, before: &[u8], limit: Duration) -> Result<(), String> {
     let started = SystemClock.instant();
     loop {
         let now = match host.reconnect().await {
             Ok(()) => boot(host).await,
             Err(error) => Err(error.to_string()),
         };
-        let secs = BOOT_LIMIT.as_secs();
+        let secs = limit.as_secs();
         match now {
             Ok(now) if now != before => return Ok(()),
-            Ok(_) | Err(_) if started.elapsed() < BOOT_LIMIT => {}
-            Ok(_) => return Err(format!("still the same boot after {secs} s")),
-            Err(error) => return Err(format!("not back {secs} s after its reboot: {error}")),
+            Ok(_) | Err(_) if started.elapsed() < limit => {}
+            Ok(_) => {
+                return Err(format!(
+                    "still the same boot after {secs} s; look there at what holds it up (`systemctl list-jobs`)"
+                ));
+            }
+            Err(error) => {
+                return Err(format!(
+                    "not back {secs} s after its reboot; look at its console. The last answer was: {error}"
+                ));
+            }
         }
         tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{HostError, OnLine, Output};
+    use futures_util::future::BoxFuture;
+
+    /// A host that was told to reboot.
+    #[derive(Debug)]
+    struct Rebooted {
+        answers: bool,
+        boot: &'static str,
+    }
+
+    impl Host for Rebooted {
+        fn call<'a>(&'a self, _: Call, _: OnLine<'a>) -> BoxFuture<'a, Result<Output, HostError>> {
+            let output = Output { status: Some(0), stdout: self.boot.into(), stderr: String::new() };
+            Box::pin(async { Ok(output) })
+        }
+
+        fn reconnect(&self) -> BoxFuture<'_, Result<(), HostError>> {
+            let lost = HostError::Lost { host: "k1".to_owned() };
+            Box::pin(async { if self.answers { Ok(()) } else { Err(lost) } })
+        }
+
+        fn close(&self) -> BoxFuture<'_, ()> {
+            Box::pin(async {})
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_does_not_come_back_says_what_to_look_at() {
+        let after =
+            async |answers, boot| is_back(&Rebooted { answers, boot }, b"first", Duration::ZERO).await;
+        assert_eq!(after(true, "second").await, Ok(()));
+        let same = after(true, "first").await.unwrap_err();
+        assert!(same.starts_with("still the same boot after 0 s; look there"), "{same}");
+        let gone = after(false, "second").await.unwrap_err();
+        let words = "not back 0 s after its reboot; look at its console. The last answer was: k1: the connection ended";
+        assert!(gone.starts_with(words), "{gone}");
     }
 }
