@@ -123,8 +123,10 @@ impl Held {
     fn words(&self) -> String {
         let since =
             jiff::Timestamp::from_second(self.since).map_or_else(|_| "?".to_owned(), |time| time.to_string());
-        let what =
-            self.asked.as_ref().map_or_else(|| "What".to_owned(), |asked| format!("`{}`", asked.words()));
+        let what = self
+            .asked
+            .as_ref()
+            .map_or_else(|| "Something".to_owned(), |asked| format!("`{}`", asked.words()));
         format!(
             "{what} of {}, begun {since}, did not end: it holds {}, its last sign of life was {} s ago.",
             self.operator,

@@ -17,6 +17,7 @@ pub(crate) fn a_change_is_saved_refused_taken_back_and_finished() {
     let mut said = a_saved_plan_is_refused_once_a_host_changes(&cluster);
     // While all brokers keep the generation before: each apply that touches one makes another, and few are kept.
     said += &a_killed_rollback_is_finished_by_resume(&cluster);
+    said += &a_killed_stop_is_finished_by_resume(&cluster);
     said += &what_a_person_disables_and_touches_is_told(&cluster);
     said += &what_does_not_start_comes_back(&cluster);
     said += &what_a_broker_does_not_take_in_comes_back(&cluster);
@@ -135,6 +136,39 @@ fn a_killed_rollback_is_finished_by_resume(cluster: &Cluster) -> String {
     for host in BROKERS {
         assert!(properties(host).contains("queued.max.requests=900"), "{host} is what the inventory says");
     }
+    resumed.stdout + &resumed.stderr
+}
+
+/// The first of two consumers hangs as it stops, so that aesop dies before the second.
+fn a_killed_stop_is_finished_by_resume(cluster: &Cluster) -> String {
+    const UNIT: &str = "aesop-consumer@kafka-json";
+    let state = |host: &str| {
+        let show = ["systemctl", "show", "-P", "ActiveState", UNIT];
+        cluster.host(host).run(&show).expect("systemd answers").trim().to_owned()
+    };
+    let states = || ["consumer1", "consumer2"].map(state);
+    let first = |script: &str| {
+        cluster.host("consumer1").run(&["sh", "-c", script]).expect("a script");
+    };
+    first(
+        "touch /run/hold && mkdir /run/systemd/system/aesop-consumer@kafka-json.service.d && \
+         printf '[Service]\\nExecStop=/bin/sh -c \"while test -e /run/hold; do sleep 0.2; done\"\\n' \
+         >/run/systemd/system/aesop-consumer@kafka-json.service.d/hold.conf && systemctl daemon-reload",
+    );
+    killed(cluster, &["stop", "consumer", "--yes"], "a consumer to be asked to stop", || {
+        state("consumer1") == "deactivating"
+    });
+    assert_eq!(state("consumer2"), "active");
+    first(
+        "rm -r /run/hold /run/systemd/system/aesop-consumer@kafka-json.service.d && systemctl daemon-reload",
+    );
+    wait("the consumer to stop", || (state("consumer1") == "inactive").then_some(()));
+    let resumed = cluster.aesop_ok(&["resume", "--yes"]);
+    assert!(resumed.stderr.contains("Going on with `aesop stop consumer`"), "{}", resumed.stderr);
+    assert!(resumed.stdout.contains(", 1 stop\n"), "{}", resumed.stdout);
+    assert_eq!(states(), ["inactive", "inactive"]);
+    cluster.aesop_ok(&["start", "--yes"]);
+    assert_eq!(states(), ["active", "active"]);
     resumed.stdout + &resumed.stderr
 }
 

@@ -137,6 +137,7 @@ fn a_secret_is_in_no_plan_log_event_or_report() {
             let (document, _, plan) = lab.document(&inventory).await;
             said += &document;
             said += &crate::plan::render_diffs(&plan.diffs, true);
+            said += &audit::lines(&plan).concat();
             write!(said, "{plan:?}").unwrap();
             let prepared = lab.prepare(&inventory);
             write!(said, "{prepared:?}").unwrap();
