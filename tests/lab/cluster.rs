@@ -5,6 +5,7 @@ use aesop::lab::shop::{self, Server};
 use aesop::lab::{self, Host, HostKind, HostSpec, Lab, LabSpec};
 use relay::format::fold::Fold;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -69,7 +70,9 @@ impl Cluster {
                 .block_on(shop::create_reader(&server, "aesop", "reader-secret"))
                 .expect("the reader is made");
         }
-        fs::write(cluster.path("reader.password"), "reader-secret\n").expect("a file");
+        let password = cluster.path("reader.password");
+        fs::write(&password, "reader-secret\n").expect("a file");
+        fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).expect("its mode");
         cluster.write_inventory(&["consumer1", "consumer2"]);
         cluster.aesop_ok(&["check"]);
         let apply = crate::offline::deploy_from_bundle(&cluster);

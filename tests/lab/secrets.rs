@@ -5,6 +5,8 @@ use crate::cluster::wait;
 use aesop::lab::Host;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,6 +15,8 @@ use std::time::Duration;
 
 /// A process that lives for less than this may be missed; what is started over and over is not.
 const EVERY: Duration = Duration::from_millis(40);
+/// Shorter lines of a secret file say nothing.
+const LINE_CHARS: usize = 16;
 /// Secrets on the host, as root alone can read them; grep takes them from there, so that it does not tell them itself.
 const PATTERNS: &str = "/root/secrets-to-look-for";
 
@@ -98,6 +102,28 @@ fn look(seen: &Mutex<BTreeSet<Vec<u8>>>, on_host: &mut BTreeMap<u32, bool>) {
     }
 }
 
+/// What aesop has generated beside an inventory: passwords and tokens, and lines of private keys.
+pub(crate) fn generated(folder: &Path) -> Vec<String> {
+    let mut secrets = Vec::new();
+    for entry in fs::read_dir(folder).expect("generated secrets").map(|entry| entry.expect("an entry")) {
+        let path = entry.path();
+        if path.is_dir() {
+            secrets.extend(generated(&path));
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("a secret");
+        let mut public = false;
+        for line in text.lines() {
+            // Certificates are for everybody.
+            public = (public || line.starts_with("-----BEGIN CERTIFICATE")) && !line.starts_with("-----END");
+            if !public && !line.starts_with("-----") && line.len() >= LINE_CHARS {
+                secrets.push(line.to_owned());
+            }
+        }
+    }
+    secrets
+}
+
 /// Nobody but the owner can read one of these in a file of the host, and no journal has one.
 pub(crate) fn are_readable_by_their_owners_only(host: &Host, secrets: &[String]) {
     let script = format!(
@@ -109,6 +135,26 @@ rm {PATTERNS}"
     );
     let found = host.run_with_stdin(&["sh", "-c", &script], lines(secrets).as_bytes()).expect("a search");
     assert_eq!(found.trim(), "", "{} tells a secret", host.name());
+}
+
+/// The same of the folder with the inventory, but for what the user has put there.
+pub(crate) fn are_closed_here(folder: &Path, secrets: &[String]) {
+    for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry")) {
+        let path = entry.path();
+        let mode = entry.metadata().expect("its mode").permissions().mode();
+        if path.is_dir() {
+            are_closed_here(&path, secrets);
+        } else if mode & 0o044 != 0 {
+            let text = fs::read(&path).expect("a file");
+            is_not_told(&String::from_utf8_lossy(&text), secrets, &path.display().to_string());
+        }
+    }
+}
+
+/// A text has none of them.
+pub(crate) fn is_not_told(text: &str, secrets: &[String], place: &str) {
+    let line = text.lines().find(|line| secrets.iter().any(|secret| line.contains(secret.as_str())));
+    assert_eq!(line, None, "a secret in {place}");
 }
 
 fn lines(secrets: &[String]) -> String {
