@@ -4,8 +4,8 @@
 use bytes::{Bytes, BytesMut};
 use relay::config::{Format, Oversize};
 use relay::decode::filter::{ColumnFilter, TableFilter};
-use relay::decode::query;
 use relay::decode::stream::{Assembler, Flavor, Progress, StreamError};
+use relay::decode::{query, query_event, touch};
 use relay::event::{Op, RowChange, Savepoint, TransactionSink, TxnEnd, TxnHeader, TxnStart};
 use relay::format::{Formatter, RowContext};
 use relay::gtid::GtidSet;
@@ -45,6 +45,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "blocks", seeds: block_seeds, repair: repair_block, run: blocks },
     Target { name: "selections", seeds: selection_seeds, repair: repair_selection, run: selections },
     Target { name: "histories", seeds: history_seeds, repair: |_| {}, run: histories },
+    Target { name: "query_events", seeds: query_event_seeds, repair: |_| {}, run: query_events },
     Target { name: "statements", seeds: statement_seeds, repair: |_| {}, run: statements },
     Target { name: "starts", seeds: start_seeds, repair: |_| {}, run: starts },
 ];
@@ -467,7 +468,30 @@ fn statement_seeds() -> Vec<Vec<u8>> {
 }
 
 fn statements(input: &[u8]) -> bool {
-    query::classify(input) != query::Statement::Other
+    let database = |name: &str| name == "d";
+    for quoting in [None, Some(query::Quoting::of_sql_mode(0)), Some(query::Quoting::of_sql_mode(u64::MAX))] {
+        query::classify(input, quoting);
+        query::may_change(input, quoting, database);
+    }
+    touch::touch(&String::from_utf8_lossy(input), "d");
+    query::classify(input, None) != query::Statement::Other
+}
+
+/// The body of a query event: eight bytes, lengths, settings of the session, database, text.
+fn query_event_seeds() -> Vec<Vec<u8>> {
+    let settings: [&[u8]; 2] =
+        [&[1, 4, 0, 0x10, 0, 0, 0, 0, 0, 4, 8, 0, 8, 0, 33, 0], b"\x04\x1c\0\x1c\0\x21\0\x0c\x02shop\0d\0"];
+    let body = |settings: &[u8]| {
+        let len = u16::try_from(settings.len()).unwrap_or(0).to_le_bytes();
+        [&[0; 8][..], &[1, 0, 0], &len, settings, b"d\0CREATE TABLE `t\xe4` (a int COMMENT 'x\\'')"].concat()
+    };
+    settings.into_iter().map(body).collect()
+}
+
+fn query_events(input: &[u8]) -> bool {
+    let Ok(query) = query_event::query(input) else { return false };
+    query.text();
+    query.status() != query_event::Status::default()
 }
 
 fn start_seeds() -> Vec<Vec<u8>> {

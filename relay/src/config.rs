@@ -113,6 +113,9 @@ pub struct Source {
     /// What becomes of a row that has more.
     #[serde(default, skip_serializing_if = "is_default")]
     pub oversize: Oversize,
+    /// What becomes of changes that were logged as statements, so that their rows are not known.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hidden_changes: HiddenChanges,
     /// Where names, keys and members come from.
     #[serde(default, skip_serializing_if = "is_default")]
     pub schema: SchemaFrom,
@@ -128,6 +131,18 @@ pub enum SchemaFrom {
     RowMetadata,
     /// `information_schema`, where the binlog does not have them, as far as it can be known that they held for a row.
     BestEffort,
+}
+
+/// What becomes of changes that were logged as statements.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum HiddenChanges {
+    /// The source stops there.
+    #[default]
+    Stop,
+    /// They are counted, and warned of.
+    LeaveOut,
 }
 
 /// Bytes of a row unless the source says otherwise: several copies of it are within the relay's memory.

@@ -263,6 +263,8 @@ pub struct Source {
     pub max_row_bytes: u64,
     /// What becomes of a row that has more.
     pub oversize: relay::config::Oversize,
+    /// What becomes of changes that were logged as statements.
+    pub hidden_changes: relay::config::HiddenChanges,
     /// Where names of columns come from.
     pub schema: relay::config::SchemaFrom,
 }

@@ -307,6 +307,10 @@ pub(super) struct Source {
     /// counted and warned of (`leave_out`).
     #[schemars(extend("default" = "stop"))]
     pub(super) oversize: Option<Oversize>,
+    /// What becomes of changes that a session logged as statements (`binlog_format` other than ROW), so that their rows are not
+    /// known: the source stops there (`stop`), or they are counted and warned of (`leave_out`).
+    #[schemars(extend("default" = "stop"))]
+    pub(super) hidden_changes: Option<HiddenChanges>,
     /// Where names, keys and members of ENUM and SET come from: the binlog, of a server with `binlog_row_metadata=FULL`
     /// (`row_metadata`), or, where it does not have them, `information_schema` (`best_effort`): what cannot be known of a
     /// row then stops the source.
@@ -320,6 +324,14 @@ pub(super) struct Source {
 pub(super) enum SchemaFrom {
     RowMetadata,
     BestEffort,
+}
+
+/// What becomes of changes that were logged as statements.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum HiddenChanges {
+    Stop,
+    LeaveOut,
 }
 
 /// What becomes of a row above `max_row_bytes`.

@@ -135,6 +135,7 @@ pub(super) fn relay(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> R
                 start: source.start.clone(),
                 max_row_bytes: source.max_row_bytes,
                 oversize: source.oversize,
+                hidden_changes: source.hidden_changes,
                 schema: source.schema,
             },
         );

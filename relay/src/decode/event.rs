@@ -301,28 +301,6 @@ pub fn uuid_text(uuid: &[u8; 16]) -> String {
     text
 }
 
-/// A `QUERY`: default database and statement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Query<'a> {
-    /// Default database of the session, may be empty.
-    pub database: &'a [u8],
-    /// The statement's bytes in the session's character set.
-    pub sql: &'a [u8],
-}
-
-/// Splits a `QUERY` body.
-pub fn query(body: &[u8]) -> Result<Query<'_>, DecodeError> {
-    let mut input = Bytes::new(body, "query event");
-    input.take(8)?;
-    let database_len = usize::from(input.u8()?);
-    input.u16()?;
-    let status_len = usize::from(input.u16()?);
-    input.take(status_len)?;
-    let database = input.take(database_len)?;
-    input.u8()?;
-    Ok(Query { database, sql: input.rest() })
-}
-
 /// `HEARTBEAT_V2`: the file and the full 64-bit offset that the server has reached.
 pub fn heartbeat_v2(body: &[u8]) -> Result<(Option<&str>, Option<u64>), DecodeError> {
     let mut input = Bytes::new(body, "heartbeat");

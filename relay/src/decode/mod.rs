@@ -22,6 +22,7 @@ pub mod key;
 mod network;
 mod partial;
 pub mod query;
+pub mod query_event;
 pub mod rows;
 pub mod stream;
 pub mod table_map;

@@ -3,6 +3,7 @@
 use super::RowContext;
 use super::common::{self, member, optional};
 use super::wkt;
+use crate::decode::query::Words;
 use crate::decode::rows::Values;
 use crate::decode::{DecodeError, text, write_int, write_uint, write_value};
 use crate::event::Op;
@@ -84,18 +85,20 @@ fn statement_type(op: Op, sql: &str) -> &'static str {
     if op == Op::Truncate {
         return "table-truncate";
     }
-    let mut words = sql.split_whitespace();
-    let is = |word: Option<&str>, names: &[&str]| {
-        word.is_some_and(|word| names.iter().any(|name| word.eq_ignore_ascii_case(name)))
-    };
-    let (verb, object) = (words.next(), words.next());
-    let database = is(object, &["database", "schema"]);
-    match (is(verb, &["create"]), is(verb, &["drop"])) {
-        (true, _) if database => "database-create",
-        (_, true) if database => "database-drop",
-        _ if database => "database-alter",
-        (true, _) if !is(object, &["index", "unique", "fulltext", "spatial"]) => "table-create",
-        (_, true) if !is(object, &["index"]) => "table-drop",
+    let mut words = Words::of_meant(sql.as_bytes());
+    let (verb, mut object) = (words.keyword(), words.keyword());
+    while matches!(
+        object.as_str(),
+        "OR" | "REPLACE" | "ONLINE" | "OFFLINE" | "IGNORE" | "UNIQUE" | "FULLTEXT" | "SPATIAL"
+    ) {
+        object = words.keyword();
+    }
+    match (verb.as_str(), object.as_str()) {
+        ("CREATE", "DATABASE" | "SCHEMA") => "database-create",
+        ("DROP", "DATABASE" | "SCHEMA") => "database-drop",
+        (_, "DATABASE" | "SCHEMA") => "database-alter",
+        ("CREATE", object) if object != "INDEX" => "table-create",
+        ("DROP", object) if object != "INDEX" => "table-drop",
         _ => "table-alter",
     }
 }

@@ -12,6 +12,18 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
+/// At least this far apart lie the blocks that are kept in memory, for every segment there is: at low rates a
+/// transaction is a block, and gigabytes of log hold millions of those.
+pub(super) const SPACING_BYTES: u64 = 64 * 1024;
+
+/// Notes that a block whose first transaction starts at `position` lies at `offset`, unless one that is noted lies
+/// near before it. Blocks come in order.
+pub(super) fn note(index: &mut Vec<(Position, u64)>, position: Position, offset: u64) {
+    if index.last().is_none_or(|(_, last)| offset >= last + SPACING_BYTES) {
+        index.push((position, offset));
+    }
+}
+
 /// What is found out about a segment by reading it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Summary {

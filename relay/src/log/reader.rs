@@ -30,6 +30,8 @@ struct At {
     /// Everything of the log before this was handed out.
     mark: Mark,
     inside: bool,
+    /// The index led some way before the place asked for: what ends before it is passed over.
+    passing: bool,
 }
 
 impl Reader {
@@ -100,7 +102,12 @@ impl Reader {
         loop {
             let segment_tail = if at.segment.seq() == tail.segment { tail.offset } else { at.segment.len() };
             if at.offset < segment_tail {
-                return read(&self.log, at, segment_tail).await.map(Some);
+                let block = read(&self.log, at, segment_tail).await?;
+                if at.passing && ends_before(&block, &self.from) {
+                    continue;
+                }
+                at.passing = false;
+                return Ok(Some(block));
             }
             if at.segment.seq() >= tail.segment {
                 return Ok(None);
@@ -110,7 +117,13 @@ impl Reader {
                 let (wanted, lowest) = (at.mark.position, lowest.clone());
                 return Err(ReadError::BelowLowest { wanted, lowest });
             };
-            *at = At { offset: segment.first_block(), mark: segment.begin().clone(), segment, inside: false };
+            *at = At {
+                offset: segment.first_block(),
+                mark: segment.begin().clone(),
+                segment,
+                inside: false,
+                passing: at.passing,
+            };
         }
     }
 
@@ -122,6 +135,7 @@ impl Reader {
             offset,
             mark: segment.begin().clone(),
             inside: false,
+            passing: false,
         };
         let end = || {
             let segment = segments.get(&tail.segment).ok_or_else(|| below(covered.position))?;
@@ -137,13 +151,20 @@ impl Reader {
             StartFrom::Position { position, .. } if *position >= covered.position => end(),
             StartFrom::Position { position, .. } => {
                 let segment = segment_of(segments.values(), *position).ok_or_else(|| below(*position))?;
-                Ok(at(segment, segment.seek(*position)))
+                Ok(At { passing: true, ..at(segment, segment.seek(*position)) })
             }
             StartFrom::Gtid(_) | StartFrom::Time(_) => Err(ReadError::Unsupported(
                 "a log is searched for a time or a GTID set before it is read".to_owned(),
             )),
         }
     }
+}
+
+/// Whether a block has nothing of the place asked for or behind it.
+fn ends_before(block: &Sealed, from: &StartFrom) -> bool {
+    let StartFrom::Position { position, .. } = from else { return false };
+    let header = block.header();
+    !header.ends_inside && header.end <= *position
 }
 
 fn segment_of<'a>(

@@ -50,7 +50,7 @@ pub(super) fn open(options: Options) -> Result<(Inner, Option<Arc<Segment>>), Lo
             segment.truncate(summary.len)?;
         }
         let file_len = summary.len;
-        segment.set_index(summary.index.clone());
+        segment.set_index(&summary.index);
         segment.set_len(file_len, summary.newest_us);
         schemas.extend(summary.definitions());
         let segment = Arc::new(segment);
@@ -149,7 +149,9 @@ impl Summary {
     }
 
     fn take(&mut self, mut next: Self) {
-        self.index.append(&mut next.index);
+        for (position, offset) in std::mem::take(&mut next.index) {
+            index::note(&mut self.index, position, offset);
+        }
         self.schemas.append(&mut next.schemas);
         next.index = std::mem::take(&mut self.index);
         next.schemas = std::mem::take(&mut self.schemas);

@@ -1,6 +1,6 @@
 //! One file of the log.
 
-use super::{LogError, Mark};
+use super::{LogError, Mark, index};
 use crate::mysql::LastTransaction;
 use crate::position::Position;
 use serde::{Deserialize, Serialize};
@@ -135,14 +135,25 @@ impl Segment {
 
     /// Notes that a block whose first transaction starts at `position` lies at `offset`; blocks come in order.
     pub(super) fn note(&self, position: Position, offset: u64) {
-        self.index.write().unwrap_or_else(PoisonError::into_inner).push((position, offset));
+        index::note(&mut self.index.write().unwrap_or_else(PoisonError::into_inner), position, offset);
     }
 
-    pub(super) fn set_index(&self, index: Vec<(Position, u64)>) {
-        *self.index.write().unwrap_or_else(PoisonError::into_inner) = index;
+    #[cfg(test)]
+    pub(super) fn indexed(&self) -> usize {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// The offset of a block at or before which the transaction at `position` begins.
+    /// Sidecars of former versions hold every block.
+    pub(super) fn set_index(&self, blocks: &[(Position, u64)]) {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.clear();
+        for (position, offset) in blocks {
+            index::note(&mut index, *position, *offset);
+        }
+        index.shrink_to_fit();
+    }
+
+    /// The offset of a block at or some way before which the transaction at `position` begins.
     pub(super) fn seek(&self, position: Position) -> u64 {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         let behind = index.partition_point(|(at, _)| *at <= position);

@@ -342,6 +342,32 @@ fn fill(writer: &mut Writer, count: usize) -> Vec<Txn> {
 }
 
 #[test]
+fn what_is_kept_of_many_small_blocks_is_little_and_leads_to_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || Options { segment_bytes: 300_000, ..options(dir.path()) };
+    let (log, mut writer) = Log::open(options()).unwrap();
+    let mut source = Source { at: Position::new(1, 1, 4) };
+    let txns: Vec<Txn> = (0..3000).map(|_| source.next(&[100])).collect();
+    for txn in &txns {
+        write(&mut writer, txn);
+        writer.flush().unwrap();
+    }
+    let look = |log: &Log| {
+        for (segment, kept) in log.segments().values().map(|segment| (segment, segment.indexed())) {
+            let most = segment.len() / super::index::SPACING_BYTES + 1;
+            assert!(u64::try_from(kept).unwrap() <= most, "{kept} of {} bytes", segment.len());
+        }
+        for at in (0..txns.len()).step_by(97) {
+            let seen = read_from(log, StartFrom::Position { position: txns[at].start, rows: 0 });
+            assert_eq!(seen, txns[at..], "from {at}");
+        }
+    };
+    look(&log);
+    drop((log, writer));
+    look(&Log::open(options()).unwrap().0);
+}
+
+#[test]
 fn retention_drops_whole_segments_and_a_reader_below_is_told_the_remedies() {
     let dir = tempfile::tempdir().unwrap();
     let bounded = Options { retention_bytes: 9000, ..options(dir.path()) };

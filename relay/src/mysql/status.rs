@@ -66,6 +66,8 @@ pub struct Status {
     pub rows_total: u64,
     /// Of these, rows over `max_row_bytes`, of which the key alone was handed on.
     pub oversize_rows_total: u64,
+    /// Changes that were logged as statements and left out.
+    pub hidden_changes_total: u64,
     /// Of these, rows that came.
     pub inserts_total: u64,
     /// Rows that changed.

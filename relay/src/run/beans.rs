@@ -25,6 +25,7 @@ pub(super) fn register(registry: &Registry, source: &Arc<Source>) -> Bean {
     status("TransactionsTotal", Kind::Counter, |status| Value::Uint(status.transactions_total));
     status("RowsTotal", Kind::Counter, |status| Value::Uint(status.rows_total));
     status("OversizeRowsTotal", Kind::Counter, |status| Value::Uint(status.oversize_rows_total));
+    status("HiddenChangesTotal", Kind::Counter, |status| Value::Uint(status.hidden_changes_total));
     status("InsertsTotal", Kind::Counter, |status| Value::Uint(status.inserts_total));
     status("UpdatesTotal", Kind::Counter, |status| Value::Uint(status.updates_total));
     status("DeletesTotal", Kind::Counter, |status| Value::Uint(status.deletes_total));

@@ -22,7 +22,7 @@ const QUEUE_KIB: u32 = 16 * 1024;
 const QUEUE_RECORDS: u32 = 200_000;
 /// How long a record may wait for others to share its batch; short, for latency is what a reader feels, and long
 /// enough that a backlog does not go out in thousands of small requests a second.
-const LINGER_MS: &str = "10";
+const LINGER_MS: &str = "20";
 /// How long one attempt to create a topic may take.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The header that carries the owner's epoch.

@@ -39,6 +39,10 @@ pub struct Args {
     /// What becomes of a row that has more: stop there, or `leave_out` all but its key.
     #[arg(long, value_enum, default_value_t)]
     pub oversize: config::Oversize,
+    /// What becomes of changes that were logged as statements, so that their rows are not known: stop there, or
+    /// `leave_out` and warn.
+    #[arg(long, value_enum, default_value_t)]
+    pub hidden_changes: config::HiddenChanges,
     /// Where names of columns come from: the binlog's row metadata, or where it lacks them, as far as they can be known,
     /// `best_effort` from `information_schema`.
     #[arg(long, value_enum, default_value_t)]
@@ -96,6 +100,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
             start: "latest".to_owned(),
             max_row_bytes: args.max_row_bytes,
             oversize: args.oversize,
+            hidden_changes: args.hidden_changes,
             schema: args.schema,
         },
         password: target.password,
@@ -111,7 +116,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     };
     let status = Arc::new(StatusCell::default());
     let stdout = std::io::stdout();
-    let show_progress = std::io::stderr().is_terminal() && !stdout.is_terminal();
+    let mut progress = Progress::here(&stdout);
     let mut printer = Printer::new(
         stdout,
         Formatter::new(args.format),
@@ -126,14 +131,11 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         loop {
             tokio::select! {
                 ended = &mut read => break ended,
-                _ = ticks.tick(), if show_progress => progress(&status),
+                _ = ticks.tick() => progress.show(&status),
             }
         }
     };
-    if show_progress {
-        progress(&status);
-        drop(writeln!(std::io::stderr()));
-    }
+    progress.end(&status);
     if args.checkpoint.is_none() {
         // Not there unless a branch was met.
         drop(std::fs::remove_dir_all(&branches));
@@ -160,23 +162,67 @@ fn beside(checkpoint: Option<&Path>, what: &str) -> PathBuf {
     }
 }
 
-/// One line on stderr, written over the last one.
-fn progress(status: &StatusCell) {
-    let s = status.get();
-    let state = match s.state {
-        State::Connecting => "connecting",
-        State::Streaming if s.caught_up => "caught up",
-        State::Streaming => "reading",
-        State::Stopped => "stopped",
-    };
-    let error = s.last_error.map(|e| format!(" · {e}")).unwrap_or_default();
-    let line = format!(
-        "\r\x1b[K{state} · {} transactions · {} rows · {} MiB · {}:{}{error}",
-        s.transactions_total,
-        s.rows_total,
-        s.bytes_read_total >> 20,
-        s.file_name,
-        s.end_offset
-    );
-    drop(std::io::stderr().write_all(line.as_bytes()));
+/// What stderr is told while reading goes on.
+enum Progress {
+    /// No terminal: nothing but the log.
+    None,
+    /// One line, written over the last one.
+    Line,
+    /// Rows come on the same terminal: a line where the state is another than this one.
+    States(Option<&'static str>),
+}
+
+impl Progress {
+    /// As the terminals are; sets up the log too, which says what goes wrong.
+    fn here(stdout: &std::io::Stdout) -> Self {
+        let progress = match (std::io::stderr().is_terminal(), stdout.is_terminal()) {
+            (false, _) => Self::None,
+            (true, false) => Self::Line,
+            (true, true) => Self::States(None),
+        };
+        if matches!(progress, Self::Line) {
+            crate::telemetry::init_logs_over_progress("warn");
+        } else {
+            crate::telemetry::init_logs("warn");
+        }
+        progress
+    }
+
+    fn show(&mut self, status: &StatusCell) {
+        let s = status.get();
+        let state = match s.state {
+            State::Connecting => "connecting",
+            State::Streaming if s.caught_up => "caught up",
+            State::Streaming => "reading",
+            State::Stopped => "stopped",
+        };
+        let line = match self {
+            Self::None => return,
+            Self::States(said) if *said == Some(state) => return,
+            Self::States(said) => {
+                *said = Some(state);
+                format!("{state}\n")
+            }
+            Self::Line => {
+                let error = s.last_error.map(|e| format!(" · {e}")).unwrap_or_default();
+                format!(
+                    "\r\x1b[K{state} · {} transactions · {} rows · {} MiB · {}:{}{error}",
+                    s.transactions_total,
+                    s.rows_total,
+                    s.bytes_read_total >> 20,
+                    s.file_name,
+                    s.end_offset
+                )
+            }
+        };
+        // Who cannot be told misses nothing else.
+        drop(std::io::stderr().write_all(line.as_bytes()));
+    }
+
+    fn end(&mut self, status: &StatusCell) {
+        self.show(status);
+        if matches!(self, Self::Line) {
+            drop(std::io::stderr().write_all(b"\n"));
+        }
+    }
 }

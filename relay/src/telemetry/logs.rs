@@ -1,5 +1,6 @@
 //! Logs of the two programs, to stderr: journald adds the time.
 
+use std::io::{Stderr, Write as _};
 use tracing_subscriber::EnvFilter;
 
 /// The filter, in tracing's syntax: `info`, `relay=debug`.
@@ -9,8 +10,22 @@ const FORMAT: &str = "AESOP_LOG_FORMAT";
 
 /// Sets up logging once, by `AESOP_LOG` and `AESOP_LOG_FORMAT`, or `default_filter` as text.
 pub fn init(default_filter: &str) {
+    init_at(default_filter, std::io::stderr);
+}
+
+/// As [`init`], where a line of progress stands on the terminal: lines of the log are written over it.
+pub fn init_over_progress(default_filter: &str) {
+    init_at(default_filter, || {
+        let mut stderr = std::io::stderr();
+        // What cannot be written is not missed.
+        drop(stderr.write_all(b"\r\x1b[K"));
+        stderr
+    });
+}
+
+fn init_at(default_filter: &str, place: fn() -> Stderr) {
     let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new(default_filter));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(place);
     let json = std::env::var(FORMAT).is_ok_and(|format| format == "json");
     // A second call, as in a test, leaves the first one's.
     let set = if json {

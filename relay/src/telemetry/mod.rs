@@ -14,7 +14,7 @@ mod registry;
 mod systemd;
 
 pub use http::{Health, HttpError, bind, serve};
-pub use logs::init as init_logs;
+pub use logs::{init as init_logs, init_over_progress as init_logs_over_progress};
 pub use name::ObjectName;
 pub use process::register as register_process;
 pub use registry::{Bean, Counter, Flag, Gauge, Kind, Registry, Text, Value};

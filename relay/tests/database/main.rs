@@ -28,6 +28,7 @@ mod random;
 mod rows;
 mod selection;
 mod server;
+mod statements;
 mod tail;
 mod types;
 mod xa;
@@ -57,6 +58,16 @@ const TESTS: &[(&str, Test)] = &[
     ("rows::tagged_gtids", |s| s.block_on(rows::tagged_gtids_are_a_start(&s.mysql))),
     ("rows::rights_mysql", |s| s.block_on(rows::missing_rights_are_named(&s.mysql))),
     ("rows::rights_mariadb", |s| s.block_on(rows::missing_rights_are_named(&s.mariadb))),
+    ("statements::mysql", |s| s.block_on(statements::are_told_as_they_were_meant(&s.mysql, Kind::MySql))),
+    ("statements::mariadb", |s| {
+        s.block_on(statements::are_told_as_they_were_meant(&s.mariadb, Kind::MariaDb));
+    }),
+    ("statements::hidden_mysql", |s| {
+        s.block_on(statements::that_hide_rows_are_an_error(&s.mysql, Kind::MySql));
+    }),
+    ("statements::hidden_mariadb", |s| {
+        s.block_on(statements::that_hide_rows_are_an_error(&s.mariadb, Kind::MariaDb));
+    }),
     ("lookback::mysql", |s| s.block_on(lookback::what_is_older_than_the_log_is_read_again(&s.mysql))),
     ("lookback::mariadb", |s| s.block_on(lookback::what_is_older_than_the_log_is_read_again(&s.mariadb))),
     ("selection::mysql", |s| s.block_on(selection::streams_bring_what_is_selected(&s.mysql))),

@@ -25,6 +25,8 @@ enum Key {
     Int,
     Text,
     Pair,
+    /// Of four columns, none of them an integer but the last.
+    Wide,
 }
 
 #[derive(Clone, Debug)]
@@ -50,6 +52,8 @@ struct Run<'a> {
     serial: usize,
     /// All rows are logged whole.
     whole_images: bool,
+    /// Some columns of new tables must be given.
+    requires: bool,
 }
 
 pub(crate) fn statements() -> usize {
@@ -154,10 +158,12 @@ async fn statements_and_comparison(
         ddl: BTreeMap::new(),
         serial: 0,
         whole_images: !partial_images,
+        requires: true,
     };
     // Every type once, in tables as wide as they need.
     for chunk in types.chunks(COLUMNS) {
-        run.create(chunk.to_vec()).await;
+        run.create(chunk.to_vec(), None).await;
+        run.every_column_has_a_value().await;
     }
     disturber.after_statement().await;
     for _ in 0..statements {
@@ -238,6 +244,12 @@ impl Table {
             Key::None | Key::Int => vec![named("id", "INT")],
             Key::Text => vec![named("id", "INT"), named("k", "VARCHAR(20) CHARACTER SET latin1")],
             Key::Pair => vec![named("id", "INT"), named("k", "VARBINARY(200)")],
+            Key::Wide => vec![
+                named("id", "INT"),
+                named("k", "DECIMAL(20,1)"),
+                named("w", "DATETIME(6)"),
+                named("v", "VARCHAR(20) CHARACTER SET utf8mb4"),
+            ],
         }
     }
 
@@ -248,6 +260,11 @@ impl Table {
             Key::None | Key::Int => {}
             Key::Text => fields.push(format!("'k é{id}'")),
             Key::Pair => fields.push(format!("X'00ff{:02x}'", id % 3)),
+            Key::Wide => fields.extend([
+                format!("-{}.5", id % 5),
+                format!("'2026-11-22 10:11:12.{:06}'", id % 7),
+                format!("'ß漢😀{}'", id % 2),
+            ]),
         }
         fields
     }
@@ -296,15 +313,39 @@ impl Run<'_> {
         format!("{prefix}{}", self.serial)
     }
 
-    async fn create(&mut self, types: Vec<Type>) {
+    /// A literal that a server does not take would leave all the types beside it untried.
+    async fn every_column_has_a_value(&mut self) {
+        let at = self.tables.len() - 1;
+        let table = self.tables[at].clone();
+        for _ in 0..40 {
+            let counts: Vec<String> =
+                table.columns.iter().map(|(name, _)| format!("COUNT(`{name}`)")).collect();
+            let sql = format!("SELECT {} FROM `{}`", counts.join(", "), table.name);
+            let counts: mysql_async::Row = self.conn.query_first(&sql).await.unwrap().unwrap();
+            if counts.unwrap().into_iter().all(|count| mysql_async::from_value::<u64>(count) > 0) {
+                return;
+            }
+            self.insert(at).await;
+        }
+        let ddls: Vec<&str> = table.columns.iter().map(|(_, of)| of.ddl.as_str()).collect();
+        panic!("no value for each of {ddls:?} goes in");
+    }
+
+    async fn create(&mut self, types: Vec<Type>, name: Option<String>) {
         let prefix = self.random.pick(&["t", "select ", "tä", "T"]);
-        let name = self.name(prefix);
-        let key = *self.random.pick(&[Key::None, Key::Int, Key::Int, Key::Text, Key::Pair]);
+        let name = name.unwrap_or_else(|| self.name(prefix));
+        if self.kind == Kind::MySql {
+            let invisible = self.random.below(2);
+            self.must(&format!("SET SESSION sql_generate_invisible_primary_key = {invisible}")).await;
+        }
+        let key = *self.random.pick(&[Key::None, Key::Int, Key::Int, Key::Text, Key::Pair, Key::Wide]);
         let transactional = !self.random.one_in(5);
         let mut columns: Vec<(String, Type)> = Vec::new();
-        for of in types {
+        for mut of in types {
             let prefix = self.random.pick(&["c", "from ", "Ö"]);
             let column = self.name(prefix);
+            // MariaDB's default of a geometry that must be there is none: no bytes.
+            of.nullable = !self.requires || of.form == types::Form::Geometry || !self.random.one_in(5);
             columns.push((column, of));
         }
         let mut lines = vec!["`id` INT NOT NULL".to_owned()];
@@ -319,13 +360,23 @@ impl Run<'_> {
                 lines.push("`k` VARBINARY(200) NOT NULL".to_owned());
                 lines.push("PRIMARY KEY (`k`(100), `id`)".to_owned());
             }
+            Key::Wide => {
+                lines.push("`k` DECIMAL(20,1) NOT NULL".to_owned());
+                lines.push("`w` DATETIME(6) NOT NULL".to_owned());
+                lines.push("`v` VARCHAR(20) CHARACTER SET utf8mb4 NOT NULL".to_owned());
+                lines.push("PRIMARY KEY (`w`, `v`, `k`, `id`)".to_owned());
+            }
         }
         for (column, of) in &columns {
-            let invisible = match (self.random.below(6), self.kind) {
-                (0, _) => " INVISIBLE",
-                _ => "",
+            // MariaDB hides no column that must be given.
+            let invisible = if self.random.one_in(6) && of.nullable { " INVISIBLE" } else { "" };
+            let null = if of.nullable { "NULL" } else { "NOT NULL" };
+            let default = if self.random.one_in(3) {
+                format!(" DEFAULT ({})", of.literal(&mut self.random))
+            } else {
+                String::new()
             };
-            lines.push(format!("`{column}` {} NULL{invisible}", of.ddl));
+            lines.push(format!("`{column}` {} {null}{default}{invisible}", of.ddl));
         }
         let mut generated = Vec::new();
         if self.random.one_in(2) {
@@ -338,12 +389,21 @@ impl Run<'_> {
         }
         let engine = if transactional { "InnoDB" } else { "MyISAM" };
         let sql = format!("CREATE TABLE `{name}` ({}) ENGINE={engine}", lines.join(", "));
+        let without_default = |line: &String| match line.split_once(" DEFAULT (") {
+            Some((before, rest)) if rest.ends_with(" INVISIBLE") => format!("{before} INVISIBLE"),
+            Some((before, _)) => before.to_owned(),
+            None => line.clone(),
+        };
+        let plain: Vec<String> = lines.iter().map(without_default).collect();
+        let plain = format!("CREATE TABLE `{name}` ({}) ENGINE={engine}", plain.join(", "));
         let mut table = Table { name, key, transactional, columns, generated, next: 0 };
         if !self.define(&sql, Ddl::Nothing).await {
-            // MyISAM has no VECTOR of such a length, and the like.
+            // MyISAM has no VECTOR of such a length, not every literal is a default, and the like.
             let sql = sql.replace("MyISAM", "InnoDB");
             table.transactional = true;
-            self.must(&sql).await;
+            if !self.define(&sql, Ddl::Nothing).await {
+                self.must(&plain.replace("MyISAM", "InnoDB")).await;
+            }
         }
         self.tables.push(table);
         let at = self.tables.len() - 1;
@@ -382,7 +442,8 @@ impl Run<'_> {
     async fn large_rows(&mut self) {
         let of = |ddl: &str| self.types.iter().find(|of| of.ddl.starts_with(ddl)).unwrap().clone();
         let types = vec![of("LONGBLOB"), of("LONGTEXT"), of("JSON")];
-        self.create(types).await;
+        self.requires = false;
+        self.create(types, None).await;
         let at = self.tables.len() - 1;
         let table = self.tables[at].clone();
         let name = table.name.clone();
@@ -472,29 +533,43 @@ impl Run<'_> {
     async fn insert(&mut self, at: usize) {
         let rows = if self.random.one_in(6) { self.random.below(30) + 1 } else { self.random.below(3) + 1 };
         let table = self.tables[at].clone();
-        let names: Vec<String> = table
-            .all_columns()
-            .iter()
-            .map(|(name, _)| name)
-            .filter(|name| !table.generated.contains(name))
-            .map(|name| format!("`{name}`"))
-            .collect();
+        // Some columns are left to their defaults.
+        let sparing = self.random.one_in(3);
+        let mut columns: Vec<&(String, Type)> = Vec::new();
+        for column in &table.columns {
+            if !(table.generated.contains(&column.0) || sparing && self.random.one_in(2)) {
+                columns.push(column);
+            }
+        }
+        let keys = table.key_columns();
+        let names: Vec<String> =
+            keys.iter().chain(columns.iter().copied()).map(|(name, _)| format!("`{name}`")).collect();
+        let verb = *self.random.pick(&["INSERT", "INSERT", "INSERT IGNORE", "REPLACE", "UPSERT"]);
+        // Over rows that are there already; of MariaDB's partial images of these not all is understood yet.
+        let over = self.whole_images || self.kind == Kind::MySql;
+        let first = match verb {
+            "REPLACE" | "UPSERT" if over && self.random.one_in(2) => self.random.below(table.next + 1),
+            _ => table.next,
+        };
         let mut values = Vec::new();
-        for row in 0..rows {
-            let id = table.next + row;
+        for id in first..first + rows {
             let mut fields = table.key_of(id);
-            for (name, of) in &table.columns {
-                if !table.generated.contains(name) {
-                    let null = self.random.one_in(6);
-                    fields.push(if null { "NULL".to_owned() } else { of.literal(&mut self.random) });
-                }
+            for (_, of) in &columns {
+                let null = of.nullable && self.random.one_in(6);
+                fields.push(if null { "NULL".to_owned() } else { of.literal(&mut self.random) });
             }
             values.push(format!("({})", fields.join(",")));
         }
-        self.tables[at].next += rows;
-        let verb = *self.random.pick(&["INSERT", "INSERT", "INSERT IGNORE", "REPLACE"]);
-        self.sql(&format!("{verb} INTO `{}` ({}) VALUES {}", table.name, names.join(","), values.join(",")))
-            .await;
+        self.tables[at].next = table.next.max(first + rows);
+        let (verb, behind) = match (verb, columns.first()) {
+            ("UPSERT", Some((name, _))) => {
+                ("INSERT", format!(" ON DUPLICATE KEY UPDATE `{name}` = VALUES(`{name}`)"))
+            }
+            ("UPSERT", None) => ("INSERT", String::new()),
+            (verb, _) => (verb, String::new()),
+        };
+        let (name, names, values) = (&table.name, names.join(","), values.join(","));
+        self.sql(&format!("{verb} INTO `{name}` ({names}) VALUES {values}{behind}")).await;
     }
 
     async fn update(&mut self, at: usize) {
@@ -504,7 +579,7 @@ impl Run<'_> {
             let often = if of.ddl == "JSON" { 1 } else { 4 };
             if !table.generated.contains(name) && self.random.one_in(often) {
                 let value = match self.random.below(5) {
-                    0 => "NULL".to_owned(),
+                    0 if of.nullable => "NULL".to_owned(),
                     1..=3 if of.ddl == "JSON" => self.step(name),
                     _ => of.literal(&mut self.random),
                 };
@@ -548,7 +623,7 @@ impl Run<'_> {
         let table = self.tables[at].clone();
         let by = self.random.below(3) + 1;
         let (set, order) = match table.key {
-            Key::None | Key::Int | Key::Pair => (format!("`id` = `id` + {by}"), "`id` DESC"),
+            Key::None | Key::Int | Key::Pair | Key::Wide => (format!("`id` = `id` + {by}"), "`id` DESC"),
             Key::Text => ("`k` = CONCAT('x', `k`)".to_owned(), "`k`"),
         };
         self.tables[at].next += by;
@@ -612,7 +687,8 @@ impl Run<'_> {
                 self.ddl.insert(format!("DROP TABLE `{name}` /* generated by server */"), Ddl::Gone);
                 self.tables.remove(at);
                 let types = (0..COLUMNS).map(|_| self.random.pick(self.types).clone()).collect();
-                self.create(types).await;
+                let again = self.random.one_in(2);
+                self.create(types, again.then_some(name)).await;
             }
             _ => {
                 // As gh-ost does: a copy, filled, then swapped in with one statement.

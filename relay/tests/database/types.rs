@@ -41,6 +41,7 @@ pub(crate) struct Type {
     /// As in CREATE TABLE, without NULL or NOT NULL.
     pub(crate) ddl: String,
     pub(crate) form: Form,
+    pub(crate) nullable: bool,
     literals: Literals,
 }
 
@@ -65,7 +66,7 @@ enum Literals {
 }
 
 fn new(ddl: impl Into<String>, form: Form, literals: Literals) -> Type {
-    Type { ddl: ddl.into(), form, literals }
+    Type { ddl: ddl.into(), form, nullable: true, literals }
 }
 
 const ASCII: &str = "abc XYZ 0189 '\"\\\n\t\u{1}\u{7f}";
@@ -205,7 +206,9 @@ pub(crate) fn all(kind: Kind) -> Vec<Type> {
             "ST_GeomFromText('MULTILINESTRING((0 0,1 1),(2 2,3 3))')",
             "ST_GeomFromText('MULTIPOLYGON(((0 0,1 0,1 1,0 0)),((5 5,6 5,6 6,5 5)))')",
             "ST_GeomFromText('GEOMETRYCOLLECTION(POINT(1 2),LINESTRING(0 0,1 1))')",
+            "ST_GeomFromText('GEOMETRYCOLLECTION EMPTY')",
             "ST_GeomFromText('POINT(1 2)', 3857)",
+            "ST_GeomFromText('POINT(10 20)', 4326)",
         ]),
     ));
     types.push(new("POINT", Form::Geometry, Literals::Fixed(&["ST_GeomFromText('POINT(-0.5 4096)')"])));
@@ -548,6 +551,7 @@ fn json(random: &mut Random, depth: usize, top: bool) -> String {
                 "JSON_ARRAY(CAST(99999999999999999999999999999999999.000000000000000000000000000001 AS DECIMAL(65,30)))",
                 "JSON_OBJECT('t', TIMESTAMP('2026-11-22 10:11:12'), 'b', X'00ff', 'y', CAST(2026 AS YEAR))",
                 "JSON_OBJECT('bit', b'101', 'd', -0.000)",
+                "CAST(CONCAT(REPEAT('[', 99), '1', REPEAT(']', 99)) AS JSON)",
                 "CAST(ST_GeomFromText('POINT(1 2)') AS JSON)",
                 "JSON_OBJECT('big', REPEAT('x', 70000), 'small', 1)",
                 "JSON_ARRAY(18446744073709551615, -9223372036854775808, 1.5e300, 0.1)",

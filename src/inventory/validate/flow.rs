@@ -7,7 +7,7 @@ use crate::inventory::model::{ConsumerGroup, Mysql, RelayMember, RelayRole, Sour
 use crate::inventory::quantity;
 use crate::inventory::raw::{self, CleanupPolicy, Delivery, Format, KafkaSink, MysqlTls};
 use crate::inventory::value::{Bytes, Entry};
-use relay::config::{self, Limits, MAX_ROW_BYTES_RANGE, Oversize, Retention, SchemaFrom, Tls};
+use relay::config::{self, HiddenChanges, Limits, MAX_ROW_BYTES_RANGE, Oversize, Retention, SchemaFrom, Tls};
 use std::collections::BTreeMap;
 
 /// Smaller than a few segments, and nothing of the past is kept.
@@ -81,6 +81,10 @@ impl Check<'_, '_> {
                 oversize: match given.oversize {
                     None | Some(raw::Oversize::Stop) => Oversize::Stop,
                     Some(raw::Oversize::LeaveOut) => Oversize::LeaveOut,
+                },
+                hidden_changes: match given.hidden_changes {
+                    None | Some(raw::HiddenChanges::Stop) => HiddenChanges::Stop,
+                    Some(raw::HiddenChanges::LeaveOut) => HiddenChanges::LeaveOut,
                 },
                 schema: match given.schema {
                     None | Some(raw::SchemaFrom::RowMetadata) => SchemaFrom::RowMetadata,

@@ -10,12 +10,13 @@ mod tests;
 mod txn;
 mod xa;
 
-use crate::config::Oversize;
+use crate::config::{HiddenChanges, Oversize};
 use crate::decode::DecodeError;
 use crate::decode::branch::Branches;
 use crate::decode::definitions::Definitions;
 use crate::decode::event::{self, Format, Header, code};
 use crate::decode::filter::{ColumnFilter, TableFilter};
+use crate::decode::query_event;
 use crate::decode::rows::{self as row_event, Encoding};
 use crate::event::{TransactionSink, TxnStart};
 use crate::gtid::GtidSet;
@@ -109,6 +110,8 @@ pub struct Counts {
     pub deletes: u64,
     /// DDL and TRUNCATE.
     pub statements: u64,
+    /// Statements that changed rows, which are not known, and that were left out.
+    pub hidden: u64,
 }
 
 struct Table {
@@ -199,6 +202,7 @@ pub struct Assembler {
     definitions: Option<Box<dyn Definitions>>,
     scratch: Scratch,
     limit: RowLimit,
+    hidden_changes: HiddenChanges,
     oversize_table: Option<String>,
     /// From this size on rows events are not held.
     large: usize,
@@ -251,6 +255,7 @@ impl Assembler {
             definitions: None,
             scratch: Scratch::default(),
             limit: RowLimit { bytes: usize::MAX, oversize: Oversize::Stop },
+            hidden_changes: HiddenChanges::Stop,
             oversize_table: None,
             large: large::LARGE,
             parts: None,
@@ -275,6 +280,13 @@ impl Assembler {
     #[must_use]
     pub fn bounding_rows(mut self, bytes: u64, oversize: Oversize) -> Self {
         self.limit = RowLimit { bytes: usize::try_from(bytes).unwrap_or(usize::MAX), oversize };
+        self
+    }
+
+    /// Says what becomes of changes that were logged as statements.
+    #[must_use]
+    pub fn with_hidden_changes(mut self, hidden_changes: HiddenChanges) -> Self {
+        self.hidden_changes = hidden_changes;
         self
     }
 
@@ -489,14 +501,14 @@ impl Assembler {
             code::GTID_TAGGED => self.open(header, event::gtid_tagged(body)?, start)?,
             code::MARIA_GTID => self.open(header, event::maria_gtid(body, header.server_id)?, start)?,
             code::QUERY => {
-                let query = event::query(body)?;
+                let query = query_event::query(body)?;
                 return self.query(header, &query, start, sink);
             }
             code::MARIA_QUERY_COMPRESSED => {
-                let query = event::query(body)?;
+                let query = query_event::query(body)?;
                 let mut inflated = Vec::new();
                 event::maria_inflate(query.sql, &mut inflated)?;
-                let query = event::Query { database: query.database, sql: &inflated };
+                let query = query_event::Query { sql: &inflated, ..query };
                 return self.query(header, &query, start, sink);
             }
             code::XA_PREPARE => return self.xa_prepare(body, sink),

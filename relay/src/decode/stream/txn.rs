@@ -1,9 +1,11 @@
 //! Beginnings and ends of transactions, statements, XA.
 
 use super::{Assembler, Flavor, Progress, StreamError, Txn};
+use crate::config::HiddenChanges;
 use crate::decode::DecodeError;
-use crate::decode::event::{self, Gtid, Header};
-use crate::decode::query::{self, Name, Statement};
+use crate::decode::event::{Gtid, Header};
+use crate::decode::query::{self, Name, Quoting, Statement};
+use crate::decode::query_event::Query;
 use crate::decode::touch;
 use crate::event::{Op, RowChange, TransactionSink, TxnEnd, TxnStart};
 use crate::position::Position;
@@ -55,7 +57,7 @@ impl Assembler {
     pub(super) fn query<S: TransactionSink>(
         &mut self,
         header: &Header,
-        query: &event::Query<'_>,
+        query: &Query<'_>,
         start: u64,
         sink: &mut S,
     ) -> Result<Progress, StreamError<S::Error>> {
@@ -63,9 +65,13 @@ impl Assembler {
             // Servers without GTID events: the group begins with its first statement.
             self.open(header, Gtid::default(), start)?;
         }
-        let statement = query::classify(query.sql);
+        let text = query.text();
+        // Looked at only where quotes leave something open.
+        let quoting =
+            text.contains('\\').then(|| query.status().sql_mode).flatten().map(Quoting::of_sql_mode);
+        let statement = query::classify(text.as_bytes(), quoting);
         if self.definitions.is_some() && !matches!(statement, Statement::Begin | Statement::Commit) {
-            self.remember(query)?;
+            self.remember(query, &text)?;
         }
         let skip = !self.reading();
         match statement {
@@ -100,16 +106,19 @@ impl Assembler {
             _ if skip => {}
             Statement::Savepoint(name) => self.set_savepoint(name, sink),
             Statement::RollbackTo(name) => self.roll_back_to(&name, sink)?,
-            Statement::Truncate(name) => self.statement(Op::Truncate, &name, false, query, sink)?,
-            Statement::Ddl { name, several } => self.statement(Op::Ddl, &name, several, query, sink)?,
+            Statement::Truncate(name) => self.statement(Op::Truncate, &name, false, query, &text, sink)?,
+            Statement::Ddl { name, several } => {
+                self.statement(Op::Ddl, &name, several, query, &text, sink)?;
+            }
+            Statement::Filled(name) => {
+                if self.is_wanted(&name, false, query) {
+                    self.hidden(&text)?;
+                    self.statement(Op::Ddl, &name, false, query, &text, sink)?;
+                }
+            }
             Statement::Dml => {
-                let database = String::from_utf8_lossy(query.database);
-                if database.is_empty() || self.tables.database(&database) {
-                    return Err(DecodeError::Unsupported(format!(
-                        "a change in database {database:?} was logged as a statement, not as rows: SET GLOBAL \
-                         binlog_format = 'ROW', and let no session change it"
-                    ))
-                    .into());
+                if self.may_change_wanted(query, &text, quoting) {
+                    self.hidden(&text)?;
                 }
             }
             Statement::Other => {}
@@ -123,16 +132,49 @@ impl Assembler {
 
     /// Notes what a statement may have done to tables, before anything behind it is handed on.
     #[cold]
-    fn remember<E>(&mut self, query: &event::Query<'_>) -> Result<(), StreamError<E>> {
+    fn remember<E>(&mut self, query: &Query<'_>, text: &str) -> Result<(), StreamError<E>> {
         let database = String::from_utf8_lossy(query.database);
         let position = self.txn.as_ref().map_or(self.boundary, |txn| txn.start.position);
-        if let (Some(definitions), Some(touch)) = (&mut self.definitions, touch::touch(query.sql, &database))
-        {
+        if let (Some(definitions), Some(touch)) = (&mut self.definitions, touch::touch(text, &database)) {
             definitions.touched(position, touch).map_err(StreamError::Definitions)?;
             // The same table map may mean something else now.
             self.cache.clear();
         }
         Ok(())
+    }
+
+    /// Rows were changed by a statement: they are not in the binlog.
+    #[cold]
+    fn hidden(&mut self, text: &str) -> Result<(), DecodeError> {
+        if self.hidden_changes == HiddenChanges::Stop {
+            return Err(unseen(text));
+        }
+        let (file, offset, statement) = (&*self.file, self.event_start, shown(text));
+        tracing::warn!(file, offset, statement, "a change that was logged as a statement is left out");
+        self.counts.hidden += 1;
+        Ok(())
+    }
+
+    /// Whether a statement that changes rows may change some that are wanted. MySQL says which databases it writes to,
+    /// by functions and triggers too; elsewhere its text does, as far as it can.
+    #[cold]
+    fn may_change_wanted(&self, query: &Query<'_>, text: &str, quoting: Option<Quoting>) -> bool {
+        let is_wanted = |name: &str| self.tables.database(name);
+        if let Some(updated) = query.status().updated {
+            return updated.iter().any(|name| is_wanted(name));
+        }
+        let session = String::from_utf8_lossy(query.database);
+        session.is_empty() || is_wanted(&session) || query::may_change(text.as_bytes(), quoting, is_wanted)
+    }
+
+    /// Whether a statement about a table or a database is one to report.
+    fn is_wanted(&self, name: &Name, several: bool, query: &Query<'_>) -> bool {
+        let session = String::from_utf8_lossy(query.database);
+        let database = name.database.as_deref().unwrap_or(&session);
+        match &name.table {
+            Some(table) => self.tables.table(database, table) || (several && self.tables.database(database)),
+            None => self.tables.database(database),
+        }
     }
 
     /// DDL and TRUNCATE as a row without columns.
@@ -141,25 +183,17 @@ impl Assembler {
         op: Op,
         name: &Name,
         several: bool,
-        query: &event::Query<'_>,
+        query: &Query<'_>,
+        text: &str,
         sink: &mut S,
     ) -> Result<(), StreamError<S::Error>> {
-        let session = String::from_utf8_lossy(query.database).into_owned();
-        let database = name.database.clone().unwrap_or_else(|| session.clone());
-        let wanted = match &name.table {
-            Some(table) => {
-                self.tables.table(&database, table) || (several && self.tables.database(&database))
-            }
-            None => self.tables.database(&database),
-        };
-        if !wanted {
+        if !self.is_wanted(name, several, query) {
             return Ok(());
         }
-        let statement = crate::event::Statement {
-            database: session,
-            table: name.table.clone(),
-            sql: String::from_utf8_lossy(query.sql).into_owned(),
-        };
+        let session = String::from_utf8_lossy(query.database).into_owned();
+        let database = name.database.clone().unwrap_or_else(|| session.clone());
+        let statement =
+            crate::event::Statement { database: session, table: name.table.clone(), sql: text.to_owned() };
         let after =
             serde_json::to_vec(&statement).map_err(|_| DecodeError::Invalid("statement in a query event"))?;
         let table = name.table.clone().unwrap_or_default();
@@ -212,4 +246,18 @@ impl Assembler {
         self.maps.clear();
         self.boundary = Position::new(self.epoch, self.file_number, self.offset);
     }
+}
+
+fn shown(text: &str) -> String {
+    const SHOWN: usize = 120;
+    let dots = if text.chars().nth(SHOWN).is_some() { "…" } else { "" };
+    text.chars().take(SHOWN).chain(dots.chars()).collect()
+}
+
+fn unseen(text: &str) -> DecodeError {
+    DecodeError::Unsupported(format!(
+        "a change was logged as a statement, not as rows: {:?}; SET GLOBAL binlog_format = 'ROW', let no session \
+         change it, and set hidden_changes: leave_out to go on without these rows",
+        shown(text)
+    ))
 }

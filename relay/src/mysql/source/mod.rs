@@ -434,6 +434,7 @@ impl Reader<'_> {
             s.transactions_total += counts.transactions.saturating_sub(self.reported.transactions);
             s.rows_total += counts.rows.saturating_sub(self.reported.rows);
             s.oversize_rows_total += counts.oversize.saturating_sub(self.reported.oversize);
+            s.hidden_changes_total += counts.hidden.saturating_sub(self.reported.hidden);
             s.inserts_total += counts.inserts.saturating_sub(self.reported.inserts);
             s.updates_total += counts.updates.saturating_sub(self.reported.updates);
             s.deletes_total += counts.deletes.saturating_sub(self.reported.deletes);

@@ -146,6 +146,7 @@ impl Reader<'_> {
             job.epoch,
         )
         .bounding_rows(job.config.max_row_bytes, job.config.oversize)
+        .with_hidden_changes(job.config.hidden_changes)
         .keeping_branches(Box::new(Folder::new(job.branches.clone())));
         let server_id = job.config.mysql.server_id;
         if self.start == Start::Latest {

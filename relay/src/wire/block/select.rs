@@ -221,7 +221,7 @@ fn wants_statement(tables: &TableFilter, op: Op, schema: &TableSchema, after: &[
         return tables.table(&schema.database, &schema.table);
     }
     let Ok(statement) = serde_json::from_slice::<Statement>(after) else { return true };
-    let names = match touch(statement.sql.as_bytes(), &statement.database) {
+    let names = match touch(&statement.sql, &statement.database) {
         Some(Touch::Changed(names)) => names,
         Some(Touch::Renamed(pairs)) => pairs.into_iter().flat_map(|(from, to)| [from, to]).collect(),
         Some(Touch::Database(_) | Touch::Everything) | None => return tables.database(&schema.database),
