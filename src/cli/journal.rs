@@ -84,7 +84,7 @@ impl Entry {
         };
         Self {
             time: now(),
-            result: if report.is_success() { "done" } else { "failed" }.to_owned(),
+            result: result(report.is_success()).to_owned(),
             failures: report.failures.iter().map(failure).collect(),
             steps: Vec::new(),
             ..self
@@ -107,11 +107,15 @@ fn from() -> Option<String> {
     connection.split_whitespace().next().map(str::to_owned)
 }
 
+fn result(is_success: bool) -> &'static str {
+    if is_success { "done" } else { "failed" }
+}
+
 /// Notes what has no plan: it was done, or failed.
 pub(super) fn note(cx: &Context, inventory: &Inventory, command: &str, what: &str, failures: &[String]) {
-    let result = if failures.is_empty() { "done" } else { "failed" };
     let what = format!("{}: {what}", inventory.cluster);
-    append(cx, inventory, &Entry { failures: failures.to_vec(), ..Entry::of(command, result, what) });
+    let entry = Entry::of(command, result(failures.is_empty()), what);
+    append(cx, inventory, &Entry { failures: failures.to_vec(), ..entry });
 }
 
 /// Notes that something without a plan begins.
@@ -123,7 +127,7 @@ pub(super) fn begin(cx: &Context, inventory: &Inventory, command: &str, what: &s
 
 /// Notes how it ended.
 pub(super) fn end(cx: &Context, inventory: &Inventory, begun: Entry, failures: Vec<String>) {
-    let result = if failures.is_empty() { "done" } else { "failed" }.to_owned();
+    let result = result(failures.is_empty()).to_owned();
     append(cx, inventory, &Entry { time: now(), result, failures, ..begun });
 }
 

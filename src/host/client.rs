@@ -1,7 +1,7 @@
 //! The ssh client's own configuration: what `~/.ssh/config` makes of a name.
 
 use super::HostError;
-use crate::inventory::model::{Host, KnownHosts, Ssh};
+use crate::inventory::model::{Host, Ssh};
 use std::path::PathBuf;
 use tokio::process::Command;
 
@@ -47,8 +47,7 @@ fn read(destination: &str, said: &str) -> Host {
             port: value("port").and_then(|port| port.parse().ok()).filter(|port| *port != 22),
             identity_file,
             jump: value("proxyjump").filter(|jump| jump != "none"),
-            known_hosts: KnownHosts::Strict,
-            sudo_password: None,
+            ..Ssh::default()
         },
     }
 }

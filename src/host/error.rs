@@ -205,15 +205,7 @@ mod tests {
             name: "k1".into(),
             address: "10.0.0.11".into(),
             rack: None,
-            ssh: Ssh {
-                user: Some("deploy".into()),
-                become_root: true,
-                port: Some(2222),
-                identity_file: None,
-                jump: None,
-                known_hosts: KnownHosts::Strict,
-                sudo_password: None,
-            },
+            ssh: Ssh { user: Some("deploy".into()), port: Some(2222), ..Ssh::default() },
         }
     }
 

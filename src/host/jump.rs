@@ -2,7 +2,7 @@
 
 use super::error::{Unreachable, why};
 use super::ssh::CONNECT_TIMEOUT;
-use crate::inventory::model::{Host, KnownHosts, Ssh};
+use crate::inventory::model::{Host, Ssh};
 use openssh::SessionBuilder;
 use std::path::Path;
 
@@ -60,10 +60,7 @@ fn parse(hop: &str) -> (&str, Ssh) {
         user: user.map(str::to_owned),
         become_root: false,
         port: port.and_then(|port| port.parse().ok()),
-        identity_file: None,
-        jump: None,
-        known_hosts: KnownHosts::Strict,
-        sudo_password: None,
+        ..Ssh::default()
     };
     (address, ssh)
 }

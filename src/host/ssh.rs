@@ -386,7 +386,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::{Host, KnownHosts, Ssh};
+    use model::{Host, Ssh};
 
     fn with_password() -> SshHost {
         SshHost {
@@ -398,15 +398,7 @@ mod tests {
                 name: "k1".to_owned(),
                 address: "10.0.0.11".to_owned(),
                 rack: None,
-                ssh: Ssh {
-                    user: None,
-                    become_root: true,
-                    port: None,
-                    identity_file: None,
-                    jump: None,
-                    known_hosts: KnownHosts::Strict,
-                    sudo_password: None,
-                },
+                ssh: Ssh::default(),
             },
             base: PathBuf::new(),
             session: Mutex::new(None),

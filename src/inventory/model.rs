@@ -72,10 +72,26 @@ pub struct Ssh {
     pub sudo_password: Option<SecretRef>,
 }
 
+impl Default for Ssh {
+    /// What holds where nothing is given.
+    fn default() -> Self {
+        Self {
+            user: None,
+            become_root: true,
+            port: None,
+            identity_file: None,
+            jump: None,
+            known_hosts: KnownHosts::default(),
+            sudo_password: None,
+        }
+    }
+}
+
 /// Host key policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum KnownHosts {
     /// Unknown and changed keys are refused.
+    #[default]
     Strict,
     /// Unknown keys are added, changed ones refused.
     AcceptNew,

@@ -370,9 +370,11 @@ mod tests {
                 "source_without_relay" | "source_unreadable" => labels(&["source"]),
                 "group_without_members" | "group_partitions_unowned" => labels(&["group"]),
                 "lag_high" => labels(&["group", "source"]),
-                "relay_source_stopped" | "relay_rows_left_out" | "consumer_failed" | "consumer_waiting" => {
-                    labels(&["host", "service", "name"])
-                }
+                "relay_source_stopped"
+                | "relay_rows_left_out"
+                | "relay_changes_left_out"
+                | "consumer_failed"
+                | "consumer_waiting" => labels(&["host", "service", "name"]),
                 _ => labels(&host),
             };
             let element = Element { labels: known, value: 0.5, note: Some("why".to_owned()) };

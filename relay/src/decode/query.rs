@@ -127,8 +127,8 @@ fn emptied(mut words: Words<'_>) -> Option<Name> {
     (name.table.is_some() && words.at_end()).then_some(name)
 }
 
-/// Whether a statement that changes rows may change some of a wanted database: its session's own, or one that it
-/// names. What its triggers do besides is not told.
+/// Whether a statement that changes rows may change some of a wanted database, run in one that is not: it names one, or
+/// what it calls may. What its triggers do besides is not told.
 pub fn may_change(sql: &[u8], quoting: Option<Quoting>, is_wanted: impl Fn(&str) -> bool) -> bool {
     let mut words = Words::with_quoting(sql, quoting);
     if !words.skip_settings() {
@@ -198,18 +198,14 @@ fn definition(verb: &str, mut words: Words<'_>) -> Statement {
 }
 
 /// Whether a new table, whose name has been read, comes with rows of a query.
-fn is_filled(words: Words<'_>) -> bool {
-    let mut rest = words;
+fn is_filled(mut words: Words<'_>) -> bool {
     // An ordinary definition has none of these words outside of quotes but VALUES, for partitions.
-    if ["SELECT", "TABLE"].iter().any(|word| {
-        let mut words = words;
-        words.find(word) == Some(true)
-    }) {
+    if words.has("SELECT") || words.has("TABLE") {
         return true;
     }
     // VALUES ROW(1), VALUES (1); of partitions: VALUES LESS THAN, VALUES IN.
-    while rest.find("VALUES") == Some(true) {
-        let mut next = rest;
+    while words.find("VALUES") == Some(true) {
+        let mut next = words;
         if next.punctuation() == Some(b'(') || next.skipped("ROW") {
             return true;
         }
@@ -363,6 +359,11 @@ impl<'a> Words<'a> {
             (b'"', Some(quoting)) => Some(quoting.double_is_text && quoting.backslash_escapes),
             (_, quoting) => quoting.map(|quoting| quoting.backslash_escapes),
         }
+    }
+
+    /// Whether such a word comes, outside of quotes and comments.
+    fn has(mut self, word: &str) -> bool {
+        self.find(word) == Some(true)
     }
 
     /// Skips what is in quotes; none where it does not end, or a backslash makes it unclear where.

@@ -126,19 +126,11 @@ fn scalar(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::model::{Host, Inventory, KnownHosts, Ssh};
+    use crate::inventory::model::{Host, Inventory, Ssh};
     use std::path::Path;
 
     fn found(name: &str, address: &str, words: Result<&str, &str>) -> Found {
-        let ssh = Ssh {
-            user: Some("deploy".to_owned()),
-            become_root: true,
-            port: None,
-            identity_file: None,
-            jump: None,
-            known_hosts: KnownHosts::Strict,
-            sudo_password: None,
-        };
+        let ssh = Ssh { user: Some("deploy".to_owned()), ..Ssh::default() };
         let host = Host { name: name.to_owned(), address: address.to_owned(), rack: None, ssh };
         Found { host, words: words.map(str::to_owned).map_err(str::to_owned) }
     }
