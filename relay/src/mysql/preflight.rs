@@ -161,8 +161,15 @@ fn warnings(variables: &Variables, identity: &ServerIdentity) -> Vec<Finding> {
         );
     }
     if let Some(image) = variables.get("binlog_row_image").filter(|v| !v.eq_ignore_ascii_case("FULL")) {
+        // Seen on 10.11: a REPLACE over a row is logged as an update of the columns that the statement names.
+        let lost = match identity.flavor {
+            Flavor::MariaDb => ", and those that a REPLACE over a row sets to their defaults are in no image",
+            Flavor::MySql => "",
+        };
         add(
-            format!("binlog_row_image is {image}: columns missing from an image are left out of messages"),
+            format!(
+                "binlog_row_image is {image}: columns missing from an image are left out of messages{lost}"
+            ),
             "SET GLOBAL binlog_row_image = 'FULL'",
         );
     }
