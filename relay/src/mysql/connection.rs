@@ -3,7 +3,8 @@
 //! Our own, and small, because a dump needs what the client libraries do not give: events as the raw bytes
 //! the server sent, one at a time, whatever their type, with bounded memory and every error visible.
 
-use super::packet::{self, Auth, Greeting, ServerError};
+use super::packet::{self, Auth, Greeting, ServerError, Unanswered};
+use super::rsa::KeyError;
 use super::{Definite, Error, tls};
 use crate::config::{Mysql, Tls};
 use crate::decode::stream::FRONT;
@@ -178,7 +179,13 @@ impl Connection {
                     match auth.more(data, &password.0, secure) {
                         Ok(Some(answer)) => connection.send(&answer).await?,
                         Ok(None) => {}
-                        Err(()) => return Err(connection.broken("login")),
+                        Err(Unanswered::OutOfTurn) => return Err(connection.broken("login")),
+                        Err(Unanswered::Key(KeyError::Malformed)) => {
+                            return Err(connection.broken("public key"));
+                        }
+                        Err(Unanswered::Key(error @ (KeyError::Size(_) | KeyError::TooLong { .. }))) => {
+                            return Err(connection.refused(&error.to_string()));
+                        }
                     }
                 }
                 _ => return Err(connection.broken("login")),

@@ -8,6 +8,7 @@ mod definitions;
 mod error;
 mod packet;
 mod preflight;
+mod rsa;
 pub mod source;
 mod start;
 mod status;

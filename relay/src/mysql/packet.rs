@@ -1,5 +1,6 @@
 //! The packets of the client/server protocol that a reader of binlogs needs; pure.
 
+use super::rsa::{self, KeyError};
 use crate::decode::Bytes;
 use crate::gtid::GtidSet;
 use mysql_common::scramble::{scramble_native, scramble_sha256};
@@ -106,6 +107,15 @@ pub(super) fn auth_switch(packet: &[u8]) -> Option<(String, Vec<u8>)> {
     Some((plugin, nonce.strip_suffix(&[0]).unwrap_or(nonce).to_vec()))
 }
 
+/// Why there is no answer to a server that asks for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    /// It does not belong to the plugin's dialogue.
+    OutOfTurn,
+    /// The password cannot be hidden with its key.
+    Key(KeyError),
+}
+
 /// The dialogue of one authentication plugin.
 #[derive(Debug)]
 pub(super) struct Auth {
@@ -132,12 +142,17 @@ impl Auth {
     }
 
     /// The answer to further data; none when there is nothing to answer.
-    pub(super) fn more(&self, data: &[u8], password: &[u8], secure: bool) -> Result<Option<Vec<u8>>, ()> {
+    pub(super) fn more(
+        &self,
+        data: &[u8],
+        password: &[u8],
+        secure: bool,
+    ) -> Result<Option<Vec<u8>>, Unanswered> {
         const FAST_OK: u8 = 3;
         const FULL: u8 = 4;
         const ASK_FOR_KEY: u8 = 2;
         if self.plugin != "caching_sha2_password" {
-            return Err(());
+            return Err(Unanswered::OutOfTurn);
         }
         let mut plain = password.to_vec();
         plain.push(0);
@@ -145,13 +160,13 @@ impl Auth {
             [FAST_OK] => Ok(None),
             [FULL] if secure => Ok(Some(plain)),
             [FULL] => Ok(Some(vec![ASK_FOR_KEY])),
-            key if key.starts_with(b"-----BEGIN PUBLIC KEY-----") && !self.nonce.is_empty() => {
+            key if rsa::begins_like_a_key(key) && !self.nonce.is_empty() => {
                 for (byte, mask) in plain.iter_mut().zip(self.nonce.iter().cycle()) {
                     *byte ^= mask;
                 }
-                Ok(Some(mysql_common::crypto::encrypt(&plain, key)))
+                rsa::encrypt(&plain, key).map(Some).map_err(Unanswered::Key)
             }
-            _ => Err(()),
+            _ => Err(Unanswered::OutOfTurn),
         }
     }
 }
@@ -302,6 +317,24 @@ mod tests {
             drop(auth_switch(&bytes));
             drop(server_error(&bytes));
             drop(text_row(&bytes));
+        }
+
+        /// Whatever a server asks, of whatever password: pieces of a key among other bytes.
+        #[test]
+        fn no_dialogue_panics(
+            plugin in prop::sample::select(vec!["caching_sha2_password", "mysql_native_password", "dialog"]),
+            nonce in proptest::collection::vec(any::<u8>(), 0..24),
+            password in proptest::collection::vec(any::<u8>(), 0..300),
+            secure in any::<bool>(),
+            kept in 0..=rsa::tests::KEY.len(),
+            tail in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let auth = Auth::new(plugin, &nonce);
+            drop(auth.first(&password));
+            let key = rsa::tests::KEY.as_bytes();
+            for data in [&[&key[..kept], &tail[..]].concat(), key, &tail, &[2], &[3], &[4]] {
+                drop(auth.more(data, &password, secure));
+            }
         }
     }
 }

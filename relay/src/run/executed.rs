@@ -8,6 +8,7 @@ use crate::position::Position;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const FILE: &str = "executed.json";
 
@@ -59,6 +60,17 @@ pub(super) struct Keeping<'a> {
     pub(super) writer: &'a mut Writer,
     /// Where the set is kept.
     pub(super) dir: &'a Path,
+    /// Set while the log is written: a panic then leaves behind what nobody has looked at.
+    pub(super) writing: &'a AtomicBool,
+}
+
+impl Keeping<'_> {
+    fn write<T>(&mut self, step: impl FnOnce(&mut Writer) -> T) -> T {
+        self.writing.store(true, Ordering::Relaxed);
+        let done = step(self.writer);
+        self.writing.store(false, Ordering::Relaxed);
+        done
+    }
 }
 
 impl TransactionSink for Keeping<'_> {
@@ -74,11 +86,11 @@ impl TransactionSink for Keeping<'_> {
     }
 
     fn begin(&mut self, start: TxnStart) -> Result<(), LogError> {
-        self.writer.begin(start)
+        self.write(|writer| writer.begin(start))
     }
 
     fn row(&mut self, row: RowChange<'_>) -> Result<(), LogError> {
-        self.writer.row(row)
+        self.write(|writer| writer.row(row))
     }
 
     fn savepoint(&self) -> Savepoint {
@@ -86,23 +98,23 @@ impl TransactionSink for Keeping<'_> {
     }
 
     fn roll_back(&mut self, to: Savepoint) -> Result<(), LogError> {
-        self.writer.roll_back(to)
+        self.write(|writer| writer.roll_back(to))
     }
 
     fn commit(&mut self, end: TxnEnd) -> Result<(), LogError> {
-        self.writer.commit(end)
+        self.write(|writer| writer.commit(end))
     }
 
     fn abort(&mut self) -> Result<(), LogError> {
-        self.writer.abort()
+        self.write(Writer::abort)
     }
 
     fn covered(&mut self, position: Position, file: &Arc<str>, commit_time_us: i64) -> Result<(), LogError> {
-        self.writer.covered(position, file, commit_time_us)
+        self.write(|writer| writer.covered(position, file, commit_time_us))
     }
 
     fn flush(&mut self) -> Result<(), LogError> {
-        self.writer.flush()
+        self.write(Writer::flush)
     }
 }
 
@@ -133,7 +145,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let options = Options::new(dir.path().to_owned(), u64::MAX, u64::MAX);
         let (log, mut writer) = Log::open(options.clone()).unwrap();
-        let mut sink = Keeping { writer: &mut writer, dir: dir.path() };
+        let writing = AtomicBool::new(false);
+        let mut sink = Keeping { writer: &mut writer, dir: dir.path(), writing: &writing };
         let uuid = "8df73393-e6c3-11f1-8c4b-96b1c9bb65cd";
         let known = Executed { position: Position::new(1, 7, 4), gtids: format!("{uuid}:1-9") };
         sink.executed(&known).unwrap();

@@ -4,6 +4,7 @@
 //! Each writes a small log of its own, a bounded distance before the furthest of its readers; one that falls behind what
 //! that log keeps opens another, or waits for its turn.
 
+use super::guard::{self, Fault};
 use crate::config;
 use crate::log::{Log, Options};
 use crate::mysql::source::{self, Job};
@@ -233,10 +234,16 @@ impl LookBacks {
         tokio::spawn(keep(Arc::downgrade(&back), log, go, stop.clone()));
         let (told, name) = (Arc::downgrade(&back), self.name.clone());
         tokio::spawn(async move {
-            let ended = source::run(&job, &mut writer, &StatusCell::default(), &stop).await;
-            if let (Err(error), Some(back)) = (ended, told.upgrade()) {
-                tracing::warn!(source = %name, %error, "reading the binlog again has failed");
-                back.failed.send_replace(Some(refused(&error)));
+            let status = StatusCell::default();
+            let reading = Box::pin(source::run(&job, &mut writer, &status, &stop));
+            let failure = match guard::caught(reading).await {
+                Ok(Ok(_)) => None,
+                Ok(Err(error)) => Some(refused(&error)),
+                Err(fault) => Some(faulted(&fault)),
+            };
+            if let (Some(refused), Some(back)) = (failure, told.upgrade()) {
+                tracing::warn!(source = %name, reason = refused.message, "reading the binlog again has failed");
+                back.failed.send_replace(Some(refused));
             }
             stop.cancelled().await;
             drop(writer);
@@ -316,6 +323,11 @@ fn refused(error: &mysql::Error) -> Refused {
         }
         mysql::Error::Transient(_) | mysql::Error::Sink(_) => transient(&error.to_string()),
     }
+}
+
+fn faulted(fault: &Fault) -> Refused {
+    let message = format!("a fault of the relay: {}; upgrade it", guard::words(fault));
+    Refused { code: ErrorCode::Internal, definite: true, message }
 }
 
 fn transient(message: &str) -> Refused {

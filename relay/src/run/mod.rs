@@ -6,6 +6,7 @@
 mod beans;
 mod epoch;
 mod executed;
+mod guard;
 mod kept;
 mod lookback;
 mod register;
@@ -19,6 +20,7 @@ use crate::log::{Log, LogError, Options};
 use crate::serve::{self, Hub, ListenError, LookBack, Served};
 use crate::telemetry::{self, Health, HttpError, Registry};
 use crate::zk::{self, Zk};
+use guard::Watched;
 use lookback::LookBacks;
 use source::{Obstacle, Source};
 use std::collections::BTreeMap;
@@ -26,7 +28,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 /// A stop waits this long for streams and ZooKeeper, and then goes without them.
 const STOP_TIMEOUT: Duration = Duration::from_millis(900);
@@ -71,6 +72,9 @@ pub enum RunError {
     /// A log cannot be opened.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// What all sources need has ended by a panic.
+    #[error("a fault of the program, {0}; it has to be started again")]
+    Fault(String),
     /// ZooKeeper's settings make no sense.
     #[error("zookeeper: {0}")]
     Zk(#[from] zk::Error),
@@ -119,8 +123,8 @@ pub async fn run(config: RelayConfig, shutdown: CancellationToken) -> Result<(),
     let http = telemetry::bind(&config.http_listen).await?;
     let listener = serve::bind(&config.listen).await?;
     let zk = config.zookeeper.as_ref().map(|settings| Zk::start(settings, &config.cluster)).transpose()?;
-    let (health, tasks) = (Health::default(), TaskTracker::new());
-    tasks.spawn(telemetry::serve(http, registry.clone(), health.clone(), shutdown.clone()));
+    let (health, (tasks, mut faults)) = (Health::default(), Watched::new());
+    tasks.spawn("http", telemetry::serve(http, registry.clone(), health.clone(), shutdown.clone()));
 
     let (served, writers) = open_logs(&config)?;
     let hub = Arc::new(Hub::new(&config.cluster, served, registry.clone()).limiting(config.limits.clone()));
@@ -128,7 +132,7 @@ pub async fn run(config: RelayConfig, shutdown: CancellationToken) -> Result<(),
     for (name, writer, look_back) in writers {
         let Some(settings) = config.sources.get(&name) else { continue };
         let id = config.id.clone();
-        let source = Source::new(
+        let mut source = Source::new(
             name,
             id,
             settings.clone(),
@@ -137,34 +141,43 @@ pub async fn run(config: RelayConfig, shutdown: CancellationToken) -> Result<(),
             look_back,
             zk.clone(),
         );
+        source.stop = shutdown.child_token();
         let source = Arc::new(source);
         // Kept to the end: a source that has stopped must still say why.
         beans.push(beans::register(&registry, &source));
-        tasks.spawn(source::housekeep(Arc::clone(&source), shutdown.clone()));
-        let (reading, stop) = (Arc::clone(&source), shutdown.clone());
-        tasks.spawn(async move {
-            source::read(&reading, writer, &stop).await;
-        });
+        let ended = || {
+            let source = Arc::clone(&source);
+            move |fault: String| source.end(&fault)
+        };
+        let kept = source::housekeep(Arc::clone(&source), shutdown.clone());
+        tasks.spawn_or("housekeeping", kept, ended());
+        let reading = Arc::clone(&source);
+        let read = async move { source::read(&reading, writer, source::SESSION).await };
+        tasks.spawn_or("reading", read, ended());
         if let Some(zk) = &zk {
             let (id, address) = (config.id.clone(), config.advertise.clone());
-            tasks.spawn(register::keep(Arc::clone(&source), zk.clone(), id, address, shutdown.clone()));
+            let kept = register::keep(Arc::clone(&source), zk.clone(), id, address, shutdown.clone());
+            tasks.spawn_or("registration", kept, ended());
         }
         sources.push(source);
     }
-    tasks.spawn(serve::serve(listener, hub, shutdown.clone()));
-    tasks.spawn(watch_health(sources, health, shutdown.clone()));
-    tasks.close();
+    tasks.spawn("serving", serve::serve(listener, hub, shutdown.clone()));
+    tasks.spawn("health", watch_health(sources, health, shutdown.clone()));
     // Systemd hears at once: consumers are served from the logs however the sources are. Whether they are read is
     // what /healthz/ready says.
     telemetry::notify("READY=1");
     tracing::info!(listen = %config.listen, http = %config.http_listen, sources = config.sources.len(), "relay runs");
-    shutdown.cancelled().await;
+    let fault = tokio::select! {
+        () = shutdown.cancelled() => None,
+        fault = faults.recv() => fault,
+    };
+    shutdown.cancel();
     telemetry::notify("STOPPING=1");
-    if tokio::time::timeout(STOP_TIMEOUT, tasks.wait()).await.is_err() {
+    if tokio::time::timeout(STOP_TIMEOUT, tasks.ended()).await.is_err() {
         tracing::warn!("some tasks did not end in time");
     }
     tracing::info!("relay stopped");
-    Ok(())
+    fault.map_or(Ok(()), |fault| Err(RunError::Fault(fault)))
 }
 
 type Logs = (BTreeMap<String, Served>, Vec<(String, crate::log::Writer, Arc<LookBacks>)>);

@@ -2,18 +2,20 @@
 
 use super::epoch::{self, Asking, Epoch};
 use super::executed::{self, Keeping, Kept};
+use super::guard::{self, Fault};
 use super::lookback::LookBacks;
 use crate::config;
-use crate::event::Executed;
+use crate::event::{Executed, TransactionSink as _};
 use crate::gtid::GtidSet;
 use crate::log::{Log, LogError, Writer};
 use crate::mysql::source::{Ended, Job};
 use crate::mysql::{self, Definite, Start, State, StatusCell};
 use crate::serve::{Hub, Identity};
 use crate::zk::{LowestCheckpoint, Zk};
+use futures_util::future::BoxFuture;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -41,12 +43,22 @@ pub(super) struct Source {
     dir: PathBuf,
     zk: Option<Zk>,
     connected_once: AtomicBool,
+    /// The log is being written at this moment.
+    writing: AtomicBool,
+    /// What has ended the reading for as long as the relay runs.
+    fault: OnceLock<String>,
+    /// Ends the reading.
+    pub(super) stop: CancellationToken,
     /// The epoch being read, and what ends that.
     reading: Mutex<Option<(u32, CancellationToken)>>,
 }
 
+/// Reads until it ends, or fails.
+pub(super) type Session =
+    for<'a> fn(&'a Source, &'a mut Writer, &'a CancellationToken) -> BoxFuture<'a, Result<Ended, Failure>>;
+
 /// Why reading ended.
-enum Failure {
+pub(super) enum Failure {
     /// Trying again may help.
     Transient(String),
     /// It will not.
@@ -106,8 +118,23 @@ impl Source {
         // The hub is made of the same names.
         let log = log.unwrap_or_else(|| unreachable!("source {name} is served"));
         let (status, connected_once) = (StatusCell::default(), AtomicBool::new(false));
-        let reading = Mutex::default();
-        Self { name, status, log, hub, look_back, relay, config, dir, zk, connected_once, reading }
+        let (reading, writing) = (Mutex::default(), AtomicBool::new(false));
+        Self {
+            name,
+            status,
+            log,
+            hub,
+            look_back,
+            relay,
+            config,
+            dir,
+            zk,
+            connected_once,
+            writing,
+            fault: OnceLock::new(),
+            stop: CancellationToken::new(),
+            reading,
+        }
     }
 
     /// Ends the reading of a former epoch: others have agreed on this one.
@@ -189,7 +216,7 @@ impl Source {
             pace: None,
             until_caught_up: false,
         };
-        let mut sink = Keeping { writer, dir: &self.dir };
+        let mut sink = Keeping { writer, dir: &self.dir, writing: &self.writing };
         let stop = shutdown.child_token();
         *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = Some((epoch.number, stop.clone()));
         match mysql::source::run(&job, &mut sink, &self.status, &stop).await {
@@ -249,30 +276,68 @@ impl Source {
         }
     }
 
+    /// A session has ended by a panic. What it was reading is read again; a log that it was writing is looked at only
+    /// when it is opened.
+    fn faulted(&self, writer: &mut Writer, fault: &Fault) -> Failure {
+        let words = guard::words(fault);
+        if self.writing.load(Ordering::Relaxed) {
+            self.end(&format!("writing its log: {words}"));
+        } else if let Err(error) = writer.abort() {
+            return Failure::Transient(error.to_string());
+        }
+        Failure::Definite(format!("a fault of the program: {words}; upgrade it"))
+    }
+
+    /// Ends the reading until the relay is started again: a fault of the program may have left something half done. What
+    /// the log has is served.
+    pub(super) fn end(&self, fault: &str) {
+        let reason = format!("a fault of the program, {fault}: restart the relay, and upgrade it");
+        tracing::error!(source = %self.name, %reason, "source stopped");
+        self.failed(&reason, State::Stopped);
+        // The first one says most.
+        drop(self.fault.set(reason));
+        self.stop.cancel();
+    }
+
     fn failed(&self, reason: &str, state: State) {
         self.status.update(|status| {
+            status.dumping = false;
             status.state = state;
             status.last_error = Some(reason.to_owned());
         });
     }
 }
 
-/// Reads the source until `shutdown`. After a definite error the source counts as stopped; whether somebody has
-/// mended it is looked at now and then, from the same position, so that nothing is passed over.
-pub(super) async fn read(source: &Source, mut writer: Writer, shutdown: &CancellationToken) {
+/// What is run between connections and pauses.
+pub(super) const SESSION: Session = |source, writer, stop| Box::pin(source.session(writer, stop));
+
+/// Reads the source until it is to stop, and says why where that is a fault of the program.
+pub(super) async fn read(source: &Source, writer: Writer, session: Session) {
+    read_on(source, writer, session, &source.stop).await;
+    if let Some(reason) = source.fault.get() {
+        source.failed(reason, State::Stopped);
+    }
+}
+
+/// After a definite error the source counts as stopped; whether somebody has mended it is looked at now and then, from
+/// the same position, so that nothing is passed over.
+async fn read_on(source: &Source, mut writer: Writer, session: Session, shutdown: &CancellationToken) {
     let mut pause = FIRST_PAUSE;
     loop {
         let before = source.status.get().transactions_total;
         let ended = tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            ended = source.session(&mut writer, shutdown) => ended,
+            ended = guard::caught(session(source, &mut writer, shutdown)) => ended,
         };
+        let ended = ended.unwrap_or_else(|fault| Err(source.faulted(&mut writer, &fault)));
+        if shutdown.is_cancelled() {
+            return;
+        }
         if source.status.get().transactions_total > before {
             pause = FIRST_PAUSE;
         }
         match ended {
-            Ok(Ended::Shutdown | Ended::CaughtUp) if shutdown.is_cancelled() => return,
             Ok(Ended::Shutdown | Ended::CaughtUp) => {}
             Err(Failure::Definite(reason)) => {
                 tracing::error!(source = %source.name, %reason, look_again_in = ?LOOK_AGAIN, "source stopped; correct this");
@@ -324,3 +389,6 @@ impl From<epoch::EpochError> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
