@@ -301,10 +301,40 @@ pub fn uuid_text(uuid: &[u8; 16]) -> String {
     text
 }
 
-/// `HEARTBEAT_V2`: the file and the full 64-bit offset that the server has reached.
-pub fn heartbeat_v2(body: &[u8]) -> Result<(Option<&str>, Option<u64>), DecodeError> {
+/// What a server says while it has nothing to send, or passes over what is not wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat<'a> {
+    /// Name of the file it is in.
+    pub file: &'a [u8],
+    /// How far it is in that.
+    pub reached: Reached,
+}
+
+/// How far a server is in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// So far.
+    Offset(u64),
+    /// So far, of which it says the low 32 bits alone.
+    Low(u32),
+    /// It does not say.
+    Unknown,
+}
+
+/// `HEARTBEAT`, whose header ends at `end`. `MariaDB` has 0 there beyond 4 GiB, and the offset before the name.
+pub fn heartbeat(end: u32, body: &[u8]) -> Result<Heartbeat<'_>, DecodeError> {
+    if end > 0 {
+        return Ok(Heartbeat { file: body, reached: Reached::Low(end) });
+    }
     let mut input = Bytes::new(body, "heartbeat");
-    let (mut file, mut offset) = (None, None);
+    let offset = uint_le(input.take(8)?);
+    Ok(Heartbeat { file: input.rest(), reached: Reached::Offset(offset) })
+}
+
+/// `HEARTBEAT_V2`, which has the whole offset.
+pub fn heartbeat_v2(body: &[u8]) -> Result<Heartbeat<'_>, DecodeError> {
+    let mut input = Bytes::new(body, "heartbeat");
+    let mut heartbeat = Heartbeat { file: &[], reached: Reached::Unknown };
     while !input.is_empty() {
         let kind = input.u8()?;
         if kind == 0 {
@@ -312,12 +342,15 @@ pub fn heartbeat_v2(body: &[u8]) -> Result<(Option<&str>, Option<u64>), DecodeEr
         }
         let value = input.lenenc_bytes()?;
         match kind {
-            1 => file = std::str::from_utf8(value).ok(),
-            2 => offset = Bytes::new(value, "heartbeat").lenenc().ok(),
+            1 => heartbeat.file = value,
+            2 => {
+                let offset = Bytes::new(value, "heartbeat").lenenc();
+                heartbeat.reached = offset.map_or(Reached::Unknown, Reached::Offset);
+            }
             _ => {}
         }
     }
-    Ok((file, offset))
+    Ok(heartbeat)
 }
 
 /// MariaDB's compressed form: a byte `1aaallll` (algorithm, bytes of the length), the length big endian, zlib. Gives the

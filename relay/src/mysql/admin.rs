@@ -116,7 +116,7 @@ pub async fn goes_on_from(mysql: &config::Mysql, gtids: &GtidSet) -> Result<(), 
     }
     connection.query("SET @mariadb_slave_capability = 4, @master_heartbeat_period = 100000000").await?;
     connection.query("SET @master_binlog_checksum = 'CRC32'").await?;
-    connection.command(&packet::dump(mysql.server_id, "", 4)).await?;
+    connection.command(&packet::dump(mysql.server_id, "", 4, 0)).await?;
     // A rotation comes first, made for us; then an event of a file, or a refusal.
     for _ in 0..2 {
         let packet = connection.answer().await?;

@@ -234,12 +234,16 @@ pub(super) fn register(server_id: u32) -> Vec<u8> {
 /// What stands for a host where a server lists its replicas.
 pub(super) const REPORTED_HOST: &str = "aesop-relay";
 
+/// What a dump is asked for besides, from MySQL 8.0 on: heartbeats that say the whole offset. To `MariaDB` the same bit means
+/// something else.
+pub(super) const WHOLE_HEARTBEATS: u16 = 2;
+
 /// `COM_BINLOG_DUMP` from an offset, which has 32 bits.
-pub(super) fn dump(server_id: u32, file: &str, offset: u32) -> Vec<u8> {
+pub(super) fn dump(server_id: u32, file: &str, offset: u32, flags: u16) -> Vec<u8> {
     const COM_BINLOG_DUMP: u8 = 0x12;
     let mut out = vec![COM_BINLOG_DUMP];
     out.extend_from_slice(&offset.to_le_bytes());
-    out.extend_from_slice(&0u16.to_le_bytes());
+    out.extend_from_slice(&flags.to_le_bytes());
     out.extend_from_slice(&server_id.to_le_bytes());
     out.extend_from_slice(file.as_bytes());
     out
@@ -248,9 +252,8 @@ pub(super) fn dump(server_id: u32, file: &str, offset: u32) -> Vec<u8> {
 /// `COM_BINLOG_DUMP_GTID`: everything that is not in the set.
 pub(super) fn dump_gtid(server_id: u32, set: &[u8]) -> Vec<u8> {
     const COM_BINLOG_DUMP_GTID: u8 = 0x1e;
-    const THROUGH_GTID: u16 = 4;
     let mut out = vec![COM_BINLOG_DUMP_GTID];
-    out.extend_from_slice(&THROUGH_GTID.to_le_bytes());
+    out.extend_from_slice(&WHOLE_HEARTBEATS.to_le_bytes());
     out.extend_from_slice(&server_id.to_le_bytes());
     out.extend_from_slice(&0u32.to_le_bytes());
     out.extend_from_slice(&4u64.to_le_bytes());

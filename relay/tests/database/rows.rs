@@ -189,6 +189,9 @@ pub(crate) async fn tagged_gtids_are_a_start(server: &Server) {
     conn.query_drop("INSERT INTO tagged.t VALUES (2)").await.unwrap();
     conn.query_drop("SET gtid_next = 'AUTOMATIC'").await.unwrap();
     conn.query_drop("INSERT INTO tagged.t VALUES (3)").await.unwrap();
+    // Nothing is left, and the server says that it is at the end by heartbeats alone.
+    let all: String = conn.query_first(executed).await.unwrap().unwrap();
+    assert_eq!(tail::lines(server, &all, "tagged.*"), Vec::<String>::new());
     conn.disconnect().await.unwrap();
     let messages = parsed(&tail::lines(server, &set, "tagged.*"));
     let ids: Vec<&Value> = messages.iter().map(|m| &m["key"]["id"]).collect();

@@ -14,7 +14,7 @@ use crate::config::{HiddenChanges, Oversize};
 use crate::decode::DecodeError;
 use crate::decode::branch::Branches;
 use crate::decode::definitions::Definitions;
-use crate::decode::event::{self, Format, Header, code};
+use crate::decode::event::{self, Format, Header, Reached, code};
 use crate::decode::filter::{ColumnFilter, TableFilter};
 use crate::decode::query_event;
 use crate::decode::rows::{self as row_event, Encoding};
@@ -446,7 +446,10 @@ impl Assembler {
                 self.rotate(body)?;
                 Ok(Progress::Event)
             }
-            code::HEARTBEAT | code::HEARTBEAT_V2 => Ok(Progress::Heartbeat),
+            code::HEARTBEAT | code::HEARTBEAT_V2 => {
+                self.heartbeat(&header, body)?;
+                Ok(Progress::Heartbeat)
+            }
             code::TRANSACTION_PAYLOAD => self.payload(&header, body, start, sink),
             _ => self.inner(&header, body, start, sink),
         }
@@ -458,6 +461,25 @@ impl Assembler {
         self.file = Arc::from(name);
         self.offset = offset;
         self.boundary = Position::new(self.epoch, self.file_number, offset);
+        Ok(())
+    }
+
+    /// Moves on to where the server is: it may have passed over much that a start by GTIDs leaves out, even 4 GiB and more, of
+    /// which the headers of later events say nothing.
+    fn heartbeat(&mut self, header: &Header, body: &[u8]) -> Result<(), DecodeError> {
+        let heartbeat = if header.kind == code::HEARTBEAT_V2 {
+            event::heartbeat_v2(body)?
+        } else {
+            event::heartbeat(header.end, body)?
+        };
+        let reached = match heartbeat.reached {
+            Reached::Offset(offset) => offset,
+            Reached::Low(low) => self.offset & !u64::from(u32::MAX) | u64::from(low),
+            Reached::Unknown => return Ok(()),
+        };
+        if heartbeat.file == self.file.as_bytes() {
+            self.offset = self.offset.max(reached);
+        }
         Ok(())
     }
 

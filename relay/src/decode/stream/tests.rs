@@ -117,6 +117,48 @@ fn offsets_beyond_four_gibibytes_go_on_growing() {
     assert_eq!(expected[4].0.scn().0, 7 << 32 | 0xffff_ffff);
 }
 
+/// `HEARTBEAT_V2` as MySQL writes it: pieces with a kind and a length.
+fn heartbeat_v2(file: &str, offset: u64) -> Vec<u8> {
+    let mut body = vec![1, u8::try_from(file.len()).unwrap()];
+    body.extend_from_slice(file.as_bytes());
+    body.extend_from_slice(&[2, 9, 0xfe]);
+    body.extend_from_slice(&offset.to_le_bytes());
+    body.push(0);
+    event(code::HEARTBEAT_V2, offset, &body)
+}
+
+/// A server that leaves out what a GTID set has says how far it is before it sends what comes next.
+#[test]
+fn what_a_server_passes_over_beyond_four_gibibytes_counts() {
+    const GIB4: u64 = 1 << 32;
+    let sql = b"CREATE TABLE t (a int)";
+    let size = u64::try_from(query(0, sql).len()).unwrap();
+    let far = 2 * GIB4 + 700;
+    // MariaDB's way.
+    let old = event(code::HEARTBEAT, 0, &[&far.to_le_bytes()[..], b"binlog.000007"].concat());
+    for heartbeat in [heartbeat_v2("binlog.000007", far), old] {
+        let (mut assembler, mut seen) = (assembler(), Seen::default());
+        assembler.event(&rotate(4), &mut seen).unwrap();
+        assert_eq!(assembler.event(&heartbeat, &mut seen).unwrap(), Progress::Heartbeat);
+        assert_eq!((assembler.offset(), assembler.boundary().0.offset), (far, 4));
+        // Of another file, or from before: that is not where reading is.
+        for stale in [heartbeat_v2("binlog.000006", 9 * GIB4), heartbeat_v2("binlog.000007", 500)] {
+            assembler.event(&stale, &mut seen).unwrap();
+        }
+        // MySQL 5.7 has 32 bits, of the same round.
+        assembler.event(&event(code::HEARTBEAT, 800, b"binlog.000007"), &mut seen).unwrap();
+        assert_eq!(assembler.offset(), 2 * GIB4 + 800);
+        assembler.event(&query(2 * GIB4 + 900, sql), &mut seen).unwrap();
+        let expected = Position::new(1, 7, 2 * GIB4 + 900 - size);
+        assert_eq!(seen.txns, [(expected, 2 * GIB4 + 900)]);
+    }
+    for cut in 1..heartbeat_v2("binlog.000007", far).len() {
+        let whole = heartbeat_v2("binlog.000007", far);
+        drop(event::heartbeat_v2(&whole[19..19 + whole.len().saturating_sub(23).min(cut)]));
+        drop(event::heartbeat(0, &whole[..cut]));
+    }
+}
+
 /// Real definitions, as odd as they come.
 const DEFINITIONS: &[&str] = &[
     "CREATE TABLE t (a INT DEFAULT 1 COMMENT 'it''s; /* not */ -- over', `b``c` ENUM('x','y\\'z') CHARACTER SET utf8mb4)",

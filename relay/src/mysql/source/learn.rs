@@ -291,7 +291,7 @@ impl Reader<'_> {
         }
         let at = u32::try_from(from.offset.max(FILE_START)).unwrap_or(4);
         let begins = Position { offset: u64::from(at), ..from };
-        connection.command(&packet::dump(config.server_id, &file.name, at)).await?;
+        connection.command(&packet::dump(config.server_id, &file.name, at, 0)).await?;
         let reading = remembered.reading(Some(begins));
         let everything = Position::new(u32::MAX, u32::MAX, u64::MAX);
         let mut assembler =

@@ -61,7 +61,7 @@ impl Reader<'_> {
             .query(&format!("SET @slave_uuid = '{0}', @replica_uuid = '{0}'", uuid::Uuid::new_v4()))
             .await?;
         connection.query("SET @mariadb_slave_capability = 4").await?;
-        connection.command(&packet::dump(config.server_id, file, 4)).await?;
+        connection.command(&packet::dump(config.server_id, file, 4, 0)).await?;
         for _ in 0..EVENTS_BEFORE_FILE {
             let packet = connection.answer().await?;
             let event = self.event_bytes(&connection, &packet, file)?;
@@ -149,6 +149,7 @@ impl Reader<'_> {
         .with_hidden_changes(job.config.hidden_changes)
         .keeping_branches(Box::new(Folder::new(job.branches.clone())));
         let server_id = job.config.mysql.server_id;
+        let flags = if server.flavor == Flavor::MySql { packet::WHOLE_HEARTBEATS } else { 0 };
         if self.start == Start::Latest {
             // Pinned, so that what is committed while a connection is lost is not passed over.
             let file = file_number(&logs.current_file).unwrap_or(0);
@@ -174,7 +175,7 @@ impl Reader<'_> {
             // The command has 32 bits: what lies beyond is reached from the file's start, passing over the rest.
             let at = u32::try_from(offset).or_else(|_| u32::try_from(FILE_START)).unwrap_or(4);
             let at = at.max(4);
-            let command = packet::dump(server_id, file, at);
+            let command = packet::dump(server_id, file, at, flags);
             let begins = file_number(file).map(|file| Position::new(job.epoch, file, u64::from(at)));
             Dump { command, wanted, begins, assembler }
         };
@@ -197,7 +198,7 @@ impl Reader<'_> {
                 Ok(from(&last.file_name, last.position.offset, assembler.resuming_after(last.clone())))
             }
             Start::Gtid(set) if server.flavor == Flavor::MariaDb => {
-                let command = packet::dump(server_id, "", 4);
+                let command = packet::dump(server_id, "", 4, flags);
                 let assembler = match set.parse() {
                     Ok(known) => assembler.knowing(known),
                     Err(_) => assembler,
