@@ -154,6 +154,11 @@ impl GtidSet {
         }
     }
 
+    /// `MariaDB`'s domains, each with its last number.
+    pub(crate) fn domains(&self) -> impl Iterator<Item = (u32, u64)> {
+        self.domains.iter().map(|(domain, gtid)| (*domain, gtid.number))
+    }
+
     /// UUIDs, tags (empty for none) and inclusive intervals.
     pub(crate) fn parts(&self) -> impl Iterator<Item = (uuid::Uuid, &str, &[(u64, u64)])> {
         self.sets.iter().filter_map(|(source, intervals)| {

@@ -4,6 +4,7 @@
 //! serving whoever is connected, and registers again when it is back.
 
 mod beans;
+mod beginnings;
 mod epoch;
 mod executed;
 mod guard;

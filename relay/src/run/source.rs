@@ -1,5 +1,6 @@
 //! One source: finds out where to begin, reads for ever, stops alone.
 
+use super::beginnings::Beginnings;
 use super::epoch::{self, Asking, Epoch};
 use super::executed::{self, Keeping, Kept};
 use super::guard::{self, Fault};
@@ -360,18 +361,24 @@ async fn read_on(source: &Source, mut writer: Writer, session: Session, shutdown
 pub(super) async fn housekeep(source: Arc<Source>, shutdown: CancellationToken) {
     let mut tick = tokio::time::interval(HOUSEKEEP_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut stop = false;
+    let (mut stop, mut beginnings) = (false, Beginnings::load(&source.dir));
     while !stop {
         tokio::select! {
             () = shutdown.cancelled() => stop = true,
             _ = tick.tick() => {}
         }
-        let executed = source.status.get().executed.map(|executed| Kept::of(executed, &source.log));
+        let executed = source.status.get().executed;
+        let begun = beginnings.note(executed.clone(), &source.log);
+        if let Some(served) = source.hub.source(&source.name) {
+            served.set_read(beginnings.known());
+        }
+        let executed = executed.map(|executed| Kept::of(executed, &source.log));
         let log = source.log.clone();
         let done = tokio::task::spawn_blocking(move || log.sync().and_then(|()| log.evict(super::now_us())));
         match done.await {
             Ok(Ok(())) => {
-                if let Some(Err(error)) = executed.map(|kept| kept.store(&source.dir)) {
+                let begun = if begun { beginnings.store(&source.dir) } else { Ok(()) };
+                if let Err(error) = begun.and(executed.map_or(Ok(()), |kept| kept.store(&source.dir))) {
                     tracing::warn!(source = %source.name, %error, "what was read, in GTIDs, is not kept on disk now");
                 }
             }

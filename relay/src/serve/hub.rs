@@ -2,6 +2,7 @@
 
 use super::lookback::LookBack;
 use crate::config::Limits;
+use crate::event::Executed;
 use crate::log::Log;
 use crate::position::Position;
 use crate::telemetry::Registry;
@@ -30,12 +31,14 @@ pub struct Served {
     pub log: Log,
     look_back: Option<Arc<dyn LookBack>>,
     identity: Mutex<Identity>,
+    /// See [`Served::set_read`].
+    read: Mutex<Arc<[Executed]>>,
 }
 
 impl Served {
     /// A source with this log.
     pub fn new(log: Log) -> Self {
-        Self { log, look_back: None, identity: Mutex::default() }
+        Self { log, look_back: None, identity: Mutex::default(), read: Mutex::default() }
     }
 
     /// Reads again what the log no longer has.
@@ -64,6 +67,19 @@ impl Served {
         let lowest = self.log.state().lowest;
         let beyond = lowest.is_none_or(|lowest| *position < lowest.position);
         if position.epoch < epoch && *position >= end && beyond { StartFrom::Gtid(gtids) } else { from }
+    }
+
+    /// Says what was executed before some places of the log, oldest first: who asks for what is not in a GTID set is served
+    /// from the log only where it is known that nothing of that is older.
+    pub fn set_read(&self, read: &[Executed]) {
+        let mut known = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if **known != *read {
+            *known = read.into();
+        }
+    }
+
+    pub(super) fn read(&self) -> Arc<[Executed]> {
+        Arc::clone(&self.read.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Says which server it is.

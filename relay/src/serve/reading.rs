@@ -158,7 +158,7 @@ impl<'a> Reading<'a> {
 
 async fn seek(served: &Served, from: StartFrom) -> Result<Sought, End> {
     let found = match &from {
-        StartFrom::Gtid(set) => served.log.find_gtids(set).await?,
+        StartFrom::Gtid(set) => served.log.find_gtids(set, &served.read()).await?,
         StartFrom::Time(time_us) => served.log.find_time(*time_us).await?,
         StartFrom::Position { .. } | StartFrom::Earliest | StartFrom::Latest => {
             return Ok(Sought::Log(from));
