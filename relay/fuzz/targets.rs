@@ -207,7 +207,7 @@ fn events(input: &[u8], flavor: Flavor) -> bool {
 
 fn frame_seeds() -> Vec<Vec<u8>> {
     let at = Position::new(1, 3, 5 << 32);
-    let hello = |from| {
+    let hello = |from, process| {
         Frame::Hello(Hello {
             cluster: "c".into(),
             source: "s".into(),
@@ -217,6 +217,7 @@ fn frame_seeds() -> Vec<Vec<u8>> {
             partitions: PartitionSet::of(70, [0, 69]),
             credit_bytes: 1 << 20,
             selection: relay::wire::Selection { tables: vec!["d.*".into()], ..Default::default() },
+            process,
         })
     };
     let covered = Covered {
@@ -231,10 +232,10 @@ fn frame_seeds() -> Vec<Vec<u8>> {
     let error = ErrorFrame { code: ErrorCode::Busy, definite: false, message: "later".into() };
     let schema = schema();
     let frames = [
-        hello(StartFrom::Position { position: at, rows: 2 }),
-        hello(StartFrom::Gtid("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".into())),
-        hello(StartFrom::Time(-1)),
-        hello(StartFrom::Earliest),
+        hello(StartFrom::Position { position: at, rows: 2 }, None),
+        hello(StartFrom::Gtid("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5".into()), None),
+        hello(StartFrom::Time(-1), Some(7)),
+        hello(StartFrom::Earliest, Some(u128::MAX)),
         Frame::Welcome(welcome),
         Frame::Error(error),
         Frame::Covered(covered),

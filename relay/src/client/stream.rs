@@ -1,11 +1,11 @@
 //! Connects, shakes hands, and hands on what comes.
 
 use super::ClientError;
-use crate::wire::frame::{Covered, Frame, Hello, StartFrom, Welcome};
+use crate::wire::frame::{Covered, ErrorCode, Frame, Hello, StartFrom, Welcome};
 use crate::wire::{Block, BlockReader, PartitionSet, Selection};
 use bytes::BytesMut;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -20,6 +20,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Credit goes back when it has grown to this part of the whole: each frame of it wakes the relay up.
 const CREDIT_SHARE: u64 = 8;
+/// Of this process: what tells its streams from those of another that uses the same name.
+static PROCESS: LazyLock<u128> = LazyLock::new(|| uuid::Uuid::new_v4().as_u128());
 /// What one read from the socket may bring.
 const READ_BYTES: usize = 256 * 1024;
 
@@ -73,13 +75,26 @@ pub async fn subscribe(subscription: Subscription) -> Result<Stream, ClientError
 /// Opens a stream of some tables and columns. A relay that knows no selections refuses it.
 pub async fn subscribe_to(subscription: Subscription, selection: Selection) -> Result<Stream, ClientError> {
     let address = subscription.address.clone();
-    match timeout(HANDSHAKE_TIMEOUT, open(subscription, selection)).await {
+    let opened = async {
+        match open(subscription.clone(), selection.clone(), Some(*PROCESS)).await {
+            // A relay of the version before does not know a hello that says of which process it is.
+            Err(ClientError::Definite { code: Some(ErrorCode::Protocol), .. }) => {
+                open(subscription, selection, None).await
+            }
+            opened => opened,
+        }
+    };
+    match timeout(HANDSHAKE_TIMEOUT, opened).await {
         Ok(result) => result,
         Err(_) => Err(transient(&address, format!("no answer within {} s", HANDSHAKE_TIMEOUT.as_secs()))),
     }
 }
 
-async fn open(subscription: Subscription, selection: Selection) -> Result<Stream, ClientError> {
+async fn open(
+    subscription: Subscription,
+    selection: Selection,
+    process: Option<u128>,
+) -> Result<Stream, ClientError> {
     let address = subscription.address;
     let io = |error: std::io::Error| transient(&address, error.to_string());
     let socket = TcpStream::connect(&address).await.map_err(io)?;
@@ -94,6 +109,7 @@ async fn open(subscription: Subscription, selection: Selection) -> Result<Stream
         partitions: subscription.partitions,
         credit_bytes: subscription.credit_bytes,
         selection,
+        process,
     };
     let mut bytes = Vec::new();
     Frame::Hello(hello).encode(&mut bytes);

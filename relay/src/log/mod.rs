@@ -10,6 +10,7 @@
 mod error;
 mod find;
 mod index;
+mod large;
 mod reader;
 mod recover;
 mod scan;
@@ -110,6 +111,7 @@ struct Cache {
     /// In order of their reading.
     read_order: VecDeque<Place>,
     read_bytes: usize,
+    large: large::LargeBlocks,
 }
 
 impl Cache {
@@ -121,6 +123,10 @@ impl Cache {
     }
 
     fn written(&mut self, place: Place, block: Sealed) {
+        // It would push out all others, or itself.
+        if block.bytes().len() > large::LARGE_BYTES {
+            return;
+        }
         self.tail_bytes += block.bytes().len();
         self.tail.push_back((place, block));
         while self.tail_bytes > TAIL_CACHE_BYTES {

@@ -1,5 +1,6 @@
 //! Follows a log.
 
+use super::large::{LARGE_BYTES, Loading};
 use super::segment::Segment;
 use super::{Log, LogState, Mark, Place, ReadError};
 use crate::position::Position;
@@ -8,10 +9,10 @@ use crate::wire::frame::StartFrom;
 use crate::wire::{BlockError, Malformed, Sealed};
 use bytes::Bytes;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
-/// What one read from disk brings, when a block is not larger.
-const READ_AHEAD_BYTES: usize = 1024 * 1024;
+/// What one read from disk brings; a block that is larger is read by itself.
+const READ_AHEAD_BYTES: usize = LARGE_BYTES;
 
 /// One follower of a log; independent of all others and of the writer.
 #[derive(Debug)]
@@ -20,6 +21,11 @@ pub struct Reader {
     state: watch::Receiver<LogState>,
     from: StartFrom,
     at: Option<At>,
+    copying: bool,
+    /// What is read next, where it is large.
+    loading: Option<Loading>,
+    /// For what is made of the last block.
+    copy: Option<OwnedSemaphorePermit>,
 }
 
 /// Where a reader is, once the log has a beginning.
@@ -37,7 +43,19 @@ struct At {
 impl Reader {
     pub(super) fn new(log: Log, from: StartFrom) -> Self {
         let state = log.watch();
-        Self { log, state, from, at: None }
+        Self { log, state, from, at: None, copying: false, loading: None, copy: None }
+    }
+
+    /// With room in memory for a copy of each large block, until [`Reader::done`].
+    #[must_use]
+    pub fn copying(mut self, copying: bool) -> Self {
+        self.copying = copying;
+        self
+    }
+
+    /// The last block is not used any more, nor what was made of it.
+    pub fn done(&mut self) {
+        self.copy = None;
     }
 
     /// The next block. Waits for one at the log's end. The first may begin before the place asked for. Dropping the
@@ -98,16 +116,20 @@ impl Reader {
         if self.at.is_none() {
             self.at = Some(self.seek(tail, lowest, covered)?);
         }
-        let Some(at) = &mut self.at else { return Ok(None) };
+        self.done();
         loop {
+            let Some(at) = &mut self.at else { return Ok(None) };
             let segment_tail = if at.segment.seq() == tail.segment { tail.offset } else { at.segment.len() };
             if at.offset < segment_tail {
-                let block = read(&self.log, at, segment_tail).await?;
-                if at.passing && ends_before(&block, &self.from) {
+                let passing = at.passing;
+                let block = self.read(segment_tail).await?;
+                if passing && block.as_ref().is_some_and(|block| ends_before(block, &self.from)) {
                     continue;
                 }
-                at.passing = false;
-                return Ok(Some(block));
+                if let Some(at) = &mut self.at {
+                    at.passing = false;
+                }
+                return Ok(block);
             }
             if at.segment.seq() >= tail.segment {
                 return Ok(None);
@@ -125,6 +147,30 @@ impl Reader {
                 passing: at.passing,
             };
         }
+    }
+
+    /// Takes the block at the reader's place, which lies before `tail`.
+    async fn read(&mut self, tail: u64) -> Result<Option<Sealed>, ReadError> {
+        let Some(at) = &mut self.at else { return Ok(None) };
+        let place = Place { segment: at.segment.seq(), offset: at.offset };
+        if let Some(block) = self.log.cached(place) {
+            return at.take(place, block).map(Some);
+        }
+        if self.loading.as_ref().is_none_or(|loading| loading.place != place) {
+            self.loading = None;
+            match load(&self.log, &at.segment, tail, place).await? {
+                Ahead::Block(block) => return at.take(place, block).map(Some),
+                Ahead::Large(length) => {
+                    self.loading = Some(Loading::begin(&self.log, &at.segment, place, length, self.copying));
+                }
+            }
+        }
+        let Some(loading) = &mut self.loading else { return Ok(None) };
+        let loaded = loading.done().await;
+        self.loading = None;
+        let loaded = loaded?;
+        self.copy = loaded.copy;
+        at.take(place, loaded.block).map(Some)
     }
 
     fn seek(&self, tail: Place, lowest: &Mark, covered: &Mark) -> Result<At, ReadError> {
@@ -174,30 +220,34 @@ fn segment_of<'a>(
     segments.rev().find(|segment| segment.begin().position <= position)
 }
 
-/// Takes the block at the reader's place, which lies before `tail`.
-async fn read(log: &Log, at: &mut At, tail: u64) -> Result<Sealed, ReadError> {
-    let place = Place { segment: at.segment.seq(), offset: at.offset };
-    let block = match log.cached(place) {
-        Some(block) => block,
-        None => load(log, &at.segment, tail, place).await?,
-    };
-    at.offset += u64::try_from(block.bytes().len()).unwrap_or(u64::MAX);
-    let header = block.header();
-    at.inside = header.ends_inside;
-    at.mark = Mark {
-        position: header.end,
-        file_name: block.file_name().map_err(|error| damaged(place, error))?.into(),
-        commit_time_us: header.commit_time_us,
-    };
-    Ok(block)
+impl At {
+    /// Moves on behind a block, and gives it out.
+    fn take(&mut self, place: Place, block: Sealed) -> Result<Sealed, ReadError> {
+        self.offset += u64::try_from(block.bytes().len()).unwrap_or(u64::MAX);
+        let header = block.header();
+        self.inside = header.ends_inside;
+        self.mark = Mark {
+            position: header.end,
+            file_name: block.file_name().map_err(|error| damaged(place, error))?.into(),
+            commit_time_us: header.commit_time_us,
+        };
+        Ok(block)
+    }
+}
+
+/// What reading ahead comes to.
+enum Ahead {
+    Block(Sealed),
+    /// It has so many bytes, and is read by itself.
+    Large(usize),
 }
 
 /// Reads from disk, and gives the first block. One reader at a time: those that wait find what it has read in the cache;
 /// and what a reader no longer waits for is in the cache for its next attempt.
-async fn load(log: &Log, segment: &Arc<Segment>, tail: u64, place: Place) -> Result<Sealed, ReadError> {
+async fn load(log: &Log, segment: &Arc<Segment>, tail: u64, place: Place) -> Result<Ahead, ReadError> {
     let turn = Arc::clone(&log.inner.reading).lock_owned().await;
     if let Some(block) = log.cached(place) {
-        return Ok(block);
+        return Ok(Ahead::Block(block));
     }
     let (log, segment) = (log.clone(), Arc::clone(segment));
     let read = tokio::task::spawn_blocking(move || {
@@ -209,7 +259,7 @@ async fn load(log: &Log, segment: &Arc<Segment>, tail: u64, place: Place) -> Res
 }
 
 /// Reads the block at `place`, and those behind it as far as one read brings them.
-fn read_ahead(log: &Log, segment: &Segment, tail: u64, place: Place) -> Result<Sealed, ReadError> {
+fn read_ahead(log: &Log, segment: &Segment, tail: u64, place: Place) -> Result<Ahead, ReadError> {
     let left = usize::try_from(tail.saturating_sub(place.offset)).unwrap_or(usize::MAX);
     let mut bytes = read_bytes(segment, READ_AHEAD_BYTES.min(left), place)?;
     let length = BlockHeader::parse(&bytes).map_err(|error| damaged(place, error))?.length;
@@ -217,7 +267,7 @@ fn read_ahead(log: &Log, segment: &Segment, tail: u64, place: Place) -> Result<S
         return Err(damaged(place, Malformed { what: "block length" }.into()));
     }
     if length > bytes.len() {
-        bytes = read_bytes(segment, length, place)?;
+        return Ok(Ahead::Large(length));
     }
     let first = Sealed::parse(bytes.split_to(length)).map_err(|error| damaged(place, error))?;
     log.cache_read(place, first.clone());
@@ -232,7 +282,7 @@ fn read_ahead(log: &Log, segment: &Segment, tail: u64, place: Place) -> Result<S
         log.cache_read(next, block);
         next.offset = next.offset.saturating_add(u64::try_from(header.length).unwrap_or(u64::MAX));
     }
-    Ok(first)
+    Ok(Ahead::Block(first))
 }
 
 fn read_bytes(segment: &Segment, length: usize, place: Place) -> Result<Bytes, ReadError> {
@@ -242,6 +292,6 @@ fn read_bytes(segment: &Segment, length: usize, place: Place) -> Result<Bytes, R
     Ok(Bytes::from(buffer))
 }
 
-fn damaged(place: Place, error: BlockError) -> ReadError {
+pub(super) fn damaged(place: Place, error: BlockError) -> ReadError {
     ReadError::Damaged { segment: place.segment, offset: place.offset, error }
 }

@@ -2,7 +2,7 @@
 
 use super::hub::{Hub, Seat, Served};
 use super::outbox::Outbox;
-use super::places::Place;
+use super::places::{Patience, Place};
 use super::reading::Reading;
 use super::write_within;
 use crate::config::Limits;
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 /// A client that has not said hello by then is none.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// The last word must not delay a stop.
-const FAREWELL_TIMEOUT: Duration = Duration::from_millis(500);
+const FAREWELL: Patience = Patience { idle: Duration::from_millis(500), more: Duration::ZERO };
 /// Between covered marks; also the sign of life that clients wait for.
 const COVERED_EVERY: Duration = Duration::from_secs(1);
 /// The most credit a client may claim.
@@ -113,7 +113,7 @@ pub(super) async fn run(
     if let End::Told(error) = end {
         let mut bytes = Vec::new();
         Frame::Error(error).encode(&mut bytes);
-        if let Err(error) = write_within(&mut write, &bytes[..], FAREWELL_TIMEOUT).await {
+        if let Err(error) = write_within(&mut write, &bytes[..], FAREWELL).await {
             tracing::debug!(%peer, %error, "reason not told");
         }
     }
@@ -188,7 +188,8 @@ async fn stream(
     let mut bytes = Vec::new();
     Frame::Welcome(welcome(served)).encode(&mut bytes);
     write_within(output, &bytes[..], place.patience(bytes.len())).await?;
-    Streaming::new(served, hub, &hello, output, place).run(input, &seat).await
+    let numbers = Numbers::new(hub, &hello, seat.has_namesake);
+    Streaming::new(served, &hello, output, place, numbers).run(input, &seat).await
 }
 
 fn welcome(served: &Served) -> Welcome {
@@ -212,13 +213,18 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn new(hub: &Hub, hello: &Hello) -> Self {
-        let keys = [
+    fn new(hub: &Hub, hello: &Hello, has_namesake: bool) -> Self {
+        let mut keys = vec![
             ("type", "Stream"),
             ("source", &*hello.source),
             ("group", &*hello.group),
             ("member", &*hello.member),
         ];
+        // Not the whole number: whoever knows it can end the other streams of that process.
+        let process = format!("{:04x}", hello.process.unwrap_or(0) & 0xffff);
+        if has_namesake {
+            keys.push(("process", &process));
+        }
         let bean = hub.registry().bean(ObjectName::new("aesop.relay", &keys));
         let (scn, rows) = (bean.gauge("Scn"), bean.counter("RowsSentTotal"));
         let (bytes, credit) = (bean.counter("BytesSentTotal"), bean.gauge("CreditBytes"));
@@ -236,6 +242,8 @@ struct Streaming<'a> {
     selector: Option<Selector>,
     /// What the client may still be sent; one block may go beyond it.
     credit: i64,
+    /// How long it may yet do without: time passes, and what it takes gives some back.
+    leisure: Duration,
     /// Schemas the client has.
     defined: HashSet<SchemaId>,
     /// Frames on their way out.
@@ -246,10 +254,10 @@ struct Streaming<'a> {
 impl<'a> Streaming<'a> {
     fn new(
         served: &'a Served,
-        hub: &Hub,
         hello: &Hello,
         output: &'a mut OwnedWriteHalf,
         place: &'a Place,
+        numbers: Numbers,
     ) -> Self {
         let begin = served.begin(hello.from.clone());
         let from = match &begin {
@@ -260,13 +268,14 @@ impl<'a> Streaming<'a> {
             served,
             output,
             place,
-            reader: Reading::new(served, begin),
+            reader: Reading::new(served, begin, !hello.partitions.is_all() || !hello.selection.is_all()),
             filter: Filter::new(hello.partitions.clone(), from),
             selector: Selector::new(hello.selection.clone()),
             credit: 0,
+            leisure: place.patience(0).idle,
             defined: HashSet::new(),
             outbox: Outbox::default(),
-            numbers: Numbers::new(hub, hello),
+            numbers,
         };
         streaming.add_credit(hello.credit_bytes);
         streaming
@@ -298,6 +307,7 @@ impl<'a> Streaming<'a> {
                 },
                 _ = tick.tick() => {
                     credit_frames = 0;
+                    self.wait_for_credit()?;
                     self.covered().await?;
                 }
                 block = self.reader.next(), if self.credit > 0 => self.block(&block?).await?,
@@ -305,9 +315,21 @@ impl<'a> Streaming<'a> {
         }
     }
 
+    /// Another second has passed. A client that takes nothing, or next to nothing, holds nothing that others may want.
+    fn wait_for_credit(&mut self) -> Result<(), End> {
+        if self.credit > 0 {
+            return Ok(());
+        }
+        self.leisure = self.leisure.saturating_sub(COVERED_EVERY);
+        if self.leisure.is_zero() { self.reader.rest() } else { Ok(()) }
+    }
+
     fn add_credit(&mut self, bytes: u64) {
         let bytes = i64::try_from(bytes).unwrap_or(MAX_CREDIT_BYTES).min(MAX_CREDIT_BYTES);
         self.credit = self.credit.saturating_add(bytes).min(MAX_CREDIT_BYTES);
+        if self.credit > 0 && self.leisure.is_zero() {
+            self.leisure = self.place.patience(0).idle;
+        }
         self.numbers.credit.set(self.credit);
     }
 
@@ -319,6 +341,12 @@ impl<'a> Streaming<'a> {
     }
 
     async fn block(&mut self, block: &Sealed) -> Result<(), End> {
+        let sent = self.part_of(block).await;
+        self.reader.sent();
+        sent
+    }
+
+    async fn part_of(&mut self, block: &Sealed) -> Result<(), End> {
         self.begin();
         let repacked;
         let block = match self.filter.apply(block)? {
@@ -347,6 +375,8 @@ impl<'a> Streaming<'a> {
         self.outbox.push(bytes);
         let length = u64::try_from(bytes.len()).unwrap_or(0);
         self.credit -= i64::try_from(length).unwrap_or(i64::MAX);
+        let patience = self.place.patience(bytes.len());
+        self.leisure = patience.idle.min(self.leisure + patience.more);
         self.numbers.credit.set(self.credit);
         self.numbers.bytes.add(length);
         self.numbers.rows.add(u64::from(block.header().rows));

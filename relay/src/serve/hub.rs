@@ -88,7 +88,8 @@ impl Served {
     }
 }
 
-type StreamKey = (String, String, String);
+/// Source, group, member; and of which process, where it says so.
+type StreamKey = (String, String, String, Option<u128>);
 
 /// All sources of a relay and the streams that are open.
 #[derive(Debug)]
@@ -105,6 +106,8 @@ pub struct Hub {
 pub(super) struct Seat<'a> {
     hub: &'a Hub,
     key: StreamKey,
+    /// Another process has streams under the same name.
+    pub(super) has_namesake: bool,
     /// Cancelled when a newer connection takes over.
     pub(super) replaced: CancellationToken,
 }
@@ -145,15 +148,20 @@ impl Hub {
         &self.registry
     }
 
-    /// Takes the member's seat; whoever had it must go.
+    /// Takes the member's seat; whoever of its process had it must go. Another process of that name keeps its own: it is a
+    /// stranger, or a member whose host vanished, and gone soon. Who may write is settled in `ZooKeeper`.
     pub(super) fn take_seat(&self, hello: &Hello) -> Seat<'_> {
-        let key = (hello.source.clone(), hello.group.clone(), hello.member.clone());
+        let key = (hello.source.clone(), hello.group.clone(), hello.member.clone(), hello.process);
         let replaced = CancellationToken::new();
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_namesake = |other: &StreamKey| {
+            (&other.0, &other.1, &other.2) == (&key.0, &key.1, &key.2) && other.3 != key.3
+        };
+        let has_namesake = streams.keys().any(is_namesake);
         if let Some(older) = streams.insert(key.clone(), replaced.clone()) {
             older.cancel();
         }
-        Seat { hub: self, key, replaced }
+        Seat { hub: self, key, has_namesake, replaced }
     }
 }
 

@@ -15,9 +15,9 @@ pub use hub::{Hub, Identity, Served};
 pub use lookback::{LookBack, Opened, Refused, Seat};
 
 use crate::wire::frame::{ErrorCode, ErrorFrame, Frame};
-use places::Places;
+use places::{Patience, Places};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -82,12 +82,21 @@ fn refuse_busy(socket: &TcpStream, message: String) {
     }
 }
 
-/// Writes all of `buffer` or gives up after `limit`.
+/// Writes all of `buffer`, or gives up once nothing of it was taken for a while, or it takes too long in all.
 async fn write_within(
     socket: &mut (impl tokio::io::AsyncWrite + Unpin),
     mut buffer: impl bytes::Buf,
-    limit: Duration,
+    patience: Patience,
 ) -> std::io::Result<()> {
-    let written = tokio::time::timeout(limit, socket.write_all_buf(&mut buffer)).await;
-    written.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+    let timed_out = || Err(std::io::ErrorKind::TimedOut.into());
+    let begun = Instant::now();
+    loop {
+        let before = buffer.remaining();
+        let left = (patience.idle + patience.more).saturating_sub(begun.elapsed());
+        match tokio::time::timeout(patience.idle.min(left), socket.write_all_buf(&mut buffer)).await {
+            Ok(written) => return written,
+            Err(_) if buffer.remaining() == before || left <= patience.idle => return timed_out(),
+            Err(_) => {}
+        }
+    }
 }

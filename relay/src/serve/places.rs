@@ -92,13 +92,24 @@ impl Places {
     }
 }
 
+/// How long a client may take for what it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Patience {
+    /// In which it takes nothing.
+    pub(super) idle: Duration,
+    /// In all, beyond that: slow lines need it.
+    pub(super) more: Duration,
+}
+
 impl Place {
-    /// How long a client may take nothing of so many bytes.
-    pub(super) fn patience(&self, bytes: usize) -> Duration {
+    /// For so many bytes.
+    pub(super) fn patience(&self, bytes: usize) -> Patience {
         /// Bytes in a millisecond: slower lines are none.
         const SLOWEST: u64 = 256;
-        let stuck = Duration::from_secs(self.places.limits.stuck_secs);
-        stuck + Duration::from_millis(u64::try_from(bytes).unwrap_or(u64::MAX) / SLOWEST)
+        Patience {
+            idle: Duration::from_secs(self.places.limits.stuck_secs),
+            more: Duration::from_millis(u64::try_from(bytes).unwrap_or(u64::MAX) / SLOWEST),
+        }
     }
 
     /// Counts a client that was cut off for what it did, or did not.

@@ -3,11 +3,11 @@
 use super::connection::End;
 use super::hub::Served;
 use super::lookback::{Opened, Refused};
-use crate::log::{Found, Mark, ReadError, Reader};
+use crate::log::{Found, Log, Mark, ReadError, Reader};
 use crate::position::Position;
 use crate::schema::SchemaId;
 use crate::wire::Sealed;
-use crate::wire::frame::{ErrorFrame, StartFrom};
+use crate::wire::frame::{ErrorCode, ErrorFrame, StartFrom};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -27,12 +27,16 @@ enum State<'a> {
     Log(Reader),
     /// Of what is read again.
     Back { reader: Reader, opened: Opened },
+    /// Nothing is taken now: neither a seat nor a file is held. Goes on here.
+    Resting(Mark),
 }
 
 /// A stream's reader.
 pub(super) struct Reading<'a> {
     served: &'a Served,
     state: State<'a>,
+    /// Parts of blocks are sent, not whole ones.
+    copying: bool,
     /// Where the blocks to come begin to be wanted, until somebody asks: the first may begin earlier.
     begins: Option<Position>,
 }
@@ -44,14 +48,27 @@ impl From<Refused> for End {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(served: &'a Served, from: StartFrom) -> Self {
+    /// From a place on, for a stream that may want parts of blocks only.
+    pub(super) fn new(served: &'a Served, from: StartFrom, copying: bool) -> Self {
         let state = match from {
             StartFrom::Gtid(_) | StartFrom::Time(_) => State::Seeking(seek(served, from).boxed()),
             StartFrom::Position { .. } | StartFrom::Earliest | StartFrom::Latest => {
-                State::Log(served.log.reader(from))
+                State::Log(served.log.reader(from).copying(copying))
             }
         };
-        Self { served, state, begins: None }
+        Self { served, state, copying, begins: None }
+    }
+
+    /// The last block, and what was made of it, are sent.
+    pub(super) fn sent(&mut self) {
+        match &mut self.state {
+            State::Log(reader) | State::Back { reader, .. } => reader.done(),
+            State::Seeking(_) | State::Resting(_) => {}
+        }
+    }
+
+    fn reader(&self, log: &Log, from: StartFrom) -> Reader {
+        log.reader(from).copying(self.copying)
     }
 
     /// The next block. Dropping the future loses nothing.
@@ -59,6 +76,12 @@ impl<'a> Reading<'a> {
         loop {
             self.join();
             match &mut self.state {
+                State::Resting(mark) => {
+                    let position = mark.position;
+                    self.begins = Some(position);
+                    let from = StartFrom::Position { position, rows: 0 };
+                    self.state = State::Log(self.reader(&self.served.log, from));
+                }
                 State::Seeking(sought) => {
                     let sought = sought.await?;
                     self.found(sought);
@@ -79,7 +102,7 @@ impl<'a> Reading<'a> {
                     match block {
                         // No event begins at the place itself: with the first one behind it.
                         Err(ReadError::BelowLowest { lowest, .. }) if opened.log.is_first(&lowest) => {
-                            *reader = opened.log.reader(StartFrom::Earliest);
+                            *reader = opened.log.reader(StartFrom::Earliest).copying(self.copying);
                         }
                         // Others read faster and drove it on: from this place on anew.
                         Err(ReadError::BelowLowest { wanted, .. }) => {
@@ -102,6 +125,29 @@ impl<'a> Reading<'a> {
         match &self.state {
             State::Seeking(_) => None,
             State::Log(reader) | State::Back { reader, .. } => reader.covered(),
+            State::Resting(mark) => Some(mark.clone()),
+        }
+    }
+
+    /// Gives up what others may want, a place among the readers of what is read again and the log's files, until the next
+    /// block is asked for. Nothing is lost by it. An error where that cannot be: inside a transaction of what is read again.
+    pub(super) fn rest(&mut self) -> Result<(), End> {
+        match &self.state {
+            State::Log(reader) | State::Back { reader, .. } if !reader.is_inside() => {
+                if let Some(mark) = reader.covered() {
+                    self.state = State::Resting(mark);
+                }
+                Ok(())
+            }
+            State::Back { .. } => Err(Refused {
+                code: ErrorCode::Busy,
+                definite: false,
+                message:
+                    "nothing is taken of a transaction that is read again, and others wait: come back for it"
+                        .to_owned(),
+            }
+            .into()),
+            State::Seeking(_) | State::Log(_) | State::Resting(_) => Ok(()),
         }
     }
 
@@ -113,7 +159,7 @@ impl<'a> Reading<'a> {
     /// Whether the next block can be had without reading from disk or waiting.
     pub(super) fn is_ready(&self) -> bool {
         match &self.state {
-            State::Seeking(_) => false,
+            State::Seeking(_) | State::Resting(_) => false,
             State::Log(reader) | State::Back { reader, .. } => reader.is_ready(),
         }
     }
@@ -122,7 +168,7 @@ impl<'a> Reading<'a> {
     pub(super) fn schema(&self, id: SchemaId) -> Option<Bytes> {
         let again = match &self.state {
             State::Back { opened, .. } => opened.log.schema(id),
-            State::Seeking(_) | State::Log(_) => None,
+            State::Seeking(_) | State::Log(_) | State::Resting(_) => None,
         };
         again.or_else(|| self.served.log.schema(id))
     }
@@ -133,13 +179,13 @@ impl<'a> Reading<'a> {
                 if let StartFrom::Position { position, .. } = from {
                     self.begins = Some(position);
                 }
-                State::Log(self.served.log.reader(from))
+                State::Log(self.reader(&self.served.log, from))
             }
             Sought::Back(opened) => {
                 if let StartFrom::Position { position, .. } = opened.from {
                     self.begins = Some(position);
                 }
-                State::Back { reader: opened.log.reader(opened.from.clone()), opened }
+                State::Back { reader: self.reader(&opened.log, opened.from.clone()), opened }
             }
         };
     }
@@ -151,7 +197,8 @@ impl<'a> Reading<'a> {
         if mark.position >= lowest.position && !reader.is_inside() {
             let position = mark.position;
             self.begins = Some(position);
-            self.state = State::Log(self.served.log.reader(StartFrom::Position { position, rows: 0 }));
+            let from = StartFrom::Position { position, rows: 0 };
+            self.state = State::Log(self.reader(&self.served.log, from));
         }
     }
 }

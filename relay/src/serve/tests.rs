@@ -6,9 +6,12 @@ use crate::log::{Log, Options, Writer};
 use crate::position::Position;
 use crate::schema::TableSchema;
 use crate::telemetry::Registry;
-use crate::wire::frame::StartFrom;
-use crate::wire::{BlockItem, PartitionSet};
+use crate::wire::frame::{Hello, StartFrom, Welcome};
+use crate::wire::{Block, BlockItem, PartitionSet, Selection};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 struct Relay {
     address: String,
@@ -24,10 +27,18 @@ async fn relay() -> Relay {
 }
 
 async fn limited(limits: Limits) -> Relay {
+    served(limits, None).await
+}
+
+async fn served(limits: Limits, look_back: Option<Arc<dyn LookBack>>) -> Relay {
     let dir = tempfile::tempdir().unwrap();
     let options = Options { block_bytes: 2000, ..Options::new(dir.path().to_owned(), u64::MAX, u64::MAX) };
     let (log, writer) = Log::open(options).unwrap();
-    let sources = BTreeMap::from([("shop".to_owned(), Served::new(log))]);
+    let mut served = Served::new(log);
+    if let Some(look_back) = look_back {
+        served = served.looking_back(look_back);
+    }
+    let sources = BTreeMap::from([("shop".to_owned(), served)]);
     let hub = Arc::new(Hub::new("c", sources, Registry::default()).limiting(limits));
     let listener = bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -36,30 +47,34 @@ async fn limited(limits: Limits) -> Relay {
     Relay { address, writer, shutdown, at: 4, _dir: dir, server }
 }
 
+/// A transaction of 100 bytes with one row a hash.
+fn put(writer: &mut Writer, at: u64, hashes: &[u64]) {
+    let schema = Arc::new(TableSchema::new("d".into(), "t".into(), Vec::new(), Vec::new()));
+    let start = TxnStart {
+        position: Position::new(1, 1, at),
+        file_name: "mysql-bin.000001".into(),
+        gtid: None,
+        server_id: 1,
+        commit_time_us: 1,
+    };
+    writer.begin(start).unwrap();
+    for hash in hashes {
+        let (key_hash_before, key_hash) = (*hash, *hash);
+        let after = &[7; 50];
+        let row =
+            RowChange { op: Op::Insert, schema: &schema, key_hash_before, key_hash, before: &[], after };
+        writer.row(row).unwrap();
+    }
+    writer.commit(TxnEnd { end_offset: at + 100 }).unwrap();
+    writer.flush().unwrap();
+}
+
 impl Relay {
     /// A transaction with one row a hash; gives its start.
     fn write(&mut self, hashes: &[u64]) -> Position {
         let position = Position::new(1, 1, self.at);
-        let schema = Arc::new(TableSchema::new("d".into(), "t".into(), Vec::new(), Vec::new()));
-        self.writer
-            .begin(TxnStart {
-                position,
-                file_name: "mysql-bin.000001".into(),
-                gtid: None,
-                server_id: 1,
-                commit_time_us: 1,
-            })
-            .unwrap();
-        for hash in hashes {
-            let (key_hash_before, key_hash) = (*hash, *hash);
-            let after = &[7; 50];
-            let row =
-                RowChange { op: Op::Insert, schema: &schema, key_hash_before, key_hash, before: &[], after };
-            self.writer.row(row).unwrap();
-        }
+        put(&mut self.writer, self.at, hashes);
         self.at += 100;
-        self.writer.commit(TxnEnd { end_offset: self.at }).unwrap();
-        self.writer.flush().unwrap();
         position
     }
 
@@ -207,6 +222,182 @@ async fn a_newer_stream_of_the_same_member_takes_over_and_a_stop_is_told() {
     };
     assert!(error.to_string().contains("stopping"), "{error}");
     relay.server.await.unwrap();
+}
+
+/// A hello as another process sends it, and what is answered.
+async fn stranger(relay: &Relay, process: Option<u128>) -> (TcpStream, Frame) {
+    let hello = Hello {
+        cluster: "c".into(),
+        source: "shop".into(),
+        group: "g".into(),
+        member: "m4".into(),
+        from: StartFrom::Earliest,
+        partitions: PartitionSet::all(4),
+        credit_bytes: 0,
+        selection: Selection::default(),
+        process,
+    };
+    let mut socket = TcpStream::connect(&relay.address).await.unwrap();
+    let (mut bytes, mut buffer) = (Vec::new(), bytes::BytesMut::new());
+    Frame::Hello(hello).encode(&mut bytes);
+    socket.write_all(&bytes).await.unwrap();
+    loop {
+        if let Some(frame) = Frame::decode(&mut buffer).unwrap() {
+            return (socket, frame);
+        }
+        assert_ne!(tokio::io::AsyncReadExt::read_buf(&mut socket, &mut buffer).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_of_the_same_name_ends_nobodys_stream() {
+    let mut relay = relay().await;
+    let mut stream = relay.open(StartFrom::Earliest, PartitionSet::all(4), 1 << 20).await.unwrap();
+    // With a number of its own, with the next one, and as clients of the version before say it.
+    let mut strangers = Vec::new();
+    for process in [Some(7), Some(8), None, None] {
+        let (socket, answer) = stranger(&relay, process).await;
+        assert!(matches!(answer, Frame::Welcome(_)), "{answer:?}");
+        strangers.push(socket);
+    }
+    relay.write(&[1, 2, 3]);
+    assert_eq!(rows_until(&mut stream, relay.at).await.len(), 3);
+    // The last two are one process, as far as anybody can tell.
+    let mut told = Vec::new();
+    tokio::io::AsyncReadExt::read_to_end(&mut strangers[2], &mut told).await.unwrap();
+    assert!(String::from_utf8_lossy(&told).contains("newer stream"));
+}
+
+/// It looks at the head of a hello and leaves the rest unread.
+#[tokio::test]
+async fn a_relay_of_the_version_before_is_spoken_to_as_it_understands() {
+    use tokio::io::AsyncReadExt as _;
+    let listener = bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let old = tokio::spawn(async move {
+        let mut versions = Vec::new();
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut head = [0; 4];
+            socket.read_exact(&mut head).await.unwrap();
+            versions.push(head[2]);
+            let refused = ErrorFrame { code: ErrorCode::Protocol, definite: true, message: "version".into() };
+            let understood = head[2] < 3;
+            let answer = if understood {
+                let (server_uuid, file_base) = ("u".into(), "b".into());
+                Frame::Welcome(Welcome { server_uuid, epoch: 7, lowest: None, highest: None, file_base })
+            } else {
+                Frame::Error(refused)
+            };
+            let mut bytes = Vec::new();
+            answer.encode(&mut bytes);
+            socket.write_all(&bytes).await.unwrap();
+            if understood {
+                return (socket, versions);
+            }
+        }
+    });
+    let stream = subscribe(Subscription {
+        address,
+        cluster: "c".into(),
+        source: "shop".into(),
+        group: "g".into(),
+        member: "m".into(),
+        from: StartFrom::Earliest,
+        partitions: PartitionSet::all(60_000),
+        credit_bytes: 1,
+    });
+    assert_eq!(stream.await.unwrap().welcome().epoch, 7);
+    assert_eq!(old.await.unwrap().1, [3, 1]);
+}
+
+/// Reads again by a log that is there already.
+#[derive(Debug)]
+struct Again {
+    log: Log,
+    /// Seats that are taken, and that ever were.
+    seats: Arc<Mutex<(usize, usize)>>,
+}
+
+#[derive(Debug)]
+struct AgainSeat(Arc<Mutex<(usize, usize)>>);
+
+impl Seat for AgainSeat {
+    fn at(&self, _: u64) {}
+
+    fn failed(&self) -> BoxFuture<'_, Refused> {
+        std::future::pending().boxed()
+    }
+}
+
+impl Drop for AgainSeat {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().0 -= 1;
+    }
+}
+
+impl LookBack for Again {
+    fn open(&self, from: StartFrom) -> BoxFuture<'_, Result<Opened, Refused>> {
+        async move {
+            let mut seats = self.seats.lock().unwrap();
+            *seats = (seats.0 + 1, seats.1 + 1);
+            Ok(Opened { log: self.log.clone(), from, seat: Box::new(AgainSeat(Arc::clone(&self.seats))) })
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test]
+async fn who_takes_nothing_gives_its_seat_up_and_goes_on_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |name| Log::open(Options::new(dir.path().join(name), u64::MAX, u64::MAX)).unwrap();
+    let ((back, mut older), seats) = (open("back"), Arc::default());
+    let again = Again { log: back, seats: Arc::clone(&seats) };
+    let mut relay = served(Limits { stuck_secs: 1, ..Limits::default() }, Some(Arc::new(again))).await;
+    for number in 0..6 {
+        let at = relay.at;
+        put(&mut older, at, &[number; 20]);
+        // The relay's own log begins later.
+        if number < 3 {
+            relay.at += 100;
+        } else {
+            relay.write(&[number; 20]);
+        }
+    }
+    let from = StartFrom::Position { position: Position::new(1, 1, 4), rows: 0 };
+    let mut stream = relay.open(from, PartitionSet::all(4), 1).await.unwrap();
+    let mut rows = Vec::new();
+    let take = |block: &Block, rows: &mut Vec<u64>| {
+        rows.extend(block.items().filter_map(|item| match item {
+            BlockItem::Row { change, .. } => Some(change.key_hash),
+            BlockItem::Txn(_) | BlockItem::Covered { .. } => None,
+        }));
+    };
+    // One block, held until its stream has nothing else: twice, so that it comes back from there too.
+    for round in 1..=2 {
+        let held = loop {
+            if let StreamEvent::Block(block) = stream.next().await.unwrap() {
+                break block;
+            }
+        };
+        take(&held, &mut rows);
+        assert_eq!(seats.lock().unwrap().1, round);
+        let given_up = async {
+            while seats.lock().unwrap().0 > 0 {
+                // It is told where it stands all the same.
+                let StreamEvent::Covered(covered) = stream.next().await.unwrap() else { unreachable!() };
+                assert_eq!(covered.position.offset, 4 + 100 * u64::try_from(round).unwrap());
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), given_up).await.expect("the seat is given up");
+    }
+    while rows.len() < 120 {
+        if let StreamEvent::Block(block) = stream.next().await.unwrap() {
+            take(&block, &mut rows);
+        }
+    }
+    let expected: Vec<u64> = (0..6).flat_map(|number| [number; 20]).collect();
+    assert_eq!(rows, expected);
 }
 
 #[tokio::test]

@@ -214,6 +214,12 @@ impl Sealed {
         Self { bytes, header, split: Arc::default() }
     }
 
+    /// The same block, its bytes held by somebody else.
+    pub(crate) fn held_as(&self, bytes: Bytes) -> Self {
+        debug_assert_eq!(self.bytes.len(), bytes.len());
+        Self { bytes, header: self.header, split: Arc::clone(&self.split) }
+    }
+
     /// The rows by partition. The first number of partitions that is asked for is remembered: one relay has few groups.
     fn split(&self, count: u32) -> Result<Arc<Split>, BlockError> {
         match self.split.get() {

@@ -16,6 +16,8 @@ const MAGIC: u16 = u16::from_le_bytes(*b"AE");
 pub const VERSION: u8 = 1;
 /// Of a hello that selects tables or columns: a relay that cannot do so refuses it, rather than send everything.
 const SELECTING_VERSION: u8 = 2;
+/// Of a hello that says of which process it is, behind what it selects.
+const PROCESS_VERSION: u8 = 3;
 /// Bytes before the payload.
 pub const HEADER_BYTES: usize = 12;
 /// The longest control frame: a hello with 65,536 partitions (8 KiB) and a long GTID set.
@@ -50,7 +52,7 @@ pub struct Hello {
     pub source: String,
     /// The consumer group.
     pub group: String,
-    /// The member of the group; a newer stream of the same group, member and source ends the older.
+    /// The member of the group; a newer stream of the same group, member, source and process ends the older.
     pub member: String,
     /// Where to begin.
     pub from: StartFrom,
@@ -60,6 +62,9 @@ pub struct Hello {
     pub credit_bytes: u64,
     /// Which tables and columns.
     pub selection: Selection,
+    /// A number that the member's process has drawn and tells relays alone: nobody else ends its streams. None of a
+    /// client of protocol version 2 or 1.
+    pub process: Option<u128>,
 }
 
 /// Answers a hello.
@@ -201,9 +206,13 @@ impl Frame {
         let kind = match self {
             Self::Hello(hello) => {
                 put_hello(hello, &mut payload);
-                if !hello.selection.is_all() {
+                if !hello.selection.is_all() || hello.process.is_some() {
                     version = SELECTING_VERSION;
                     put_selection(&hello.selection, &mut payload);
+                }
+                if let Some(process) = hello.process {
+                    version = PROCESS_VERSION;
+                    payload.put(&process.to_le_bytes());
                 }
                 HELLO
             }
@@ -254,7 +263,7 @@ impl Frame {
     /// is kept.
     pub fn decode_clients(buffer: &mut BytesMut) -> Result<Option<Self>, FrameError> {
         match buffer.first_chunk() {
-            Some(&[a, b, VERSION | SELECTING_VERSION, kind])
+            Some(&[a, b, VERSION..=PROCESS_VERSION, kind])
                 if u16::from_le_bytes([a, b]) == MAGIC && !matches!(kind, HELLO | CREDIT) =>
             {
                 Err(FrameError::Direction(kind))
@@ -274,7 +283,8 @@ impl Frame {
         }
         let version = input.u8("frame version")?;
         let kind = input.u8("frame kind")?;
-        if version != VERSION && (version, kind) != (SELECTING_VERSION, HELLO) {
+        let newest = if kind == HELLO { PROCESS_VERSION } else { VERSION };
+        if !(VERSION..=newest).contains(&version) {
             return Err(FrameError::Version(version));
         }
         let length = input.len32("frame length")?;
@@ -336,8 +346,12 @@ fn parse(version: u8, kind: u8, payload: &Bytes) -> Result<Frame, FrameError> {
     let frame = match kind {
         HELLO => {
             let mut hello = hello(&mut input)?;
-            if version == SELECTING_VERSION {
+            if version >= SELECTING_VERSION {
                 hello.selection = selection(&mut input)?;
+            }
+            if version >= PROCESS_VERSION {
+                let process = input.bytes(16, "hello process")?;
+                hello.process = process.first_chunk().map(|bytes| u128::from_le_bytes(*bytes));
             }
             Frame::Hello(hello)
         }
@@ -430,8 +444,8 @@ fn hello(input: &mut Input<'_>) -> Result<Hello, Malformed> {
         let word = input.u64("hello partitions")?;
         (0..64).filter(|bit| word >> bit & 1 == 1).for_each(|bit| partitions.insert(at * 64 + bit));
     }
-    let selection = Selection::default();
-    Ok(Hello { cluster, source, group, member, from, partitions, credit_bytes, selection })
+    let (selection, process) = (Selection::default(), None);
+    Ok(Hello { cluster, source, group, member, from, partitions, credit_bytes, selection, process })
 }
 
 fn put_selection(selection: &Selection, out: &mut Vec<u8>) {

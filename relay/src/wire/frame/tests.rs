@@ -13,6 +13,18 @@ fn frames() -> Vec<Frame> {
             partitions: PartitionSet::of(70, [0, 63, 64, 69]),
             credit_bytes: 1 << 20,
             selection: Selection::default(),
+            process: None,
+        }),
+        Frame::Hello(Hello {
+            cluster: "shop".into(),
+            source: "shop".into(),
+            group: "g".into(),
+            member: "c1".into(),
+            from: StartFrom::Earliest,
+            partitions: PartitionSet::all(2),
+            credit_bytes: 1,
+            selection: Selection::default(),
+            process: Some(u128::MAX - 5),
         }),
         Frame::Hello(Hello {
             cluster: "shop".into(),
@@ -27,6 +39,7 @@ fn frames() -> Vec<Frame> {
                 include_columns: Vec::new(),
                 exclude_columns: vec!["*.*.secret".into()],
             },
+            process: None,
         }),
         Frame::Welcome(Welcome {
             server_uuid: "u".into(),
@@ -59,7 +72,7 @@ fn encoded() -> Vec<u8> {
 
 /// What goes over the wire between versions.
 #[test]
-fn only_a_selecting_hello_needs_a_later_version() {
+fn only_a_hello_that_says_more_needs_a_later_version() {
     let versions: Vec<u8> = frames()
         .iter()
         .map(|frame| {
@@ -68,7 +81,7 @@ fn only_a_selecting_hello_needs_a_later_version() {
             out[2]
         })
         .collect();
-    assert_eq!(versions, [1, 2, 1, 1, 1, 1, 1, 1]);
+    assert_eq!(versions, [1, 3, 2, 1, 1, 1, 1, 1, 1]);
 }
 
 #[test]
@@ -121,13 +134,12 @@ proptest! {
 }
 
 /// As a relay or a consumer of the first version sends them: whoever is one version ahead reads them. A consumer that
-/// chose among tables and columns was not there yet.
+/// chose among tables and columns, or said of which process it is, was not there yet.
 #[test]
 fn frames_of_version_1_are_understood() {
     let mut buffer = BytesMut::from(&include_bytes!("../../../fixtures/v1/frames.bin")[..]);
-    let chooses =
-        |frame: &Frame| matches!(frame, Frame::Hello(hello) if hello.selection != Selection::default());
-    for frame in frames().into_iter().filter(|frame| !chooses(frame)) {
+    let is_later = |frame: &Frame| matches!(frame, Frame::Hello(hello) if hello.selection != Selection::default() || hello.process.is_some());
+    for frame in frames().into_iter().filter(|frame| !is_later(frame)) {
         let got = Frame::decode(&mut buffer).unwrap().expect("a frame");
         assert_eq!(format!("{got:?}"), format!("{frame:?}"));
     }
