@@ -40,7 +40,7 @@ pub(super) fn register(registry: &Registry, source: &Arc<Source>) -> Bean {
     status("DisconnectsTotal", Kind::Counter, |status| Value::Uint(status.disconnects_total));
     let log = |attribute, kind, read: fn(&LogState) -> Value| {
         let source = Arc::clone(source);
-        bean.computed(attribute, kind, move || read(&source.log.state()));
+        bean.computed(attribute, kind, move || source.log().map_or(Value::Null, |log| read(&log.state())));
     };
     log("MinScn", Kind::Gauge, |state| scn(state.lowest.as_ref().map(|lowest| lowest.position)));
     log("MaxScn", Kind::Gauge, |state| scn(state.last.as_ref().map(|last| last.position)));

@@ -17,12 +17,10 @@ mod source;
 mod tests;
 
 use crate::config::{MAX_ROW_BYTES_RANGE, RelayConfig};
-use crate::log::{Log, LogError, Options};
-use crate::serve::{self, Hub, ListenError, LookBack, Served};
+use crate::serve::{self, Hub, ListenError};
 use crate::telemetry::{self, Health, HttpError, Registry};
 use crate::zk::{self, Zk};
 use guard::Watched;
-use lookback::LookBacks;
 use source::{Obstacle, Source};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -70,9 +68,6 @@ pub enum RunError {
     /// An address is taken or not this host's.
     #[error(transparent)]
     Http(#[from] HttpError),
-    /// A log cannot be opened.
-    #[error(transparent)]
-    Log(#[from] LogError),
     /// What all sources need has ended by a panic.
     #[error("a fault of the program, {0}; it has to be started again")]
     Fault(String),
@@ -127,21 +122,11 @@ pub async fn run(config: RelayConfig, shutdown: CancellationToken) -> Result<(),
     let (health, (tasks, mut faults)) = (Health::default(), Watched::new());
     tasks.spawn("http", telemetry::serve(http, registry.clone(), health.clone(), shutdown.clone()));
 
-    let (served, writers) = open_logs(&config)?;
-    let hub = Arc::new(Hub::new(&config.cluster, served, registry.clone()).limiting(config.limits.clone()));
+    let hub = Hub::new(&config.cluster, BTreeMap::new(), registry.clone()).limiting(config.limits.clone());
+    let hub = Arc::new(hub);
     let (mut sources, mut beans) = (Vec::new(), Vec::new());
-    for (name, writer, look_back) in writers {
-        let Some(settings) = config.sources.get(&name) else { continue };
-        let id = config.id.clone();
-        let mut source = Source::new(
-            name,
-            id,
-            settings.clone(),
-            &config.data_dir,
-            Arc::clone(&hub),
-            look_back,
-            zk.clone(),
-        );
+    for (name, settings) in config.sources.clone() {
+        let mut source = Source::new(name, settings, &config, Arc::clone(&hub), zk.clone());
         source.stop = shutdown.child_token();
         let source = Arc::new(source);
         // Kept to the end: a source that has stopped must still say why.
@@ -150,10 +135,11 @@ pub async fn run(config: RelayConfig, shutdown: CancellationToken) -> Result<(),
             let source = Arc::clone(&source);
             move |fault: String| source.end(&fault)
         };
+        let opened = source.open().await;
         let kept = source::housekeep(Arc::clone(&source), shutdown.clone());
         tasks.spawn_or("housekeeping", kept, ended());
         let reading = Arc::clone(&source);
-        let read = async move { source::read(&reading, writer, source::SESSION).await };
+        let read = async move { source::read(&reading, opened, source::SESSION).await };
         tasks.spawn_or("reading", read, ended());
         if let Some(zk) = &zk {
             let (id, address) = (config.id.clone(), config.advertise.clone());
@@ -179,22 +165,6 @@ pub async fn run(config: RelayConfig, shutdown: CancellationToken) -> Result<(),
     }
     tracing::info!("relay stopped");
     fault.map_or(Ok(()), |fault| Err(RunError::Fault(fault)))
-}
-
-type Logs = (BTreeMap<String, Served>, Vec<(String, crate::log::Writer, Arc<LookBacks>)>);
-
-fn open_logs(config: &RelayConfig) -> Result<Logs, RunError> {
-    let mut served = BTreeMap::new();
-    let mut writers = Vec::new();
-    for (name, settings) in &config.sources {
-        let dir = config.data_dir.join(name).join("log");
-        let (log, writer) = Log::open(Options::new(dir, config.retention.bytes, config.retention.age_secs))?;
-        let look_back = Arc::new(LookBacks::new(name, settings.clone(), &config.data_dir.join(name)));
-        let reading_again: Arc<dyn LookBack> = Arc::<LookBacks>::clone(&look_back);
-        served.insert(name.clone(), Served::new(log).looking_back(reading_again));
-        writers.push((name.clone(), writer, look_back));
-    }
-    Ok((served, writers))
 }
 
 /// Ready once each source has been read; a later disconnect heals by itself and is the monitor's to tell. A source

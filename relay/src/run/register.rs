@@ -2,6 +2,7 @@
 
 use super::source::Source;
 use crate::gtid::GtidSet;
+use crate::log::Log;
 use crate::zk::types::{ReadNode, RelayNode};
 use crate::zk::{self, Zk};
 use std::sync::Arc;
@@ -30,7 +31,9 @@ pub(super) async fn keep(
             () = shutdown.cancelled() => break,
             _ = tick.tick() => {}
         }
-        let node = node(&source, &address);
+        // Nothing can be served before.
+        let Some(log) = source.log() else { continue };
+        let node = node(&source, log, &address);
         let result = tokio::select! {
             () = shutdown.cancelled() => break,
             result = zk.publish_relay(&source.name, &id, &node) => result,
@@ -106,9 +109,9 @@ fn read(source: &Source, before: Option<&ReadNode>) -> Option<ReadNode> {
     Some(node)
 }
 
-fn node(source: &Source, address: &str) -> RelayNode {
-    let (state, status) = (source.log.state(), source.status.get());
-    let identity = source.hub.source(&source.name).map(crate::serve::Served::identity).unwrap_or_default();
+fn node(source: &Source, log: &Log, address: &str) -> RelayNode {
+    let (state, status) = (log.state(), source.status.get());
+    let identity = source.hub.source(&source.name).map(|served| served.identity()).unwrap_or_default();
     let covered = state.covered.as_ref();
     let highest = state.last.as_ref().map(|last| last.position);
     let file = covered.map_or_else(|| status.file_name.to_string(), |covered| covered.file_name.clone());

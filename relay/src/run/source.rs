@@ -5,16 +5,16 @@ use super::epoch::{self, Asking, Epoch};
 use super::executed::{self, Keeping, Kept};
 use super::guard::{self, Fault};
 use super::lookback::LookBacks;
-use crate::config;
+use crate::config::{self, RelayConfig};
 use crate::event::{Executed, TransactionSink as _};
 use crate::gtid::GtidSet;
-use crate::log::{Log, LogError, Writer};
+use crate::log::{Log, LogError, Options, Writer};
 use crate::mysql::source::{Ended, Job};
 use crate::mysql::{self, Definite, Start, State, StatusCell};
-use crate::serve::{Hub, Identity};
+use crate::serve::{Hub, Identity, LookBack, Served};
 use crate::zk::{LowestCheckpoint, Zk};
 use futures_util::future::BoxFuture;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -35,7 +35,9 @@ const HOUSEKEEP_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Source {
     pub(super) name: String,
     pub(super) status: StatusCell,
-    pub(super) log: Log,
+    /// Once it is open.
+    log: OnceLock<Log>,
+    options: Options,
     pub(super) hub: Arc<Hub>,
     look_back: Arc<LookBacks>,
     /// The relay's name.
@@ -107,23 +109,22 @@ impl From<Definite> for Failure {
 impl Source {
     pub(super) fn new(
         name: String,
-        relay: String,
         config: config::Source,
-        data_dir: &Path,
+        relay: &RelayConfig,
         hub: Arc<Hub>,
-        look_back: Arc<LookBacks>,
         zk: Option<Zk>,
     ) -> Self {
-        let dir = data_dir.join(&name);
-        let log = hub.sources().get(&name).map(|served| served.log.clone());
-        // The hub is made of the same names.
-        let log = log.unwrap_or_else(|| unreachable!("source {name} is served"));
+        let dir = relay.data_dir.join(&name);
+        let options = Options::new(dir.join("log"), relay.retention.bytes, relay.retention.age_secs);
+        let look_back = Arc::new(LookBacks::new(&name, config.clone(), &dir));
+        let (relay, log) = (relay.id.clone(), OnceLock::new());
         let (status, connected_once) = (StatusCell::default(), AtomicBool::new(false));
         let (reading, writing) = (Mutex::default(), AtomicBool::new(false));
         Self {
             name,
             status,
             log,
+            options,
             hub,
             look_back,
             relay,
@@ -136,6 +137,36 @@ impl Source {
             stop: CancellationToken::new(),
             reading,
         }
+    }
+
+    /// The log, once it is open.
+    pub(super) fn log(&self) -> Option<&Log> {
+        self.log.get()
+    }
+
+    /// Opens the log and serves it; or says why it cannot be, and tells when to look again.
+    pub(super) async fn open(&self) -> Result<Writer, Duration> {
+        let options = self.options.clone();
+        let opened = tokio::task::spawn_blocking(move || Log::open(options)).await;
+        let (why, again) = match opened {
+            Ok(Ok((log, writer))) => {
+                let again: Arc<dyn LookBack> = Arc::<LookBacks>::clone(&self.look_back);
+                self.hub.add(self.name.clone(), Served::new(log.clone()).looking_back(again));
+                // It is opened once.
+                drop(self.log.set(log));
+                return Ok(writer);
+            }
+            // A disk may have room again soon.
+            Ok(Err(error)) => (error.to_string(), if error.is_transient() { MAX_PAUSE } else { LOOK_AGAIN }),
+            Err(fault) => (format!("a fault of the program: {fault}"), LOOK_AGAIN),
+        };
+        let reason = format!(
+            "its event log cannot be opened: {why}; mend that, or move {} away: it is then read again from the lowest \
+             checkpoint, as far as the server has it",
+            self.options.dir.display()
+        );
+        self.stopped(&reason, again);
+        Err(again)
     }
 
     /// Ends the reading of a former epoch: others have agreed on this one.
@@ -166,9 +197,10 @@ impl Source {
     }
 
     async fn session(&self, writer: &mut Writer, shutdown: &CancellationToken) -> Result<Ended, Failure> {
-        let known = self.status.get().executed.or_else(|| executed::load(&self.dir, &self.log));
+        let log = writer.log().clone();
+        let known = self.status.get().executed.or_else(|| executed::load(&self.dir, &log));
         let ours = match &known {
-            Some(known) => executed::with_log(known, &self.log).await,
+            Some(known) => executed::with_log(known, &log).await,
             None => None,
         };
         let asking = Asking {
@@ -178,7 +210,7 @@ impl Source {
             dir: &self.dir,
             zk: self.zk.as_ref(),
             executed: ours.as_ref(),
-            covered: self.log.state().covered.map(|covered| covered.position),
+            covered: log.state().covered.map(|covered| covered.position),
         };
         if let (Some(ours), Some(covered), None) = (&ours, asking.covered, self.status.get().executed) {
             // For the other relays, before the server is reached.
@@ -195,7 +227,7 @@ impl Source {
             });
         }
         self.look_back.settled(epoch.number, &epoch.node.server_uuid);
-        let start = match (self.log.resume(), self.log.state().covered) {
+        let start = match (log.resume(), log.state().covered) {
             (Some(_), Some(covered)) if covered.position.epoch < epoch.number => {
                 self.cross(writer, &epoch, ours.as_ref())?
             }
@@ -248,7 +280,7 @@ impl Source {
         }
         let less = start.minus(ours);
         // A relay that was killed does not know the last ones that it passed over, but where its log ends.
-        let covered = self.log.state().covered.map(|covered| covered.position);
+        let covered = writer.log().state().covered.map(|covered| covered.position);
         let whole = epoch.node.former_end.is_some_and(|end| covered.is_some_and(|covered| covered >= end));
         if !less.is_empty() && !whole {
             tracing::warn!(source = %self.name, epoch = epoch.number, missing = %less, "the log lacks the end of the former epoch and begins anew");
@@ -300,6 +332,11 @@ impl Source {
         self.stop.cancel();
     }
 
+    fn stopped(&self, reason: &str, again: Duration) {
+        tracing::error!(source = %self.name, %reason, look_again_in = ?again, "source stopped; correct this");
+        self.failed(reason, State::Stopped);
+    }
+
     fn failed(&self, reason: &str, state: State) {
         self.status.update(|status| {
             status.dumping = false;
@@ -312,9 +349,10 @@ impl Source {
 /// What is run between connections and pauses.
 pub(super) const SESSION: Session = |source, writer, stop| Box::pin(source.session(writer, stop));
 
-/// Reads the source until it is to stop, and says why where that is a fault of the program.
-pub(super) async fn read(source: &Source, writer: Writer, session: Session) {
-    read_on(source, writer, session, &source.stop).await;
+/// Reads the source until it is to stop, and says why where that is a fault of the program. Its log may have
+/// to be opened later.
+pub(super) async fn read(source: &Source, opened: Result<Writer, Duration>, session: Session) {
+    read_on(source, opened, session, &source.stop).await;
     if let Some(reason) = source.fault.get() {
         source.failed(reason, State::Stopped);
     }
@@ -322,7 +360,23 @@ pub(super) async fn read(source: &Source, writer: Writer, session: Session) {
 
 /// After a definite error the source counts as stopped; whether somebody has mended it is looked at now and then, from
 /// the same position, so that nothing is passed over.
-async fn read_on(source: &Source, mut writer: Writer, session: Session, shutdown: &CancellationToken) {
+async fn read_on(
+    source: &Source,
+    mut opened: Result<Writer, Duration>,
+    session: Session,
+    shutdown: &CancellationToken,
+) {
+    let mut writer = loop {
+        match opened {
+            Ok(writer) => break writer,
+            Err(again) => {
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = tokio::time::sleep(again) => opened = source.open().await,
+                }
+            }
+        }
+    };
     let mut pause = FIRST_PAUSE;
     loop {
         let before = source.status.get().transactions_total;
@@ -341,8 +395,7 @@ async fn read_on(source: &Source, mut writer: Writer, session: Session, shutdown
         match ended {
             Ok(Ended::Shutdown | Ended::CaughtUp) => {}
             Err(Failure::Definite(reason)) => {
-                tracing::error!(source = %source.name, %reason, look_again_in = ?LOOK_AGAIN, "source stopped; correct this");
-                source.failed(&reason, State::Stopped);
+                source.stopped(&reason, LOOK_AGAIN);
                 pause = LOOK_AGAIN;
             }
             Err(Failure::Transient(reason)) => {
@@ -367,13 +420,13 @@ pub(super) async fn housekeep(source: Arc<Source>, shutdown: CancellationToken) 
             () = shutdown.cancelled() => stop = true,
             _ = tick.tick() => {}
         }
+        let Some(log) = source.log().cloned() else { continue };
         let executed = source.status.get().executed;
-        let begun = beginnings.note(executed.clone(), &source.log);
+        let begun = beginnings.note(executed.clone(), &log);
         if let Some(served) = source.hub.source(&source.name) {
             served.set_read(beginnings.known());
         }
-        let executed = executed.map(|executed| Kept::of(executed, &source.log));
-        let log = source.log.clone();
+        let executed = executed.map(|executed| Kept::of(executed, &log));
         let done = tokio::task::spawn_blocking(move || log.sync().and_then(|()| log.evict(super::now_us())));
         match done.await {
             Ok(Ok(())) => {

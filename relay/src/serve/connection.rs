@@ -186,10 +186,10 @@ async fn stream(
     let seat = hub.take_seat(&hello);
     tracing::info!(%peer, source = hello.source, group = hello.group, member = hello.member, from = ?hello.from, partitions = hello.partitions.len(), "stream begins");
     let mut bytes = Vec::new();
-    Frame::Welcome(welcome(served)).encode(&mut bytes);
+    Frame::Welcome(welcome(&served)).encode(&mut bytes);
     write_within(output, &bytes[..], place.patience(bytes.len())).await?;
     let numbers = Numbers::new(hub, &hello, seat.has_namesake);
-    Streaming::new(served, &hello, output, place, numbers).run(input, &seat).await
+    Streaming::new(&served, &hello, output, place, numbers).run(input, &seat).await
 }
 
 fn welcome(served: &Served) -> Welcome {

@@ -8,7 +8,7 @@ use crate::position::Position;
 use crate::telemetry::Registry;
 use crate::wire::frame::{Hello, StartFrom};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
 
 /// Which server a source is, and its epoch.
@@ -95,7 +95,7 @@ type StreamKey = (String, String, String, Option<u128>);
 #[derive(Debug)]
 pub struct Hub {
     cluster: String,
-    sources: BTreeMap<String, Served>,
+    sources: RwLock<BTreeMap<String, Arc<Served>>>,
     registry: Registry,
     limits: Limits,
     streams: Mutex<HashMap<StreamKey, CancellationToken>>,
@@ -115,8 +115,12 @@ pub(super) struct Seat<'a> {
 impl Hub {
     /// A relay of this cluster with these sources, its streams seen in `registry`.
     pub fn new(cluster: &str, sources: BTreeMap<String, Served>, registry: Registry) -> Self {
-        let limits = Limits::default();
-        Self { cluster: cluster.to_owned(), sources, registry, limits, streams: Mutex::default() }
+        let (limits, streams) = (Limits::default(), Mutex::default());
+        let hub = Self { cluster: cluster.to_owned(), sources: RwLock::default(), registry, limits, streams };
+        for (name, served) in sources {
+            hub.add(name, served);
+        }
+        hub
     }
 
     /// With other limits than the usual ones.
@@ -126,14 +130,14 @@ impl Hub {
         self
     }
 
-    /// A source by name.
-    pub fn source(&self, name: &str) -> Option<&Served> {
-        self.sources.get(name)
+    /// Serves one more.
+    pub fn add(&self, name: String, served: Served) {
+        self.sources.write().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::new(served));
     }
 
-    /// All sources.
-    pub fn sources(&self) -> &BTreeMap<String, Served> {
-        &self.sources
+    /// A source by name.
+    pub fn source(&self, name: &str) -> Option<Arc<Served>> {
+        self.sources.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     pub(super) fn cluster(&self) -> &str {
