@@ -13,6 +13,7 @@ mod lookback;
 mod register;
 mod served;
 mod source;
+mod start;
 #[cfg(test)]
 mod tests;
 

@@ -1,18 +1,17 @@
 //! One source: finds out where to begin, reads for ever, stops alone.
 
 use super::beginnings::Beginnings;
-use super::epoch::{self, Asking, Epoch};
+use super::epoch::{self, Asking};
 use super::executed::{self, Keeping, Kept};
 use super::guard::{self, Fault};
 use super::lookback::LookBacks;
 use crate::config::{self, RelayConfig};
 use crate::event::{Executed, TransactionSink as _};
-use crate::gtid::GtidSet;
 use crate::log::{Log, LogError, Options, Writer};
 use crate::mysql::source::{Ended, Job};
-use crate::mysql::{self, Definite, Start, State, StatusCell};
+use crate::mysql::{self, Definite, State, StatusCell};
 use crate::serve::{Hub, Identity, LookBack, Served};
-use crate::zk::{LowestCheckpoint, Zk};
+use crate::zk::Zk;
 use futures_util::future::BoxFuture;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,9 +41,9 @@ pub(super) struct Source {
     look_back: Arc<LookBacks>,
     /// The relay's name.
     relay: String,
-    config: config::Source,
-    dir: PathBuf,
-    zk: Option<Zk>,
+    pub(super) config: config::Source,
+    pub(super) dir: PathBuf,
+    pub(super) zk: Option<Zk>,
     connected_once: AtomicBool,
     /// The log is being written at this moment.
     writing: AtomicBool,
@@ -258,54 +257,6 @@ impl Source {
                 Err(Failure::Transient(error.to_string()))
             }
             ended => Ok(ended?),
-        }
-    }
-
-    /// Where to go on in an epoch that began behind the log.
-    fn cross(&self, writer: &mut Writer, epoch: &Epoch, ours: Option<&GtidSet>) -> Result<Start, Failure> {
-        let bad =
-            |error: crate::gtid::GtidError| Failure::Definite(format!("epoch {}: {error}", epoch.number));
-        let start: GtidSet = epoch.node.start_gtids.parse().map_err(bad)?;
-        let none = GtidSet::default();
-        let ours = ours.unwrap_or(&none);
-        let more = ours.minus(&start);
-        if !more.is_empty() {
-            return Err(Failure::Definite(format!(
-                "epoch {} of source {} began without {more}, which this relay has read: stop it, remove {}, and start it; \
-                 consumers go on from another relay",
-                epoch.number,
-                self.name,
-                self.dir.display()
-            )));
-        }
-        let less = start.minus(ours);
-        // A relay that was killed does not know the last ones that it passed over, but where its log ends.
-        let covered = writer.log().state().covered.map(|covered| covered.position);
-        let whole = epoch.node.former_end.is_some_and(|end| covered.is_some_and(|covered| covered >= end));
-        if !less.is_empty() && !whole {
-            tracing::warn!(source = %self.name, epoch = epoch.number, missing = %less, "the log lacks the end of the former epoch and begins anew");
-            writer.clear().map_err(|error| Failure::Transient(error.to_string()))?;
-        }
-        Ok(Start::Gtid(epoch.node.start_gtids.clone()))
-    }
-
-    /// Where an empty log begins: as far back as any group still wants.
-    async fn first_start(&self, epoch: &Epoch) -> Result<Start, Failure> {
-        let configured =
-            |text: &str| text.parse::<Start>().map_err(|error| Failure::Definite(error.to_string()));
-        // Nothing of a former epoch is read again: of that consumers have everything, or are told that it is gone.
-        let of_epoch = || Start::Gtid(epoch.node.start_gtids.clone());
-        let unless_later =
-            |text: &str| if epoch.number > epoch::FIRST { Ok(of_epoch()) } else { configured(text) };
-        let Some(zk) = &self.zk else { return unless_later(&self.config.start) };
-        let lowest = zk.lowest_checkpoint(&self.name).await;
-        match lowest.map_err(|error| Failure::Transient(error.to_string()))? {
-            LowestCheckpoint::None => unless_later(&self.config.start),
-            LowestCheckpoint::Start(start) => configured(&start),
-            LowestCheckpoint::At(checkpoint) if checkpoint.position.epoch == epoch.number => {
-                Ok(Start::At(checkpoint.position))
-            }
-            LowestCheckpoint::At(_) => Ok(of_epoch()),
         }
     }
 
