@@ -14,11 +14,13 @@ pub(super) struct Beginnings {
     known: Vec<Executed>,
     /// The segment that was written to when the last one was noted.
     segment: Option<u64>,
+    /// It is on disk like this.
+    stored: bool,
 }
 
 impl Beginnings {
     pub(super) fn load(dir: &Path) -> Self {
-        Self { known: kept::read(dir, FILE).unwrap_or_default(), segment: None }
+        Self { known: kept::read(dir, FILE).unwrap_or_default(), segment: None, stored: true }
     }
 
     /// All that is known, oldest first.
@@ -26,25 +28,29 @@ impl Beginnings {
         &self.known
     }
 
-    /// Looks at where the log begins and ends now. Whether something has changed.
-    pub(super) fn note(&mut self, executed: Option<Executed>, log: &Log) -> bool {
+    /// Looks at where the log begins and ends now.
+    pub(super) fn note(&mut self, executed: Option<Executed>, log: &Log) {
         let (state, before) = (log.state(), self.known.len());
         if let Some(lowest) = state.lowest.as_ref().filter(|lowest| !log.is_first(lowest)) {
             self.known.retain(|known| known.position >= lowest.position);
         }
-        let mut changed = self.known.len() != before;
-        let (Some(executed), Some(tail)) = (executed, state.tail) else { return changed };
+        self.stored &= self.known.len() == before;
+        let Some(executed) = executed else { return };
+        let segment = state.tail.map(|tail| tail.segment);
         let is_later = self.known.last().is_none_or(|last| last.position < executed.position);
-        if is_later && (self.segment != Some(tail.segment) || self.known.is_empty()) {
+        if is_later && (self.known.is_empty() || segment.is_some() && self.segment != segment) {
             self.known.push(executed);
-            self.segment = Some(tail.segment);
-            changed = true;
+            (self.segment, self.stored) = (segment, false);
         }
-        changed
     }
 
-    pub(super) fn store(&self, dir: &Path) -> std::io::Result<()> {
-        kept::write(dir, FILE, &self.known)
+    /// What is not on disk goes there.
+    pub(super) fn store(&mut self, dir: &Path) -> std::io::Result<()> {
+        if !self.stored {
+            kept::write(dir, FILE, &self.known)?;
+            self.stored = true;
+        }
+        Ok(())
     }
 }
 
@@ -74,15 +80,15 @@ mod tests {
             writer.flush().unwrap();
             let position = Position::new(1, 1, number * 100 + 100);
             let executed = Executed { position, gtids: format!("u:1-{number}") };
-            if beginnings.note(Some(executed.clone()), &log) {
-                beginnings.store(dir.path()).unwrap();
-            }
-            assert!(!beginnings.note(Some(executed), &log), "nothing new");
+            beginnings.note(Some(executed.clone()), &log);
+            beginnings.store(dir.path()).unwrap();
+            beginnings.note(Some(executed), &log);
+            assert!(beginnings.stored, "nothing new");
             log.evict(0).unwrap();
         }
         beginnings.note(None, &log);
         let lowest = log.state().lowest.unwrap().position;
-        let known = beginnings.known();
+        let known = beginnings.known().to_vec();
         assert!(known.len() > 2 && known.len() < 20, "{known:?}");
         assert!(known.first().unwrap().position >= lowest, "nothing of what is gone");
         assert!(known.first().unwrap().position.offset < lowest.offset + 1000, "one near the beginning");

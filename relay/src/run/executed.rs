@@ -55,13 +55,14 @@ pub(super) fn load(dir: &Path, log: &Log) -> Option<Executed> {
 
 /// The log's writer, which sees to it that the set is on disk before the first transaction is in the log: a relay that
 /// is killed at once must not forget what it has served.
-#[derive(Debug)]
 pub(super) struct Keeping<'a> {
     pub(super) writer: &'a mut Writer,
     /// Where the set is kept.
     pub(super) dir: &'a Path,
     /// Set while the log is written: a panic then leaves behind what nobody has looked at.
     pub(super) writing: &'a AtomicBool,
+    /// Hears of the set before anything is read.
+    pub(super) noted: &'a (dyn Fn(&Executed) + Sync),
 }
 
 impl Keeping<'_> {
@@ -77,6 +78,7 @@ impl TransactionSink for Keeping<'_> {
     type Error = LogError;
 
     fn executed(&mut self, known: &Executed) -> Result<(), LogError> {
+        (self.noted)(known);
         let log = self.writer.log();
         if load(self.dir, log).is_some() {
             return Ok(());
@@ -146,7 +148,8 @@ mod tests {
         let options = Options::new(dir.path().to_owned(), u64::MAX, u64::MAX);
         let (log, mut writer) = Log::open(options.clone()).unwrap();
         let writing = AtomicBool::new(false);
-        let mut sink = Keeping { writer: &mut writer, dir: dir.path(), writing: &writing };
+        let noted = |_: &Executed| {};
+        let mut sink = Keeping { writer: &mut writer, dir: dir.path(), writing: &writing, noted: &noted };
         let uuid = "8df73393-e6c3-11f1-8c4b-96b1c9bb65cd";
         let known = Executed { position: Position::new(1, 7, 4), gtids: format!("{uuid}:1-9") };
         sink.executed(&known).unwrap();

@@ -15,7 +15,7 @@ use crate::zk::Zk;
 use futures_util::future::BoxFuture;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +36,7 @@ pub(super) struct Source {
     pub(super) status: StatusCell,
     /// Once it is open.
     log: OnceLock<Log>,
+    beginnings: Mutex<Beginnings>,
     options: Options,
     pub(super) hub: Arc<Hub>,
     look_back: Arc<LookBacks>,
@@ -123,6 +124,7 @@ impl Source {
             name,
             status,
             log,
+            beginnings: Mutex::default(),
             options,
             hub,
             look_back,
@@ -151,6 +153,7 @@ impl Source {
             Ok(Ok((log, writer))) => {
                 let again: Arc<dyn LookBack> = Arc::<LookBacks>::clone(&self.look_back);
                 self.hub.add(self.name.clone(), Served::new(log.clone()).looking_back(again));
+                *self.beginnings() = Beginnings::load(&self.dir);
                 // It is opened once.
                 drop(self.log.set(log));
                 return Ok(writer);
@@ -248,7 +251,8 @@ impl Source {
             pace: None,
             until_caught_up: false,
         };
-        let mut sink = Keeping { writer, dir: &self.dir, writing: &self.writing };
+        let noted = |known: &Executed| self.note(Some(known.clone()));
+        let mut sink = Keeping { writer, dir: &self.dir, writing: &self.writing, noted: &noted };
         let stop = shutdown.child_token();
         *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = Some((epoch.number, stop.clone()));
         match mysql::source::run(&job, &mut sink, &self.status, &stop).await {
@@ -281,6 +285,18 @@ impl Source {
         // The first one says most.
         drop(self.fault.set(reason));
         self.stop.cancel();
+    }
+
+    fn beginnings(&self) -> MutexGuard<'_, Beginnings> {
+        self.beginnings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has been executed so far, for those who ask for what is not in a GTID set.
+    fn note(&self, executed: Option<Executed>) {
+        let (Some(log), Some(served)) = (self.log(), self.hub.source(&self.name)) else { return };
+        let mut beginnings = self.beginnings();
+        beginnings.note(executed, log);
+        served.set_read(beginnings.known());
     }
 
     fn stopped(&self, reason: &str, again: Duration) {
@@ -365,7 +381,7 @@ async fn read_on(
 pub(super) async fn housekeep(source: Arc<Source>, shutdown: CancellationToken) {
     let mut tick = tokio::time::interval(HOUSEKEEP_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut stop, mut beginnings) = (false, Beginnings::load(&source.dir));
+    let mut stop = false;
     while !stop {
         tokio::select! {
             () = shutdown.cancelled() => stop = true,
@@ -373,15 +389,12 @@ pub(super) async fn housekeep(source: Arc<Source>, shutdown: CancellationToken) 
         }
         let Some(log) = source.log().cloned() else { continue };
         let executed = source.status.get().executed;
-        let begun = beginnings.note(executed.clone(), &log);
-        if let Some(served) = source.hub.source(&source.name) {
-            served.set_read(beginnings.known());
-        }
+        source.note(executed.clone());
         let executed = executed.map(|executed| Kept::of(executed, &log));
         let done = tokio::task::spawn_blocking(move || log.sync().and_then(|()| log.evict(super::now_us())));
         match done.await {
             Ok(Ok(())) => {
-                let begun = if begun { beginnings.store(&source.dir) } else { Ok(()) };
+                let begun = source.beginnings().store(&source.dir);
                 if let Err(error) = begun.and(executed.map_or(Ok(()), |kept| kept.store(&source.dir))) {
                     tracing::warn!(source = %source.name, %error, "what was read, in GTIDs, is not kept on disk now");
                 }
