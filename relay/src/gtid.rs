@@ -116,6 +116,32 @@ impl GtidSet {
         left
     }
 
+    /// What of this a server has lost that has executed `theirs` and calls itself `own`. What a server knows nothing of
+    /// was told by somebody else, unless it knows nothing at all. Of `MariaDB` the numbers of one server only grow, those
+    /// of two may come out of order.
+    #[must_use]
+    pub fn lost_by(&self, theirs: &Self, own: &str) -> Self {
+        let uuid = |source: &str| source.split(':').next().unwrap_or_default().to_owned();
+        let mut lost = self.minus(theirs);
+        if !theirs.is_empty() {
+            let knows = |of: &str| of == own || theirs.sets.keys().any(|source| uuid(source) == of);
+            lost.sets.retain(|source, _| knows(&uuid(source)));
+            let same = |domain: &u32, ours: &MariaGtid| {
+                theirs.domains.get(domain).is_some_and(|theirs| theirs.server == ours.server)
+            };
+            lost.domains.retain(|domain, ours| same(domain, ours));
+        }
+        lost
+    }
+
+    /// Whether all of this can have been executed where `there` and nothing more was, by what `MariaDB`'s numbers tell: it has
+    /// every domain at least as far, and the same number is the same server's.
+    pub fn reaches(&self, there: &Self) -> bool {
+        there.domains.iter().all(|(domain, theirs)| {
+            self.domains.get(domain).is_some_and(|ours| ours.number > theirs.number || ours == theirs)
+        })
+    }
+
     /// Adds all of `other`.
     pub fn add(&mut self, other: &Self) {
         for (source, intervals) in &other.sets {
@@ -277,8 +303,35 @@ mod tests {
         assert_eq!(ours.minus(&set("0-2-42")).to_string(), "0-2-43,7-3-1");
         // Another server wrote another transaction under that number.
         assert_eq!(ours.minus(&set("0-1-43,7-3-1")).to_string(), "0-2-43");
+        assert!(ours.reaches(&set("0-2-43")) && ours.reaches(&set("0-9-42,7-3-1")));
+        assert!(
+            !ours.reaches(&set("0-1-43")) && !ours.reaches(&set("0-2-44")) && !ours.reaches(&set("9-1-1"))
+        );
         ours.add(&set("0-9-99,8-1-1"));
         assert_eq!(ours.to_string(), "0-9-99,7-3-1,8-1-1");
+    }
+
+    #[test]
+    fn what_a_server_has_lost_is_told_from_what_it_never_had() {
+        let set = |text: &str| text.parse::<GtidSet>().unwrap();
+        let own = A.replacen('3', "4", 1);
+        let lost = |read: &str, theirs: &str| {
+            set(&read.replace("own", &own)).lost_by(&set(&theirs.replace("own", &own)), &own).to_string()
+        };
+        assert_eq!(lost("own:1-9", "own:1-9"), "");
+        assert_eq!(lost("own:1-9", "own:1-7"), format!("{own}:8-9"));
+        // Reset, and perhaps written to since.
+        assert_eq!(lost("own:1-9", ""), format!("{own}:1-9"));
+        assert_eq!(lost(&format!("own:1-2,{A}:1-9"), &format!("{A}:1-9")), format!("{own}:1-2"));
+        // A start that others have told names what this server never had.
+        assert_eq!(lost(&format!("own:1-9,{A}:1-5"), "own:1-9"), "");
+        assert_eq!(lost(&format!("own:1-9,{A}:1-5"), &format!("own:1-9,{A}:blue:1")), format!("{A}:1-5"));
+        // MariaDB.
+        assert_eq!(lost("0-1-9", "0-1-7"), "0-1-9");
+        assert_eq!(lost("0-1-9", ""), "0-1-9");
+        assert_eq!(lost("0-1-9,5-1-3", "0-1-12"), "");
+        // Another server has written later under a lower number.
+        assert_eq!(lost("0-1-9", "0-2-7"), "");
     }
 
     #[test]

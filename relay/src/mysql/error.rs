@@ -50,6 +50,31 @@ pub enum Definite {
         /// The server's words.
         reason: String,
     },
+    /// The server's history is not the one that was read before.
+    #[error(
+        "{address} no longer has what was read from it before: {wanted} ({reason}); it was reset, restored from a backup, or lost the \
+         end of its binlog: put the former one back, or give the source another name, take a snapshot and accept the gap"
+    )]
+    Lost {
+        /// `host:port`.
+        address: String,
+        /// Position or GTIDs.
+        wanted: String,
+        /// How that shows.
+        reason: String,
+    },
+    /// The server does not send its binlog.
+    #[error("{address} does not send its binlog from {wanted} on ({reason}); {remedy}")]
+    Unsent {
+        /// `host:port`.
+        address: String,
+        /// Position or GTID set asked for.
+        wanted: String,
+        /// The server's words.
+        reason: String,
+        /// What may mend it.
+        remedy: &'static str,
+    },
     /// Another server answers at the address.
     #[error(
         "{address} is another server than before: expected {expected}, found {found}, and without GTIDs nobody can tell whether it has \

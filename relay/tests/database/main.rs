@@ -10,6 +10,7 @@
     reason = "a test may panic, and tells what it is doing"
 )]
 
+mod alone;
 mod best_effort;
 mod chaos;
 mod charsets;
@@ -92,6 +93,8 @@ const APART: &[(&str, Apart)] = &[
     ("failover::mariadb", || failover::relays_agree(Kind::MariaDb).boxed()),
     ("crash::mysql", || crash::nothing_is_lost_or_made_up(Kind::MySql).boxed()),
     ("crash::mariadb", || crash::nothing_is_lost_or_made_up(Kind::MariaDb).boxed()),
+    ("alone::mysql", || alone::a_source_stops_and_the_other_goes_on(Kind::MySql).boxed()),
+    ("alone::mariadb", || alone::a_source_stops_and_the_other_goes_on(Kind::MariaDb).boxed()),
     ("clients::wrong", || clients::wrong_ones_cost_the_others_nothing().boxed()),
     ("clash::mysql", || clash::two_relays_with_one_number(Kind::MySql).boxed()),
     ("clash::mariadb", || clash::two_relays_with_one_number(Kind::MariaDb).boxed()),

@@ -152,7 +152,9 @@ impl Reader<'_> {
             match self.scan(lesson, remembered, from, to).await {
                 Ok(()) => return Ok(()),
                 // What was known before ends there.
-                Err(Error::Definite(Definite::Purged { .. })) => {}
+                Err(Error::Definite(
+                    Definite::Purged { .. } | Definite::Lost { .. } | Definite::Unsent { .. },
+                )) => {}
                 Err(other) => return Err(other),
             }
         }

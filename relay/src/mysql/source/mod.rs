@@ -3,6 +3,7 @@
 mod input;
 mod learn;
 mod plan;
+mod verify;
 
 use super::connection::{Connection, Password, address};
 use super::definitions::{Reading, Remembered};
@@ -105,6 +106,7 @@ pub async fn run<S: TransactionSink>(
         reading: None,
         tables: TableFilter::new(&job.config.tables),
         full_metadata: false,
+        verified: false,
     };
     let result = reader.run(sink, shutdown).await;
     status.update(|s| {
@@ -142,6 +144,8 @@ struct Reader<'a> {
     tables: TableFilter,
     /// Rows are logged with the names of their columns now.
     full_metadata: bool,
+    /// What was known at the start is this server's history; later sessions go on from what they have read themselves.
+    verified: bool,
 }
 
 impl Reader<'_> {
@@ -242,6 +246,7 @@ impl Reader<'_> {
             preflight::examine(&mut connection, config, schema, &[config.server_id]).await?;
         self.warn(warnings);
         self.check_server(&server)?;
+        self.check_history(&mut connection, &server, &logs).await?;
         let since = self.find_file(&password, &logs).await?;
         self.find_executed(&mut connection, &server, &logs, since.as_deref()).await?;
         let dump = self.plan(&server, &logs, since.as_deref())?;
