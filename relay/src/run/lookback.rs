@@ -10,6 +10,7 @@ use crate::log::{Log, Options};
 use crate::mysql::source::{self, Job};
 use crate::mysql::{self, Definite, Remembered, Start, StatusCell};
 use crate::serve::{LookBack, Opened, Refused, Seat};
+use crate::telemetry::{Bean, Counter, Gauge, ObjectName, Registry};
 use crate::wire::frame::{ErrorCode, StartFrom};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -45,6 +46,45 @@ pub(super) struct LookBacks {
     epoch: watch::Sender<Option<Epoch>>,
     slots: Mutex<[Weak<Back>; AT_ONCE]>,
     next: AtomicU64,
+    numbers: Numbers,
+}
+
+/// What is seen of them.
+#[derive(Debug)]
+struct Numbers {
+    _bean: Bean,
+    begun: Counter,
+    failed: Counter,
+    refused: Counter,
+    active: Gauge,
+    readers: Gauge,
+}
+
+impl Numbers {
+    fn new(registry: &Registry, source: &str) -> Self {
+        let bean = registry.bean(ObjectName::new("aesop.relay", &[("type", "LookBack"), ("source", source)]));
+        let (begun, failed) = (bean.counter("LookBacksTotal"), bean.counter("LookBacksFailedTotal"));
+        let (refused, active) = (bean.counter("ReadersRefusedTotal"), bean.gauge("LookBacksActive"));
+        let readers = bean.gauge("ReadersActive");
+        Self { _bean: bean, begun, failed, refused, active, readers }
+    }
+}
+
+/// Counts one as long as it is there.
+#[derive(Debug)]
+struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.add(1);
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.add(-1);
+    }
 }
 
 /// One reading; ends when nobody holds it any more.
@@ -57,6 +97,7 @@ struct Back {
     moved: Notify,
     failed: watch::Sender<Option<Refused>>,
     stop: CancellationToken,
+    _counted: Counted,
 }
 
 impl Drop for Back {
@@ -69,6 +110,7 @@ impl Drop for Back {
 struct BackSeat {
     back: Arc<Back>,
     number: u64,
+    _counted: Counted,
 }
 
 impl Seat for BackSeat {
@@ -100,7 +142,7 @@ impl Drop for BackSeat {
 }
 
 impl LookBacks {
-    pub(super) fn new(name: &str, config: config::Source, dir: &Path) -> Self {
+    pub(super) fn new(name: &str, config: config::Source, dir: &Path, registry: &Registry) -> Self {
         let path = dir.join("definitions.json");
         let definitions = match config.schema {
             config::SchemaFrom::BestEffort => Some(Remembered::open(path)),
@@ -121,6 +163,7 @@ impl LookBacks {
             epoch: watch::Sender::default(),
             slots,
             next: AtomicU64::new(1),
+            numbers: Numbers::new(registry, name),
         }
     }
 
@@ -145,7 +188,8 @@ impl LookBacks {
             }
         };
         lock(&back.readers).insert(number, 0);
-        Opened { log, from, seat: Box::new(BackSeat { back, number }) }
+        let counted = Counted::new(&self.numbers.readers);
+        Opened { log, from, seat: Box::new(BackSeat { back, number, _counted: counted }) }
     }
 
     async fn opened(&self, from: StartFrom) -> Result<Opened, Refused> {
@@ -229,10 +273,12 @@ impl LookBacks {
             moved: Notify::new(),
             failed: watch::Sender::default(),
             stop: stop.clone(),
+            _counted: Counted::new(&self.numbers.active),
         });
+        self.numbers.begun.add(1);
         tracing::info!(source = %self.name, from = ?back.from, "the binlog is read again for what is older than the log");
         tokio::spawn(keep(Arc::downgrade(&back), log, go, stop.clone()));
-        let (told, name) = (Arc::downgrade(&back), self.name.clone());
+        let (told, name, failed) = (Arc::downgrade(&back), self.name.clone(), self.numbers.failed.clone());
         tokio::spawn(async move {
             let status = StatusCell::default();
             let reading = Box::pin(source::run(&job, &mut writer, &status, &stop));
@@ -242,6 +288,7 @@ impl LookBacks {
                 Err(fault) => Some(faulted(&fault)),
             };
             if let (Some(refused), Some(back)) = (failure, told.upgrade()) {
+                failed.add(1);
                 tracing::warn!(source = %name, reason = refused.message, "reading the binlog again has failed");
                 back.failed.send_replace(Some(refused));
             }
@@ -257,7 +304,14 @@ impl LookBacks {
 
 impl LookBack for LookBacks {
     fn open(&self, from: StartFrom) -> BoxFuture<'_, Result<Opened, Refused>> {
-        self.opened(from).boxed()
+        async move {
+            let opened = self.opened(from).await;
+            if opened.is_err() {
+                self.numbers.refused.add(1);
+            }
+            opened
+        }
+        .boxed()
     }
 }
 

@@ -127,7 +127,7 @@ pub async fn run(config: RelayConfig, shutdown: CancellationToken) -> Result<(),
     let hub = Arc::new(hub);
     let (mut sources, mut beans) = (Vec::new(), Vec::new());
     for (name, settings) in config.sources.clone() {
-        let mut source = Source::new(name, settings, &config, Arc::clone(&hub), zk.clone());
+        let mut source = Source::new(name, settings, &config, Arc::clone(&hub), &registry, zk.clone());
         source.stop = shutdown.child_token();
         let source = Arc::new(source);
         // Kept to the end: a source that has stopped must still say why.

@@ -11,6 +11,7 @@ use crate::log::{Log, LogError, Options, Writer};
 use crate::mysql::source::{Ended, Job};
 use crate::mysql::{self, Definite, State, StatusCell};
 use crate::serve::{Hub, Identity, LookBack, Served};
+use crate::telemetry::Registry;
 use crate::zk::Zk;
 use futures_util::future::BoxFuture;
 use std::path::PathBuf;
@@ -112,11 +113,12 @@ impl Source {
         config: config::Source,
         relay: &RelayConfig,
         hub: Arc<Hub>,
+        registry: &Registry,
         zk: Option<Zk>,
     ) -> Self {
         let dir = relay.data_dir.join(&name);
         let options = Options::new(dir.join("log"), relay.retention.bytes, relay.retention.age_secs);
-        let look_back = Arc::new(LookBacks::new(&name, config.clone(), &dir));
+        let look_back = Arc::new(LookBacks::new(&name, config.clone(), &dir, registry));
         let (relay, log) = (relay.id.clone(), OnceLock::new());
         let (status, connected_once) = (StatusCell::default(), AtomicBool::new(false));
         let (reading, writing) = (Mutex::default(), AtomicBool::new(false));

@@ -1,5 +1,6 @@
 //! Streams that begin before the relay's log: by position, by time, by GTID set; and those that begin inside it.
 
+use crate::program::bean;
 use crate::server::{Kind, PASSWORD, Server, USER};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -19,6 +20,7 @@ pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 /// A relay of one source, in this process, whose log begins now.
 pub(crate) struct Relay {
     pub(crate) address: String,
+    http: String,
     stop: CancellationToken,
     running: tokio::task::JoinHandle<()>,
     _dir: tempfile::TempDir,
@@ -34,12 +36,12 @@ impl Relay {
         let dir = tempfile::tempdir().unwrap();
         let password = dir.path().join("password");
         std::fs::write(&password, PASSWORD).unwrap();
-        let address = format!("127.0.0.1:{}", crate::server::free_port());
+        let free = || format!("127.0.0.1:{}", crate::server::free_port());
+        let (address, http) = (free(), free());
         let text = format!(
-            "cluster: c\nid: r1\nlisten: {address}\nadvertise: {address}\nhttp_listen: 127.0.0.1:{}\ndata_dir: {}\n\
+            "cluster: c\nid: r1\nlisten: {address}\nadvertise: {address}\nhttp_listen: {http}\ndata_dir: {}\n\
              sources:\n  s:\n    mysql: {{host: 127.0.0.1, port: {}, user: {USER}, password_file: {}, server_id: 4000}}\n    \
              tables: [back.*]\n    start: latest\n    schema: {schema}\n",
-            crate::server::free_port(),
             dir.path().display(),
             server.port,
             password.display(),
@@ -50,7 +52,7 @@ impl Relay {
             let stop = stop.clone();
             async move { relay::run::run(config, stop).await.unwrap() }
         });
-        let relay = Self { address, stop, running, _dir: dir };
+        let relay = Self { address, http, stop, running, _dir: dir };
         loop {
             let begun =
                 relay.open("probe", StartFrom::Latest).await.ok().and_then(|stream| stream.welcome().lowest);
@@ -73,6 +75,14 @@ impl Relay {
             credit_bytes: 1 << 20,
         })
         .await
+    }
+
+    /// What is counted of reading again.
+    async fn look_backs(&self, attribute: &str) -> u64 {
+        let text = bean(&self.http, "aesop.relay:type=LookBack,source=s").await.expect("an answer");
+        let (_, json) = text.rsplit_once("\r\n\r\n").expect("a body");
+        let json: Value = serde_json::from_str(json).expect("it is JSON");
+        json["value"][attribute].as_u64().unwrap_or_else(|| panic!("no {attribute}: {json}"))
     }
 
     pub(crate) async fn end(self) {
@@ -170,11 +180,13 @@ pub(crate) async fn what_is_older_than_the_log_is_read_again(server: &Server) {
     insert(&mut conn, 200..250).await;
     let all = |first: i64| (first..250).collect::<Vec<_>>();
     let read = async |from: &StartFrom| relay.ids("m", from.clone(), 249).await.unwrap();
-    // In the log: no second reader of the binlog.
+    // In the log: no second reader of the binlog, but for a time: what was committed before the log began is not known.
     assert_eq!(read(&StartFrom::Earliest).await, all(150));
-    for from in [&new, &new_gtids, &new_time] {
+    for from in [&new, &new_gtids] {
         assert_eq!(read(from).await, all(200), "{from:?}");
+        assert_eq!(relay.look_backs("LookBacksTotal").await, 0, "{from:?} is in the log");
     }
+    assert_eq!(read(&new_time).await, all(200));
     // Older.
     assert_eq!(read(&old).await, all(50));
     for from in [&old_gtids, &old_time] {
@@ -188,6 +200,7 @@ pub(crate) async fn what_is_older_than_the_log_is_read_again(server: &Server) {
     assert_eq!(relay.ids("c", old.clone(), 249).await.unwrap(), all(50));
     next(&mut second, &mut ids).await.unwrap();
     drop((first, second));
+    assert!(relay.look_backs("LookBacksTotal").await > 0);
     // Once MySQL has dropped it too, it is a definite error.
     let last: Vec<(String, u64)> = conn
         .query_map("SHOW BINARY LOGS", |row: mysql_async::Row| (row.get(0).unwrap(), row.get(1).unwrap()))
@@ -204,6 +217,15 @@ pub(crate) async fn what_is_older_than_the_log_is_read_again(server: &Server) {
     };
     let error = tokio::time::timeout(LIMIT, refused(&old)).await.expect("refused in time");
     assert!(error.contains("older than the relay's log") && error.contains("take a snapshot"), "{error}");
+    assert!(
+        relay.look_backs("LookBacksFailedTotal").await + relay.look_backs("ReadersRefusedTotal").await > 0
+    );
+    let ended = async {
+        while relay.look_backs("LookBacksActive").await + relay.look_backs("ReadersActive").await > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, ended).await.expect("what nobody reads any more is counted no more");
     assert_eq!(read(&new).await, all(200));
     conn.disconnect().await.unwrap();
     relay.end().await;

@@ -111,12 +111,7 @@ impl Relay {
 
     /// What its MBeans of this name say; a pattern for several.
     pub(crate) async fn bean(&self, name: &str) -> Option<String> {
-        let mut socket = TcpStream::connect(&self.http).await.ok()?;
-        let request = format!("GET /jolokia/read/{name} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        socket.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await.ok()?;
-        Some(answer)
+        bean(&self.http, name).await
     }
 
     /// What its MBean of the source says.
@@ -193,6 +188,16 @@ impl Relay {
             }
         }
     }
+}
+
+/// What the MBeans of this name say at an address.
+pub(crate) async fn bean(http: &str, name: &str) -> Option<String> {
+    let mut socket = TcpStream::connect(http).await.ok()?;
+    let request = format!("GET /jolokia/read/{name} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
 }
 
 impl Drop for Relay {

@@ -201,7 +201,8 @@ pub(crate) async fn tagged_gtids_are_a_start(server: &Server) {
 
 /// A user without the rights is refused with the statement that gives them.
 pub(crate) async fn missing_rights_are_named(server: &Server) {
-    server.run(&["CREATE USER IF NOT EXISTS poor@'%' IDENTIFIED BY 'poor'"]).await;
+    // The account is not of every host, and what is told is for this one.
+    server.run(&["CREATE USER IF NOT EXISTS poor@'127.0.0.%' IDENTIFIED BY 'poor'"]).await;
     let url = format!("mysql://poor:poor@127.0.0.1:{}/", server.port);
     let error = tail::try_lines(&url, &[]).unwrap_err();
     assert!(error.contains("user poor may not list the binlogs"), "{error}");
@@ -209,10 +210,43 @@ pub(crate) async fn missing_rights_are_named(server: &Server) {
         Kind::MySql => "REPLICATION CLIENT",
         Kind::MariaDb => "BINLOG MONITOR",
     };
-    assert!(error.contains(&format!("GRANT REPLICATION SLAVE, {second} ON *.* TO 'poor'@'%'")), "{error}");
-    server.run(&[&format!("GRANT {second} ON *.* TO poor@'%'")]).await;
+    assert!(
+        error.contains(&format!("GRANT REPLICATION SLAVE, {second} ON *.* TO 'poor'@'127.0.0.%'")),
+        "{error}"
+    );
+    server.run(&[&format!("GRANT {second} ON *.* TO poor@'127.0.0.%'")]).await;
     let error = tail::try_lines(&url, &[]).unwrap_err();
     assert!(error.contains("user poor may not replicate: GRANT REPLICATION SLAVE"), "{error}");
-    server.run(&["GRANT REPLICATION SLAVE ON *.* TO poor@'%'"]).await;
+    server.run(&["GRANT REPLICATION SLAVE ON *.* TO poor@'127.0.0.%'"]).await;
     assert_eq!(tail::try_lines(&url, &[]), Ok(Vec::new()));
+    if server.kind == Kind::MariaDb {
+        may_not_list_replicas(server).await;
+    }
+}
+
+/// What reading does not need is said, with the statement that is then missing no more.
+async fn may_not_list_replicas(server: &Server) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "poor").unwrap();
+    let mysql = relay::config::Mysql {
+        host: "127.0.0.1".into(),
+        port: server.port,
+        user: "poor".into(),
+        password_file: Some(file.path().to_owned()),
+        tls: relay::config::Tls::Preferred,
+        ca: None,
+        server_id: 4111,
+    };
+    let warned = async || {
+        let check = relay::mysql::admin::check(&mysql, relay::config::SchemaFrom::RowMetadata, &[4111]).await;
+        check
+            .unwrap()
+            .warnings
+            .into_iter()
+            .find(|finding| finding.problem.contains("may not list its replicas"))
+    };
+    let remedy = warned().await.expect("it is said").remedy;
+    assert_eq!(remedy, "GRANT REPLICATION MASTER ADMIN ON *.* TO 'poor'@'127.0.0.%'");
+    server.run(&[&remedy]).await;
+    assert_eq!(warned().await, None);
 }

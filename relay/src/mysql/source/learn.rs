@@ -11,7 +11,7 @@ use crate::event::{RowChange, Savepoint, TransactionSink, TxnEnd, TxnStart};
 use crate::mysql::admin::{self, BinaryLogs};
 use crate::mysql::connection::{Connection, Password, address};
 use crate::mysql::definitions::Remembered;
-use crate::mysql::{Definite, Error, Finding, Flavor, ServerIdentity, packet};
+use crate::mysql::{Definite, Error, Finding, Flavor, ServerIdentity, packet, preflight};
 use crate::position::Position;
 use crate::schema::{Declared, DeclaredColumn, TableName, Touch};
 use std::collections::BTreeMap;
@@ -252,9 +252,10 @@ impl Reader<'_> {
                         "user {} may not see {table}, whose columns the binlog does not name",
                         config.user
                     ),
-                    remedy: format!(
-                        "GRANT SELECT ON {database}.* TO '{}'@'%'",
-                        config.user.replace('\'', "''")
+                    remedy: preflight::grant(
+                        "SELECT",
+                        &format!("{database}.*"),
+                        &preflight::account(connection, config).await?,
                     ),
                 };
                 return Err(Definite::Preflight { address: address(config), findings: vec![finding] }.into());

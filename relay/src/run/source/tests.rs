@@ -13,8 +13,9 @@ fn closed(dir: &Path) -> Source {
         dir.display()
     ))
     .unwrap();
-    let hub = Arc::new(Hub::new("c", BTreeMap::new(), Registry::default()));
-    Source::new("shop".into(), relay.sources["shop"].clone(), &relay, hub, None)
+    let registry = Registry::default();
+    let hub = Arc::new(Hub::new("c", BTreeMap::new(), registry.clone()));
+    Source::new("shop".into(), relay.sources["shop"].clone(), &relay, hub, &registry, None)
 }
 
 /// A source whose log holds one transaction and the beginning of another.
