@@ -211,6 +211,12 @@ impl Prepared {
             let has = |state: &HostState| state.parts.iter().any(|part| part.role == Role::Kafka);
             let up = |host: &String| desired.get(host).is_some_and(has) && done(host);
             kafka.formed |= !kafka.controllers.is_empty() && kafka.controllers.iter().all(up);
+            let mut brokers =
+                desired.values().flat_map(|state| &state.parts).filter_map(|part| part.broker.as_ref());
+            let raised = brokers.any(|broker| broker.rebalance && broker.raise.is_some());
+            if raised && report.is_success() && kafka.nodes.ids.keys().all(up) {
+                kafka.raised_from = None;
+            }
         }
         lock.save(&self.lock_path)
     }

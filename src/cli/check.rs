@@ -33,7 +33,7 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
         }
         Err(error) => return Err(error.into()),
     };
-    Lock::load(&path_for(&path), &inventory.cluster)?;
+    let lock = Lock::load(&path_for(&path), &inventory.cluster)?;
     if let Some(rules) = inventory.monitor.as_ref().and_then(|monitor| monitor.rules.as_ref()) {
         RuleSet::with_file("monitor.rules", rules)?;
     }
@@ -43,7 +43,8 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     if args.sources {
         return preflight::sources(cx, &inventory).await;
     }
-    let warnings = warnings(&inventory);
+    let mut warnings = warnings(&inventory);
+    warnings.extend(lock.outgrown(&inventory));
     if cx.out.is_json() {
         let mut summary = json!({ "ok": true, "cluster": inventory.cluster, "warnings": warnings });
         for (name, count) in counts(&inventory) {

@@ -436,6 +436,7 @@ impl State {
                 KafkaMode::Kraft
             },
             empty: !self.files.contains_key(KAFKA_PROPERTIES),
+            min_in_sync: settings.get("min.insync.replicas").and_then(|text| text.parse().ok()).unwrap_or(1),
         })
     }
 

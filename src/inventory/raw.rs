@@ -509,7 +509,8 @@ pub(super) struct KafkaSink {
     /// Kafka partitions of a topic that the sink creates.
     #[schemars(extend("default" = d::TOPIC_PARTITIONS))]
     pub(super) topic_partitions: Option<u16>,
-    /// Replication factor of a topic that the sink creates; without it the default of the brokers.
+    /// Replication factor of a topic that the sink creates; without it the default of the brokers. With it, topics keep theirs
+    /// when more brokers raise that default.
     pub(super) replication_factor: Option<u16>,
     /// `cleanup.policy` of a topic that the sink creates; where it compacts, a delete is followed by a tombstone.
     #[schemars(extend("default" = "delete"))]

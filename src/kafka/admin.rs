@@ -1,7 +1,7 @@
 //! Kafka's administration: what brokers are asked and told, as plain values.
 
 use super::AdminError;
-use super::change::FROM_THIS_BROKER;
+use super::change::{FROM_THIS_BROKER, FROM_TOPIC};
 use super::reassign::{THROTTLED_RATE, THROTTLED_REPLICAS};
 use super::view::{Broker, Feature, Partition, Quorum, Replica, Throttled, View};
 use super::wire::Connection;
@@ -30,6 +30,20 @@ const BROKERS: i8 = 1;
 const TELLS_FENCED: i16 = 2;
 /// So many brokers are asked in a row who is the controller.
 const FOLLOWED_MAX: usize = 4;
+
+/// How many replicas must have a write before it is acknowledged to who wants all.
+pub(super) const MIN_IN_SYNC: &str = "min.insync.replicas";
+
+/// What is asked of topics.
+#[derive(Debug, Default)]
+struct TopicSettings {
+    /// `min.insync.replicas` by topic.
+    min_in_sync: BTreeMap<String, usize>,
+    /// Topics that say it themselves.
+    own_min_in_sync: BTreeSet<String>,
+    /// Topics of which replicas are throttled.
+    limited: BTreeSet<String>,
+}
 
 /// A connection to a broker that answers for the cluster: whichever is reached first, because each passes changes on to
 /// the active controller; on ZooKeeper the controller itself, because there none does.
@@ -98,14 +112,14 @@ impl Admin {
         let moving = self.moving().await?;
         let partitions = self.partitions().await?;
         let topics: BTreeSet<String> = partitions.iter().map(|partition| partition.topic.clone()).collect();
-        let (min_in_sync, limited) = self.topic_settings(&topics).await?;
+        let TopicSettings { min_in_sync, own_min_in_sync, limited } = self.topic_settings(&topics).await?;
         if self.mode() == KafkaMode::ZooKeeper {
             add_absent(&mut brokers, &partitions);
         }
         let quorum = self.quorum().await?;
         let (feature, limited_brokers) = self.survey(&brokers).await;
         let throttled = Throttled { brokers: limited_brokers, topics: limited };
-        Ok(View { brokers, partitions, min_in_sync, quorum, moving, throttled, feature })
+        Ok(View { brokers, partitions, min_in_sync, own_min_in_sync, quorum, moving, throttled, feature })
     }
 
     /// What each broker says of itself alone: how far it understands `metadata.version`, and whether its replication
@@ -189,12 +203,7 @@ impl Admin {
         Ok(partitions)
     }
 
-    /// `min.insync.replicas` by topic, and the topics of which replicas are throttled.
-    async fn topic_settings(
-        &mut self,
-        topics: &BTreeSet<String>,
-    ) -> Result<(BTreeMap<String, usize>, BTreeSet<String>), AdminError> {
-        const MIN_IN_SYNC: &str = "min.insync.replicas";
+    async fn topic_settings(&mut self, topics: &BTreeSet<String>) -> Result<TopicSettings, AdminError> {
         let keys: Vec<StrBytes> = [MIN_IN_SYNC]
             .iter()
             .chain(&THROTTLED_REPLICAS)
@@ -208,7 +217,7 @@ impl Admin {
         });
         let request = DescribeConfigsRequest::default().with_resources(resources.collect());
         let answer = self.connection.call(&request).await?;
-        let (mut found, mut limited) = (BTreeMap::new(), BTreeSet::new());
+        let mut found = TopicSettings::default();
         for result in answer.results {
             let topic = result.resource_name.to_string();
             if result.error_code.err() == Some(ResponseError::UnknownTopicOrPartition) {
@@ -219,13 +228,14 @@ impl Admin {
             for config in &result.configs {
                 let value = config.value.as_deref().unwrap_or_default();
                 if &*config.name == MIN_IN_SYNC {
-                    found.extend(value.parse().ok().map(|value| (topic.clone(), value)));
+                    found.min_in_sync.extend(value.parse().ok().map(|value| (topic.clone(), value)));
+                    found.own_min_in_sync.extend((config.config_source == FROM_TOPIC).then(|| topic.clone()));
                 } else if !value.is_empty() {
-                    limited.insert(topic.clone());
+                    found.limited.insert(topic.clone());
                 }
             }
         }
-        Ok((found, limited))
+        Ok(found)
     }
 
     /// The controllers; on ZooKeeper the active one alone, which is the broker at the other end.

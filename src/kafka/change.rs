@@ -1,6 +1,6 @@
 //! What brokers are told.
 
-use super::admin::{BROKER, refused};
+use super::admin::{BROKER, MIN_IN_SYNC, TOPIC, refused};
 use super::settings::{Change, Described};
 use super::{Admin, AdminError};
 use kafka_protocol::messages::BrokerId;
@@ -13,9 +13,12 @@ use kafka_protocol::protocol::StrBytes;
 use std::collections::BTreeMap;
 
 /// Sources of a setting (Kafka's `ConfigEntry.ConfigSource`).
+pub(super) const FROM_TOPIC: i8 = 1;
 pub(super) const FROM_THIS_BROKER: i8 = 2;
 const FROM_FILE: i8 = 4;
 const FROM_DEFAULT: i8 = 5;
+/// The name under which all brokers are told at once.
+const ALL_BROKERS: &str = "";
 /// Operations of `IncrementalAlterConfigs`.
 pub(super) const SET: i8 = 0;
 pub(super) const DELETE: i8 = 1;
@@ -47,19 +50,42 @@ impl Admin {
         Ok(found)
     }
 
-    /// Changes settings of a broker.
+    /// Changes settings of a broker. What Kafka 4.1 refuses to a single one all are told: the minimum of in-sync
+    /// replicas, which must not differ from leader to leader.
     pub async fn alter_settings(&mut self, broker: i32, changes: &[Change]) -> Result<(), AdminError> {
-        let configs = changes.iter().map(|change| match change {
-            Change::Set(name, value) => AlterableConfig::default()
-                .with_name(StrBytes::from_string(name.clone()))
-                .with_config_operation(SET)
-                .with_value(Some(StrBytes::from_string(value.clone()))),
-            Change::Unset(name) => AlterableConfig::default()
-                .with_name(StrBytes::from_string(name.clone()))
-                .with_config_operation(DELETE)
-                .with_value(None),
-        });
-        self.alter(BROKER, &broker.to_string(), configs.collect()).await
+        let of_all = |change: &&Change| change.name() == MIN_IN_SYNC;
+        let (all, one): (Vec<&Change>, Vec<&Change>) = changes.iter().partition(of_all);
+        for (broker, changes) in [(ALL_BROKERS, all), (&broker.to_string(), one)] {
+            let configs: Vec<AlterableConfig> = changes.into_iter().map(alterable).collect();
+            if !configs.is_empty() {
+                self.alter(BROKER, broker, configs).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The minimum of in-sync replicas that all brokers were told while they ran; none: each goes by its file.
+    pub async fn min_in_sync(&mut self) -> Result<Option<usize>, AdminError> {
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(BROKER)
+            .with_resource_name(StrBytes::from_static_str(ALL_BROKERS))
+            .with_configuration_keys(Some(vec![StrBytes::from_static_str(MIN_IN_SYNC)]));
+        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
+        let answer = self.connection.call(&request).await?;
+        let mut found = None;
+        for result in answer.results {
+            refused("describe all brokers", result.error_code, result.error_message.as_ref())?;
+            let mut settings = result.configs.iter().filter(|setting| &*setting.name == MIN_IN_SYNC);
+            found = found.or(settings.find_map(|setting| setting.value.as_deref()?.parse().ok()));
+        }
+        Ok(found)
+    }
+
+    /// Tells all brokers the minimum of in-sync replicas; or that of one topic.
+    pub async fn set_min_in_sync(&mut self, topic: Option<&str>, replicas: usize) -> Result<(), AdminError> {
+        let change = Change::Set(MIN_IN_SYNC.to_owned(), replicas.to_string());
+        let (kind, name) = topic.map_or((BROKER, ALL_BROKERS), |topic| (TOPIC, topic));
+        self.alter(kind, name, vec![alterable(&change)]).await
     }
 
     pub(super) async fn alter(
@@ -88,4 +114,15 @@ impl Admin {
         let message = answer.error_message.as_ref();
         refused(&format!("unregister broker {broker}"), answer.error_code, message)
     }
+}
+
+fn alterable(change: &Change) -> AlterableConfig {
+    let (operation, value) = match change {
+        Change::Set(_, value) => (SET, Some(StrBytes::from_string(value.clone()))),
+        Change::Unset(_) => (DELETE, None),
+    };
+    AlterableConfig::default()
+        .with_name(StrBytes::from_string(change.name().to_owned()))
+        .with_config_operation(operation)
+        .with_value(value)
 }

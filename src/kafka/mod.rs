@@ -8,6 +8,7 @@ mod change;
 pub mod gate;
 pub mod moves;
 pub mod quorum;
+pub mod raise;
 pub mod read;
 mod reassign;
 pub mod settings;

@@ -2,8 +2,10 @@
 //!
 //! As few replicas move as will do: what leaves a broker for good, and what fills one that holds less than half of its
 //! share. A replica is replaced in its place, so that the preferred leaders move along; racks are never worse than before.
+//! Where defaults are raised, replicas come to those that are there.
 
-use super::view::{Partition, View};
+use super::raise::Raise;
+use super::view::{Partition, Throttled, View};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -25,6 +27,11 @@ impl Move {
     pub fn adding(&self) -> impl Iterator<Item = i32> + '_ {
         self.to.iter().copied().filter(|id| !self.from.contains(id))
     }
+
+    /// It has more replicas afterwards.
+    pub fn raises(&self) -> bool {
+        self.to.len() > self.from.len()
+    }
 }
 
 /// Who holds partitions afterwards.
@@ -36,6 +43,8 @@ pub struct Wish {
     pub leaving: BTreeSet<i32>,
     /// Whether members that hold too little get more.
     pub fill: bool,
+    /// Topics that get more replicas, as far as there are members.
+    pub raise: Option<Raise>,
 }
 
 /// Fewer brokers stay than a partition has replicas.
@@ -52,6 +61,9 @@ pub fn moves(view: &View, wish: &Wish) -> Result<Vec<Move>, TooFew> {
     let mut place = Place::new(view, &wish.members);
     place.drain(&wish.leaving)?;
     place.even_out(&view.settled(), &wish.leaving);
+    if let Some(raise) = &wish.raise {
+        place.raise(raise);
+    }
     if wish.fill {
         // What was filled first may be able to give to what could not be.
         while place.fill() {}
@@ -67,6 +79,20 @@ pub fn moves(view: &View, wish: &Wish) -> Result<Vec<Move>, TooFew> {
             to: now.replicas.clone(),
         })
         .collect())
+}
+
+/// The cluster once these, and all that is on its way, have arrived.
+pub fn arrived(view: &View, moves: &[Move]) -> View {
+    let partitions = view.settled();
+    let mut view = View { partitions, moving: Vec::new(), throttled: Throttled::default(), ..view.clone() };
+    for change in moves {
+        let is = |p: &&mut Partition| p.topic == change.topic && p.index == change.index;
+        if let Some(partition) = view.partitions.iter_mut().find(is) {
+            partition.in_sync = change.to.iter().copied().collect();
+            partition.replicas.clone_from(&change.to);
+        }
+    }
+    view
 }
 
 /// How many replicas go to which broker.
@@ -202,6 +228,47 @@ impl Place {
             }
             let Some((at, position, to)) = better else { return };
             self.put(at, position, to);
+        }
+    }
+
+    /// Adds replicas where the raised defaults want more. What is copied in any case may as well be led by whoever
+    /// leads least: else the first broker would lead all that it had alone.
+    fn raise(&mut self, raise: &Raise) {
+        for at in 0..self.partitions.len() {
+            let Some(partition) = self.partitions.get(at).cloned() else { continue };
+            let Some(wanted) = raise.wants(&partition) else { continue };
+            for position in partition.replicas.len()..wanted {
+                let best = self.free(at).into_iter().min_by_key(|id| {
+                    let topic = self.of_topic(*id, &partition.topic);
+                    (self.crowd(at, position, *id), self.held(*id), topic, *id)
+                });
+                let Some(best) = best else { break };
+                self.add(at, best);
+            }
+            self.spread_leads(at);
+        }
+    }
+
+    /// Adds a replica behind the others.
+    fn add(&mut self, at: usize, id: i32) {
+        let Some(partition) = self.partitions.get_mut(at) else { return };
+        let (topic, position) = (partition.topic.clone(), partition.replicas.len());
+        partition.replicas.push(id);
+        self.count(&topic, position, id, true);
+    }
+
+    fn spread_leads(&mut self, at: usize) {
+        let Some(replicas) = self.partitions.get(at).map(|partition| partition.replicas.clone()) else {
+            return;
+        };
+        let least = replicas.iter().enumerate().min_by_key(|(position, id)| (self.led(**id), *position));
+        let (Some((position, to)), Some(from)) = (least, replicas.first()) else { return };
+        if self.led(*from) > self.led(*to) + 1 {
+            *self.led.entry(*to).or_insert(0) += 1;
+            self.led.entry(*from).and_modify(|count| *count = count.saturating_sub(1));
+            if let Some(partition) = self.partitions.get_mut(at) {
+                partition.replicas.swap(0, position);
+            }
         }
     }
 

@@ -30,7 +30,7 @@ pub(super) const THROTTLED_RATE: [&str; 2] =
     ["leader.replication.throttled.rate", "follower.replication.throttled.rate"];
 /// How long the controller may take.
 const TIMEOUT_MS: i32 = 20_000;
-/// The version of the request that can forbid another number of replicas; moves never have one.
+/// The version of the request that can forbid another number of replicas.
 const FORBIDS_CHANGE: i16 = 1;
 /// `ElectionType`: back to the first of the replicas.
 const PREFERRED: i8 = 0;
@@ -67,6 +67,16 @@ impl Admin {
 
     /// Starts moves. Kafka finishes them by itself, whoever dies.
     pub async fn reassign(&mut self, moves: &[Move]) -> Result<(), AdminError> {
+        let (raises, keeps): (Vec<&Move>, Vec<&Move>) = moves.iter().partition(|change| change.raises());
+        for (moves, raise) in [(keeps, false), (raises, true)] {
+            if !moves.is_empty() {
+                self.start(&moves, raise).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn start(&mut self, moves: &[&Move], raise: bool) -> Result<(), AdminError> {
         let mut topics: BTreeMap<&str, Vec<ReassignablePartition>> = BTreeMap::new();
         for change in moves {
             let replicas = change.to.iter().copied().map(BrokerId).collect();
@@ -81,7 +91,7 @@ impl Admin {
         let forbids = self.connection.knows::<AlterPartitionReassignmentsRequest>() >= Some(FORBIDS_CHANGE);
         let request = AlterPartitionReassignmentsRequest::default()
             .with_timeout_ms(TIMEOUT_MS)
-            .with_allow_replication_factor_change(!forbids)
+            .with_allow_replication_factor_change(raise || !forbids)
             .with_topics(topics.collect());
         let answer = self.connection.call(&request).await?;
         refused("move partitions", answer.error_code, answer.error_message.as_ref())?;

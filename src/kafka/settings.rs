@@ -24,6 +24,15 @@ pub enum Change {
     Unset(String),
 }
 
+impl Change {
+    /// The setting.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Set(name, _) | Self::Unset(name) => name,
+        }
+    }
+}
+
 /// Lines `name=value` of a properties file as aesop writes it.
 pub fn parse(text: &str) -> BTreeMap<String, String> {
     text.lines()

@@ -13,6 +13,9 @@ pub struct View {
     pub partitions: Vec<Partition>,
     /// `min.insync.replicas` by topic.
     pub min_in_sync: BTreeMap<String, usize>,
+    /// Topics that say it themselves, whatever the default.
+    #[serde(default)]
+    pub own_min_in_sync: BTreeSet<String>,
     /// The controllers.
     pub quorum: Quorum,
     /// Partitions that are on their way to other brokers.

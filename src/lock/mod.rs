@@ -4,10 +4,12 @@
 //! [`Lock::assign`] is pure: it gives ids to new hosts, retires those of hosts that are gone and leaves all
 //! others alone. An id that was ever used is never given again.
 
+mod defaults;
 mod file;
 #[cfg(test)]
 mod tests;
 
+pub use defaults::Defaults;
 pub use file::{LockError, is_newer, path_for};
 
 use crate::inventory::model::{Host, Inventory, KafkaMode, KafkaRole};
@@ -32,8 +34,6 @@ const SERVER_ID_SPREAD: u32 = 1 << 30;
 pub const SERVER_ID_BLOCK: u32 = 4;
 /// Hosts that are controllers as well as brokers, at most.
 const CONTROLLERS_MAX: usize = 3;
-/// More replicas than this make writes slower and nothing safer.
-const REPLICATION_MAX: usize = 3;
 
 /// Everything that was assigned once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,10 +94,13 @@ pub struct KafkaLock {
     /// KRaft cluster id: 16 bytes in URL-safe base64. On ZooKeeper there is none: the cluster has its id from there.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cluster_id: String,
-    /// Default replication factor, from the number of brokers at the first start.
+    /// Default replication factor, from the highest number of brokers so far.
     pub replication_factor: u16,
     /// `min.insync.replicas` that goes with it.
     pub min_insync_replicas: u16,
+    /// The defaults before they were raised, until topics have followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raised_from: Option<Defaults>,
     /// Hosts that are controllers: those that the inventory names, or those of the first start and whoever took the
     /// place of one of them.
     #[serde(default)]
@@ -142,6 +145,13 @@ pub enum Change {
     },
     /// Kafka's cluster id was made.
     Cluster(String),
+    /// There are more brokers than Kafka's defaults were made for.
+    Raised {
+        /// What they were.
+        from: Defaults,
+        /// What they are.
+        to: Defaults,
+    },
 }
 
 impl fmt::Display for Change {
@@ -150,6 +160,14 @@ impl fmt::Display for Change {
             Self::Assigned { kind, name, id } => write!(f, "{kind} {id} for {name}"),
             Self::Retired { kind, name, id } => write!(f, "{kind} {id} of {name} retired"),
             Self::Cluster(id) => write!(f, "kafka cluster id {id}"),
+            Self::Raised { from, to } => write!(
+                f,
+                "kafka defaults raised: replication factor {} to {}, min.insync.replicas {} to {}",
+                from.replication_factor,
+                to.replication_factor,
+                from.min_insync_replicas,
+                to.min_insync_replicas
+            ),
         }
     }
 }
@@ -223,6 +241,7 @@ impl Lock {
         }
         let kraft = inventory.kafka.as_ref().is_some_and(|role| role.mode == KafkaMode::Kraft);
         let lock = self.kafka.get_or_insert_with(|| KafkaLock::first(brokers.len()));
+        changes.extend(inventory.kafka.as_ref().and_then(|role| lock.grow(role)));
         if kraft && lock.cluster_id.is_empty() {
             lock.cluster_id = kafka_uuid(random);
             changes.push(Change::Cluster(lock.cluster_id.clone()));
@@ -305,12 +324,12 @@ impl Lock {
 
 impl KafkaLock {
     fn first(brokers: usize) -> Self {
-        let replicas = brokers.clamp(1, REPLICATION_MAX);
-        let replication_factor = u16::try_from(replicas).unwrap_or(1);
+        let Defaults { replication_factor, min_insync_replicas } = Defaults::of(brokers);
         Self {
             cluster_id: String::new(),
             replication_factor,
-            min_insync_replicas: replication_factor.saturating_sub(1).max(1),
+            min_insync_replicas,
+            raised_from: None,
             controllers: Vec::new(),
             formed: false,
             known_controllers: BTreeMap::new(),

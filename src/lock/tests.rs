@@ -233,3 +233,40 @@ fn a_lock_file_of_version_1_is_understood() {
     assert_eq!(lock.hosts.get("k1").unwrap().port, Some(2222));
     assert_eq!(lock.to_text(), std::fs::read_to_string(path).unwrap());
 }
+
+#[test]
+fn more_brokers_raise_the_defaults_and_fewer_lower_nothing() {
+    let defaults =
+        |replication_factor, min_insync_replicas| Defaults { replication_factor, min_insync_replicas };
+    let mut random = counter();
+    let mut lock = Lock::new("shop");
+    for (brokers, now, from, words) in [
+        (&[1][..], defaults(1, 1), None, None),
+        (
+            &[1, 2],
+            defaults(2, 1),
+            Some(defaults(1, 1)),
+            Some("replication factor 1 to 2, min.insync.replicas 1 to 1"),
+        ),
+        // The lowest counts until topics have followed.
+        (
+            &[1, 2, 3],
+            defaults(3, 2),
+            Some(defaults(1, 1)),
+            Some("replication factor 2 to 3, min.insync.replicas 1 to 2"),
+        ),
+        (&[1, 2, 3, 4, 5], defaults(3, 2), Some(defaults(1, 1)), None),
+        (&[1], defaults(3, 2), Some(defaults(1, 1)), None),
+    ] {
+        let (next, changes) =
+            lock.assign(&inventory(&some(&[]), &some(brokers), &some(&[])), &mut random).unwrap();
+        let kafka = next.kafka.clone().unwrap();
+        assert_eq!((kafka.defaults(), kafka.raised_from), (now, from), "{brokers:?}");
+        let raised = changes.iter().filter(|change| matches!(change, Change::Raised { .. }));
+        let raised: Vec<String> = raised.map(ToString::to_string).collect();
+        let words: Vec<String> =
+            words.iter().map(|words| format!("kafka defaults raised: {words}")).collect();
+        assert_eq!(raised, words, "{brokers:?}");
+        lock = next;
+    }
+}

@@ -5,13 +5,10 @@
 use super::step::{Action, Step};
 use super::{Observation, Observed, Stage, Wave};
 use crate::inventory::model::KafkaMode;
-use crate::kafka::moves::{Move, Wish, gains, moves};
-use crate::kafka::view::{Broker, View};
+use crate::kafka::view::View;
 use crate::service::{HostState, KafkaMember, MemberChange, Role};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Moving partitions is waited for this long; Kafka goes on with it in any case, and so does the next apply.
-const MOVE_SECS: u64 = 24 * 3600;
 /// A few requests to brokers on the same network.
 pub(super) const CHANGE_SECS: u64 = 120;
 /// Empty or not: Kafka knows at once.
@@ -39,6 +36,10 @@ pub(super) struct HostFacts {
 pub(super) struct Membership {
     /// Once what is stopped or new has started, before anything restarts: a vote that is dead lets nobody stop.
     pub(super) before: Option<Stage>,
+    /// Once what is new has started, before those that are there restart: what is on one alone is copied first.
+    pub(super) copies: Option<Stage>,
+    /// The cluster after that.
+    pub(super) copied: Option<View>,
     /// Once all others run with what is new, before brokers restart as controllers alone.
     pub(super) emptied: Option<Stage>,
     /// Once all brokers run with what is new.
@@ -97,8 +98,9 @@ pub(super) fn membership(
         cluster.votes_unseen(&mut result);
         cluster.feature(&mut result);
         let joins = hosts.iter().any(|(host, facts)| cluster.members.contains_key(host) && !facts.started);
-        if joins && cluster.rebalances() {
-            result.moves.extend(cluster.move_stage(&[], "brokers that hold too little get partitions"));
+        if (joins || cluster.raise().is_some()) && cluster.rebalances() {
+            let words = cluster.with_raise("brokers that hold too little get partitions".to_owned(), None);
+            result.moves.extend(cluster.last_move_stage(&[], &words));
         }
         return result;
     };
@@ -179,7 +181,7 @@ impl Cluster<'_> {
         ["--bootstrap".to_owned(), addresses.join(",")]
     }
 
-    fn ids(&self) -> [String; 2] {
+    pub(super) fn ids(&self) -> [String; 2] {
         ["--members".to_owned(), list(self.members.values().map(|member| &member.id))]
     }
 
@@ -270,89 +272,25 @@ impl Cluster<'_> {
         }
         if self.rebalances() {
             let unfinished = !view.moving.is_empty() || !view.throttled.is_empty();
-            if !changes.is_empty() || unfinished || had {
+            if !changes.is_empty() || unfinished || had || self.raise().is_some() {
                 let out: Vec<i32> = out.iter().copied().collect();
-                result.moves.extend(self.move_stage(&out, &self.words(&out, &changes)));
+                let words = if all.is_empty() && self.copy_first(&changes, result) {
+                    self.afterwards()
+                } else {
+                    self.with_raise(self.words(&out, &changes), Some(&view))
+                };
+                result.moves.extend(self.last_move_stage(&out, &words));
             }
         } else {
             let empty = self.members.values().filter(|member| !self.view.brokers.contains_key(&member.id));
             result.notes.extend(empty.map(|member| {
                 format!("{} joins without partitions: `kafka.rebalance` is `never`", self.named(member.id))
             }));
+            result.notes.extend(self.not_raised());
         }
         // Before the feature level: what they were registered with counts as long as they are.
         result.after.extend(self.unregister(&parting));
         result.forget.extend(self.unregister(&out));
-    }
-
-    /// What moves, as far as it can be known now. `late` are no brokers yet, and will not be by then.
-    pub(super) fn moves(
-        &self,
-        view: &View,
-        out: &BTreeSet<i32>,
-        late: &BTreeSet<i32>,
-    ) -> Result<Vec<Move>, String> {
-        let mut view = view.clone();
-        let mut members = BTreeSet::new();
-        for (host, member) in self.members.iter().filter(|(_, member)| !late.contains(&member.id)) {
-            // Who comes with this plan is there by then.
-            if self.hosts.contains_key(host) {
-                let rack = member.rack.clone();
-                view.brokers.entry(member.id).or_insert_with(|| Broker { rack, ..Broker::default() });
-                members.insert(member.id);
-            } else if view.serves(member.id) {
-                members.insert(member.id);
-            }
-        }
-        let wish = Wish { members, leaving: out.clone(), fill: self.rebalances() };
-        moves(&view, &wish).map_err(|error| {
-            let names: Vec<String> = out.iter().map(|id| self.named(*id)).collect();
-            format!(
-                "{} cannot leave: {error}. Keep it under `kafka.hosts`, or add another broker first",
-                names.join(", ")
-            )
-        })
-    }
-
-    pub(super) fn words(&self, out: &[i32], changes: &[Move]) -> String {
-        if changes.is_empty() && out.is_empty() {
-            return "partitions that are on their way arrive, and replication is no longer limited"
-                .to_owned();
-        }
-        let mut words: Vec<String> = out
-            .iter()
-            .map(|id| {
-                let replicas = changes.iter().filter(|change| change.from.contains(id)).count();
-                format!("{} is emptied of {replicas} replicas", self.named(*id))
-            })
-            .collect();
-        let got = gains(changes);
-        words.extend(got.iter().map(|(id, count)| format!("{} gets {count}", self.named(*id))));
-        words.join(", ")
-    }
-
-    pub(super) fn move_stage(&self, out: &[i32], words: &str) -> Option<Stage> {
-        let throttle = self.throttle();
-        self.change(out, false, format!("{words}; at most {} MiB a second at each broker", throttle >> 20))
-    }
-
-    fn throttle(&self) -> u64 {
-        self.members.values().map(|member| member.throttle).min().unwrap_or(0)
-    }
-
-    pub(super) fn change(&self, out: &[i32], unregister: bool, words: String) -> Option<Stage> {
-        let mut args = vec!["kafka-brokers".to_owned()];
-        args.extend(self.bootstrap());
-        args.extend(self.ids());
-        args.extend(["--throttle".to_owned(), self.throttle().to_string()]);
-        if !out.is_empty() {
-            args.extend(["--leaving".to_owned(), list(out.iter())]);
-        }
-        args.extend((!unregister && self.loses(out)).then(|| "--accept-loss".to_owned()));
-        args.extend((self.rebalances() && !unregister).then(|| "--fill".to_owned()));
-        args.extend(unregister.then(|| "--unregister".to_owned()));
-        let service = if unregister { "kafka members" } else { "kafka partitions" };
-        self.stage(service, member(args, words, MOVE_SECS))
     }
 }
 

@@ -85,9 +85,13 @@ pub fn plan(cluster: &str, desired: &BTreeMap<String, HostState>, observed: &Obs
     if let Some(votes) = membership.before {
         insert_before_turns(&mut plan.stages, votes);
     }
+    if let Some(copies) = membership.copies {
+        insert_before_turns(&mut plan.stages, copies);
+    }
+    let then = membership.copied.as_ref().or(view);
     before_restarts(&mut parting, &membership.parting);
     for stages in [&mut plan.stages, &mut parting, &mut demoted] {
-        name_unavailable(stages, desired, view);
+        name_unavailable(stages, desired, then);
     }
     let mut after = membership.after;
     // Behind the votes, before the feature level.

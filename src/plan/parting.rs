@@ -4,8 +4,8 @@
 use super::Stage;
 use super::brokers::{Cluster, EMPTY_SECS, Membership, UNIT};
 use super::step::{Action, Step};
-use crate::kafka::moves::only_on;
-use crate::kafka::view::{Partition, Throttled, View};
+use crate::kafka::moves::{arrived, only_on};
+use crate::kafka::view::{Partition, View};
 use crate::service::{Gate, KafkaMember};
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ impl Cluster<'_> {
     pub(super) fn unregister(&self, out: &BTreeSet<i32>) -> Option<Stage> {
         let out: Vec<i32> = out.iter().copied().collect();
         let names: Vec<String> = out.iter().map(|id| self.named(*id)).collect();
-        let stage = || self.change(&out, true, format!("{} is unregistered", names.join(", ")));
+        let stage = || self.unregister_stage(&out, format!("{} is unregistered", names.join(", ")));
         (!out.is_empty()).then(stage).flatten()
     }
 
@@ -45,30 +45,19 @@ impl Cluster<'_> {
         parting: &BTreeSet<i32>,
         result: &mut Membership,
     ) -> Result<View, String> {
-        let mut view = self.view.clone();
+        let view = self.view;
         if !parting.iter().any(|id| view.on(*id).next().is_some()) {
-            return Ok(view);
+            return Ok(view.clone());
         }
         // They restart as brokers only once their votes are gone, which is after that.
         let demoted = result.demoted.iter().filter_map(|host| self.nodes.get(host.as_str()));
         let late = demoted.map(|node| node.id).filter(|id| !self.view.brokers.contains_key(id)).collect();
-        let changes = self.moves(&view, parting, &late)?;
+        let changes = self.moves(view, parting, &late)?;
         let out: Vec<i32> = parting.iter().copied().collect();
         if self.rebalances() {
             result.emptied = self.move_stage(&out, &self.words(&out, &changes));
         }
-        view.partitions = view.settled();
-        (view.moving, view.throttled) = (Vec::new(), Throttled::default());
-        for change in changes {
-            let is = |partition: &&mut Partition| {
-                partition.topic == change.topic && partition.index == change.index
-            };
-            if let Some(partition) = view.partitions.iter_mut().find(is) {
-                partition.in_sync = change.to.iter().copied().collect();
-                partition.replicas = change.to;
-            }
-        }
-        Ok(view)
+        Ok(arrived(view, &changes))
     }
 
     /// What leaves must be gone, or go in good order, and not be the last to have a partition.

@@ -7,7 +7,7 @@ use super::kafka_node::Node;
 use super::state::STOP_GATE_SECS;
 use super::{
     File, Gate, Init, KafkaFormat, KafkaMark, KafkaMember, MemberChange, Part, Role, ServiceError, Turn,
-    Unit, User, kafka_security, paths,
+    Unit, User, kafka_raise, kafka_security, paths,
 };
 use crate::inventory::model::{KafkaMode, KafkaRole};
 use crate::lock::KafkaLock;
@@ -167,6 +167,7 @@ fn place_of(
         lost_disk: lock.lost_disks.contains(host),
         given_up: BTreeSet::new(),
         forming: !lock.formed,
+        raise: kafka_raise::raise(inputs, role, lock)?,
     })
 }
 
@@ -195,6 +196,9 @@ fn adopt(
     if role.sasl.is_some() {
         let users = format!("{}/kafka-users", paths::STATE);
         args.extend(["--users", paths::KAFKA_USERS, "--users-record", &users].map(str::to_owned));
+    }
+    if inputs.lock.kafka.as_ref().is_some_and(|lock| kafka_raise::holds_minimum(role, lock)) {
+        args.extend(["--except".to_owned(), kafka_raise::MIN_IN_SYNC.to_owned()]);
     }
     Ok(MemberChange {
         from_start: role.sasl.is_some(),

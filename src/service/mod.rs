@@ -8,6 +8,7 @@ mod inputs;
 mod jvm;
 mod kafka;
 mod kafka_node;
+mod kafka_raise;
 mod kafka_security;
 mod monitor;
 pub mod paths;

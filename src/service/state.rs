@@ -1,6 +1,7 @@
 //! What a host should look like: plain values, compared with what was observed by `plan`.
 
 use crate::inventory::model::KafkaMode;
+use crate::kafka::raise::Raise;
 use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -169,6 +170,9 @@ pub struct KafkaMember {
     /// By the lock file the first controllers may not all have been up yet.
     #[serde(skip)]
     pub forming: bool,
+    /// There are more brokers than the defaults were made for, and topics have not followed yet.
+    #[serde(skip)]
+    pub raise: Option<Raise>,
 }
 
 /// A member that ZooKeeper's ensemble should have.

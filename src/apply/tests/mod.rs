@@ -17,6 +17,7 @@ mod leaving;
 mod on_zookeeper;
 mod operations;
 mod properties;
+mod raising;
 mod refused;
 mod skipped;
 mod told;

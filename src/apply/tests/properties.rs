@@ -222,6 +222,8 @@ fn leases_end(lab: &Lab, inventory: &Inventory) {
 
 async fn apply_leaves_nothing(lab: &Lab, inventory: &Inventory) {
     finish(lab, inventory, &lab.prepare(inventory)).await;
+    // By what the lock file says then.
+    nothing_is_left(lab, inventory, &lab.prepare(inventory)).await;
 }
 
 async fn finish(lab: &Lab, inventory: &Inventory, prepared: &Prepared) {
@@ -235,6 +237,9 @@ async fn finish(lab: &Lab, inventory: &Inventory, prepared: &Prepared) {
     assert_eq!(lab.connect.broken(), [""; 0], "{plan:#?}");
     let about_zookeeper = |line: &&String| line.contains("ZooKeeper");
     assert_eq!(plan.refused.iter().find(about_zookeeper), None);
+}
+
+async fn nothing_is_left(lab: &Lab, inventory: &Inventory, prepared: &Prepared) {
     let rest = lab.plan_prepared(inventory, prepared).await;
     assert!(rest.is_empty(), "{:#?}", rest.steps().collect::<Vec<_>>());
     check_units(lab, prepared);
@@ -373,7 +378,6 @@ proptest! {
 #[test]
 fn an_apply_that_dies_at_any_step_is_finished_by_the_next() {
     block_on(async {
-        let mut lab = Lab::new();
         let small = Shape {
             kafka: 1,
             relays: 1,
@@ -386,6 +390,7 @@ fn an_apply_that_dies_at_any_step_is_finished_by_the_next() {
         let former = Shape { kafka: 2, ..small };
         let next = Shape { threads: 16, requests: 501, consumers: 2, ..former };
         for (former, next) in [(None, small), (Some(former), next)] {
+            let mut lab = Lab::new();
             let former = former.map(|shape| shape.inventory(&lab));
             let former = former.map(|inventory| (lab.prepare(&inventory), inventory));
             let inventory = next.inventory(&lab);
@@ -401,6 +406,7 @@ fn an_apply_that_dies_at_any_step_is_finished_by_the_next() {
                 lab.connect.dies_after(None);
                 leases_end(&lab, &inventory);
                 finish(&lab, &inventory, &prepared).await;
+                nothing_is_left(&lab, &inventory, &prepared).await;
                 lines += 1;
             }
             assert!(lines > 50, "{lines}: it died at every one of its steps");

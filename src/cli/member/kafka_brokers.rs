@@ -1,23 +1,25 @@
 //! Partitions follow the brokers: those that leave are emptied and unregistered, those that hold too little get their
 //! share. Wherever it was broken off, it goes on from what Kafka says.
 
+use super::kafka_raise;
 use crate::cli::Context;
 use crate::clock::{Clock, SystemClock};
 use crate::kafka::Admin;
 use crate::kafka::moves::{Move, Wish, moves, only_on};
+use crate::kafka::raise::Raise;
 use crate::kafka::view::{Moving, View};
 use anyhow::{bail, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// Between two looks at what is on its way.
-const LOOK: Duration = Duration::from_secs(2);
+pub(super) const LOOK: Duration = Duration::from_secs(2);
 /// A partition that has just arrived may seem to be at more brokers than there are.
 const LOOKS_MAX: usize = 5;
 /// Between two notes, at least.
 const SAY: Duration = Duration::from_secs(10);
 /// With no partition arriving and no byte copied for so long, somebody has to look.
-const STALL: Duration = Duration::from_mins(15);
+pub(super) const STALL: Duration = Duration::from_mins(15);
 /// A stopped broker is fenced once its session of 9 s has ended.
 const FENCE: Duration = Duration::from_mins(1);
 /// New topics may come up on a broker that leaves, again and again, but not for ever.
@@ -25,6 +27,7 @@ const ROUNDS_MAX: usize = 10;
 
 /// Flags of `aesop member kafka-brokers`.
 #[derive(Clone, Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(super) struct Args {
     /// Any brokers of the cluster
     #[arg(long, value_delimiter = ',')]
@@ -47,6 +50,12 @@ pub(super) struct Args {
     /// Brokers that leave have stopped, and are unregistered
     #[arg(long)]
     unregister: bool,
+    /// How many replicas topics get, now that there are more brokers, as JSON
+    #[arg(long, value_parser = |text: &str| serde_json::from_str::<Raise>(text))]
+    raise: Option<Raise>,
+    /// Once they are there, more of them must be in sync
+    #[arg(long, requires = "raise")]
+    in_sync: bool,
 }
 
 pub(super) async fn run(args: &Args, cx: &Context) -> anyhow::Result<()> {
@@ -104,6 +113,9 @@ pub(super) async fn run(args: &Args, cx: &Context) -> anyhow::Result<()> {
         }
         let replicas: usize = changes.iter().map(|change| change.adding().count()).sum();
         cx.out.data(format!("{replicas} replicas of {} partitions move", changes.len()))?;
+        if let Some(raise) = args.raise.as_ref().filter(|_| changes.iter().any(Move::raises)) {
+            kafka_raise::hold(&mut admin, raise).await?;
+        }
         // Before they start: without the limit a copy would take all of the network.
         admin.throttle(&changes, args.throttle, &addresses(&view)).await?;
         admin.reassign(&changes).await?;
@@ -118,6 +130,9 @@ pub(super) async fn run(args: &Args, cx: &Context) -> anyhow::Result<()> {
         admin.elect_preferred(&touched).await?;
         cx.out.data(format!("{} partitions have arrived, and nothing is limited any more", touched.len()))?;
     }
+    if let Some(raise) = args.raise.as_ref().filter(|_| args.in_sync) {
+        kafka_raise::finish(&args.bootstrap, raise, &last, cx).await?;
+    }
     if args.unregister {
         for broker in &args.leaving {
             unregister(&mut admin, *broker).await?;
@@ -131,6 +146,7 @@ fn wish(args: &Args, view: &View) -> Wish {
         members: args.members.iter().copied().filter(|id| view.serves(*id)).collect(),
         leaving: args.leaving.iter().copied().collect(),
         fill: args.fill,
+        raise: args.raise.clone(),
     }
 }
 

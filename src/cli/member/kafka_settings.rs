@@ -24,6 +24,9 @@ pub(super) struct Args {
     /// Where the names of what aesop has set are kept
     #[arg(long)]
     record: PathBuf,
+    /// What it does not take in yet
+    #[arg(long)]
+    except: Vec<String>,
     /// Users and their passwords, as JSON
     #[arg(long, requires = "users_record")]
     users: Option<PathBuf>,
@@ -36,11 +39,12 @@ pub(super) async fn run(args: &Args, cx: &Context) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(&args.file)
         .with_context(|| format!("cannot read {}", args.file.display()))?;
     let mut wanted = parse(&text);
-    wanted.retain(|name, _| dynamic_setting(name));
+    let now = |name: &String| dynamic_setting(name) && !args.except.contains(name);
+    wanted.retain(|name, _| now(name));
     let mut ours = names(&args.record)?;
     let mut admin = Admin::at(&args.bootstrap).await?;
     let mut described = admin.settings(args.node).await?;
-    described.retain(|name, _| dynamic_setting(name));
+    described.retain(|name, _| now(name));
     let changes = changes(&wanted, &described, &ours);
     // Noted before it happens: a name too many costs nothing, one that is missing would never be taken back.
     ours.extend(changes.iter().filter_map(|change| match change {

@@ -3,6 +3,7 @@
 
 mod kafka_brokers;
 mod kafka_features;
+mod kafka_raise;
 mod kafka_settings;
 mod kafka_voters;
 mod zookeeper;

@@ -4,6 +4,7 @@ use crate::inventory::model::KafkaMode;
 use crate::kafka::gate::{may_lose_disk, may_stop_broker, may_stop_controller};
 use crate::kafka::moves::{self, Move, moves};
 use crate::kafka::quorum::{Next, Wish, next};
+use crate::kafka::raise::Raise;
 use crate::kafka::view::{Broker, Feature, Moving, Partition, Quorum, Replica, Throttled, View};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,6 +24,8 @@ pub(super) struct Node {
     pub(super) mode: KafkaMode,
     /// It has no storage.
     pub(super) empty: bool,
+    /// `min.insync.replicas` in its file.
+    pub(super) min_in_sync: usize,
 }
 
 /// The cluster.
@@ -32,6 +35,10 @@ pub struct FakeKafka {
     pub view: View,
     /// It answers when it is asked.
     pub speaks: bool,
+    /// `min.insync.replicas` that all brokers were told; none: each goes by its file.
+    pub told_min_in_sync: Option<usize>,
+    /// The highest in a file of a broker that was started.
+    min_in_sync: Option<usize>,
     /// What no cluster should live through.
     pub faults: Vec<String>,
     mode: KafkaMode,
@@ -182,6 +189,14 @@ impl FakeKafka {
         self.view.brokers.insert(node.id, broker);
         self.levels.insert(node.id, node.level);
         self.mode = node.mode;
+        let known = *self.min_in_sync.get_or_insert(node.min_in_sync);
+        if node.mode == KafkaMode::Kraft {
+            // From 4.1 on the first controller tells all what its file says.
+            self.told_min_in_sync.get_or_insert(known);
+        } else if up && self.told_min_in_sync.is_none() && node.min_in_sync > known {
+            self.min_in_sync = Some(node.min_in_sync);
+            self.go_by(node.min_in_sync);
+        }
         if node.mode == KafkaMode::Kraft {
             let finalized = Feature { finalized: node.level, supported: node.level };
             self.view.feature.get_or_insert(finalized);
@@ -200,6 +215,25 @@ impl FakeKafka {
                 .iter()
                 .copied()
                 .find(|id| alive.contains(id) && partition.in_sync.contains(id));
+        }
+    }
+
+    /// The minimum of topics that do not say it themselves.
+    fn go_by(&mut self, minimum: usize) {
+        let own = &self.view.own_min_in_sync;
+        for (_, needed) in self.view.min_in_sync.iter_mut().filter(|(topic, _)| !own.contains(*topic)) {
+            *needed = minimum;
+        }
+        self.check_writes(|_| true, "a higher minimum of in-sync replicas");
+    }
+
+    /// Whoever wants all acknowledgements can write to every partition of these that is led.
+    fn check_writes(&mut self, about: impl Fn(&Partition) -> bool, when: &str) {
+        for partition in self.view.partitions.iter().filter(|p| p.leader.is_some() && about(p)) {
+            let needed = self.view.min_in_sync.get(&partition.topic).copied().unwrap_or(1);
+            if partition.in_sync.len() < needed.min(partition.replicas.len()) {
+                self.faults.push(format!("{partition} takes no writes: {when}"));
+            }
         }
     }
 
@@ -243,11 +277,19 @@ impl FakeKafka {
             }
             (["kafka-format", _, _, _, _, initial, ..], Some(node)) => self.format(node, initial),
             (["gate", UNIT, _, test], Some(node)) => return Some(self.gate(test, node)),
-            (["member", _, args], _) => {
+            (["member", _, args], node) => {
                 let args: Vec<&str> = args.split(' ').collect();
                 match args.first() {
                     Some(&"kafka-brokers") => return self.brokers(&args, fuse),
                     Some(&"kafka-voters") => return self.votes(&args, fuse),
+                    Some(&"kafka-settings") if !args.contains(&"min.insync.replicas") => {
+                        let file = node.map(|node| node.min_in_sync);
+                        let now = self.told_min_in_sync.or(self.min_in_sync);
+                        if let Some(minimum) = file.filter(|_| now != file) {
+                            self.told_min_in_sync = Some(minimum);
+                            self.go_by(minimum);
+                        }
+                    }
                     Some(&"kafka-features") => {
                         if let Some(said) = self.said().and_then(|view| view.feature) {
                             self.view.feature = Some(Feature { finalized: said.supported, ..said });
@@ -328,11 +370,21 @@ impl FakeKafka {
         self.arrive();
         let members: BTreeSet<i32> =
             ids("--members").into_iter().filter(|id| self.view.serves(*id)).collect();
-        let wish = moves::Wish { members, leaving: leaving.clone(), fill: has("--fill") };
+        let given = |name: &str| args.iter().position(|arg| *arg == name).and_then(|at| args.get(at + 1));
+        let raise: Option<Raise> = given("--raise").and_then(|text| serde_json::from_str(text).ok());
+        let wish =
+            moves::Wish { members, leaving: leaving.clone(), fill: has("--fill"), raise: raise.clone() };
         let changes = match moves(&self.view, &wish) {
             Ok(changes) => changes,
             Err(error) => return Some(Err(error.to_string())),
         };
+        if let Some(raise) = raise.as_ref().filter(|_| changes.iter().any(Move::raises)) {
+            burn(fuse)?;
+            if raise.raises_in_sync() && self.told_min_in_sync.is_none() {
+                self.told_min_in_sync = Some(raise.former_in_sync);
+                self.go_by(raise.former_in_sync);
+            }
+        }
         if !changes.is_empty() {
             burn(fuse)?;
             self.view.throttled = Throttled {
@@ -353,6 +405,11 @@ impl FakeKafka {
                     partition.replicas.extend(change.adding());
                 }
             }
+            let raised = |p: &Partition| {
+                let is = |change: &&Move| p.topic == change.topic && p.index == change.index;
+                changes.iter().filter(|change| change.raises()).any(|change| is(&change))
+            };
+            self.check_writes(raised, "copies are on their way");
             burn(fuse)?;
             if has("--accept-loss") {
                 self.give_up(&leaving);
@@ -361,6 +418,12 @@ impl FakeKafka {
         }
         burn(fuse)?;
         self.view.throttled = Throttled::default();
+        if let Some(raise) = raise.as_ref().filter(|_| has("--in-sync")) {
+            burn(fuse)?;
+            if let Err(why) = self.finish(raise) {
+                return Some(Err(why));
+            }
+        }
         if has("--unregister") {
             burn(fuse)?;
             for id in leaving {
@@ -371,6 +434,24 @@ impl FakeKafka {
             }
         }
         Some(Ok(()))
+    }
+
+    /// The minimum of in-sync replicas follows what was raised.
+    fn finish(&mut self, raise: &Raise) -> Result<(), String> {
+        if let Some(short) = self.view.partitions.iter().find(|partition| raise.wants(partition).is_some()) {
+            return Err(format!("{short} should have more replicas"));
+        }
+        if let Some(behind) = raise.behind(&self.view).first() {
+            return Err(format!("{behind} has too few replicas in sync"));
+        }
+        if raise.raises_in_sync() && self.told_min_in_sync.is_some_and(|told| told < raise.in_sync) {
+            self.told_min_in_sync = Some(raise.in_sync);
+            self.go_by(raise.in_sync);
+        }
+        let own = raise.own_minimum(&self.view);
+        self.view.min_in_sync.extend(own);
+        self.check_writes(|_| true, "a topic's own minimum");
+        Ok(())
     }
 
     /// A replica that lives leads what only brokers had that are gone.

@@ -52,11 +52,13 @@ fn check(view: &View, wish: &Wish, moves: &[Move]) -> View {
     let after = done(view, moves);
     for change in moves {
         let set: BTreeSet<i32> = change.to.iter().copied().collect();
-        assert_eq!(
-            set.len(),
-            change.from.len(),
-            "{change}: as many replicas as before, each on another broker"
-        );
+        let was =
+            Partition { topic: change.topic.clone(), replicas: change.from.clone(), ..Partition::default() };
+        let raised = wish.raise.as_ref().and_then(|raise| raise.wants(&was));
+        let wanted =
+            raised.map_or(change.from.len(), |wanted| wanted.min(wish.members.len()).max(change.from.len()));
+        assert_eq!(set.len(), wanted, "{change}: so many replicas, each on another broker");
+        assert_eq!(set.len(), change.to.len(), "{change}");
         assert!(set.is_disjoint(&wish.leaving), "{change}");
         for id in change.adding() {
             assert!(wish.members.contains(&id), "{change}");
@@ -80,7 +82,7 @@ proptest! {
         let all: Vec<i32> = view.brokers.keys().copied().collect();
         let (leaving, members) = all.split_at(out.min(all.len() - 1));
         let wish = Wish {
-            members: members.iter().copied().collect(), leaving: leaving.iter().copied().collect(), fill: false,
+            members: members.iter().copied().collect(), leaving: leaving.iter().copied().collect(), ..Wish::default()
         };
         let highest = view.partitions.iter().map(|p| p.replicas.len()).max().unwrap();
         match moves(&view, &wish) {
@@ -148,6 +150,62 @@ proptest! {
             prop_assert!(held(&after, id) * 2 >= share || held(&after, id) >= held(&view, id));
         }
     }
+
+    #[test]
+    fn raised_defaults_cost_as_few_copies_as_will_do(
+        racks in prop::collection::vec(0..3_u8, 1..7), topics in prop::collection::vec((1..8_usize, 1..4_usize), 1..5),
+        seed in 0..50_usize, former in 1..3_usize, old in 1..3_usize,
+    ) {
+        // Topics are on the first brokers, as when there were no others.
+        let old = old.min(racks.len());
+        let topics: Vec<_> = topics.into_iter().map(|(n, factor)| (n, factor.min(old))).collect();
+        let mut view = cluster(&racks[..old], &topics, seed);
+        view.brokers = cluster(&racks, &[], seed).brokers;
+        let raise = Raise { former, replicas: 3, ..Raise::default() };
+        let wish = Wish {
+            members: view.brokers.keys().copied().collect(), raise: Some(raise.clone()), ..Wish::default()
+        };
+        let found = moves(&view, &wish).unwrap();
+        let after = check(&view, &wish, &found);
+        let most = 3.min(racks.len());
+        for (before, after) in view.partitions.iter().zip(&after.partitions) {
+            let follows = before.replicas.len() >= former;
+            let wanted = if follows { before.replicas.len().max(most) } else { before.replicas.len() };
+            prop_assert_eq!(after.replicas.len(), wanted);
+            let kept = before.replicas.iter().all(|id| after.replicas.contains(id));
+            prop_assert!(kept, "{}: nothing is taken away", before);
+            // No more racks could be had by as many copies.
+            let have = racks_of(&view, &before.replicas);
+            let all: Vec<i32> = view.brokers.keys().copied().collect();
+            let others = racks_of(&view, &all) - have;
+            prop_assert_eq!(racks_of(&view, &after.replicas), have + others.min(wanted - before.replicas.len()));
+        }
+        // Where racks are no matter, those that come get alike.
+        if racks.iter().all(|rack| *rack == 0) {
+            let come: Vec<usize> = view.brokers.keys().skip(old).map(|id| held(&after, *id)).collect();
+            let (least, highest) = (come.iter().min(), come.iter().max());
+            prop_assert!(highest.zip(least).is_none_or(|(most, least)| most - least <= 1), "{:?}", come);
+        }
+        // Broken off while part of it is on its way: the rest, and nothing twice.
+        let (started, left) = found.split_at(found.len() / 2);
+        let partly = arrived(&view, started);
+        let again = moves(&partly, &wish).unwrap();
+        let copies = |moves: &[Move]| moves.iter().map(|change| change.adding().count()).sum::<usize>();
+        prop_assert_eq!(copies(&again), copies(left));
+    }
+}
+
+#[test]
+fn who_comes_leads_its_share_of_what_one_broker_had_alone() {
+    let mut view = cluster(&[0], &[(9, 1)], 0);
+    view.brokers.extend([(2, Broker::default()), (3, Broker::default())]);
+    let raise = Some(Raise { former: 1, replicas: 3, ..Raise::default() });
+    let members = view.brokers.keys().copied().collect();
+    let wish = Wish { members, fill: true, raise, ..Wish::default() };
+    let after = done(&view, &moves(&view, &wish).unwrap());
+    let led = |id: i32| after.partitions.iter().filter(|p| p.replicas.first() == Some(&id)).count();
+    assert_eq!((1..=3).map(led).collect::<Vec<_>>(), [3, 3, 3]);
+    assert_eq!(moves(&after, &wish), Ok(Vec::new()));
 }
 
 #[test]
