@@ -214,8 +214,10 @@ impl Script {
             }
             Action::ReloadUnit(start) => self.unit("reload", start),
             Action::AwaitStop(gate) | Action::AwaitReady(gate) => {
-                self.timeout += Duration::from_secs(gate.timeout_secs);
-                self.line(&["gate", &gate.unit, &gate.timeout_secs.to_string(), &gate.test.join(" ")])
+                self.timeout += Duration::from_secs(gate.timeout_secs.max(gate.patience_secs));
+                let (limit, patience) = (gate.timeout_secs.to_string(), gate.patience_secs.to_string());
+                let down = if gate.or_down { "down" } else { "" };
+                self.line(&["gate", &gate.unit, &limit, &gate.test.join(" "), &patience, down])
             }
             Action::ChangeMember(change) => self.member(change),
             Action::Adopt { start, change } => {

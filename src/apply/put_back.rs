@@ -27,6 +27,14 @@ impl Run<'_> {
         };
         match outcome.failure {
             None => format!("the former files were put back, and {} is ready with them again", stage.service),
+            Some((number, error))
+                if matches!(put_back.get(number).map(Step::action), Some(Action::AwaitStop(_))) =>
+            {
+                format!(
+                    "the former files were not put back, as {} must not be stopped for that: {error}",
+                    stage.service
+                )
+            }
             Some((_, error)) => {
                 format!(
                     "the former files were put back, and {} is not ready with them either: {error}",

@@ -147,6 +147,8 @@ pub enum Exit {
     Usage,
     /// 3, for `--exit-code`.
     ChangesPending,
+    /// 4, of `ready`: not yet, and the service gets on by itself.
+    GetsOn,
 }
 
 impl From<Exit> for ExitCode {
@@ -156,6 +158,7 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::Usage => 2,
             Exit::ChangesPending => 3,
+            Exit::GetsOn => 4,
         })
     }
 }

@@ -25,6 +25,11 @@ const BROKER_RECOVERING: i64 = 2;
 #[error("it will not become ready by itself")]
 struct Never;
 
+/// It is not ready, and gets on by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("it gets on")]
+struct GetsOn;
+
 /// Flags of `aesop ready`.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
@@ -105,7 +110,7 @@ pub(super) struct Node {
     pub(super) node: i32,
 }
 
-pub(super) async fn run(args: Args, _: &Context) -> anyhow::Result<Exit> {
+pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     let end = SystemClock.instant() + Duration::from_secs(args.timeout);
     loop {
         let tried = tokio::time::timeout(TRY_LIMIT, args.test.passes()).await;
@@ -114,6 +119,11 @@ pub(super) async fn run(args: Args, _: &Context) -> anyhow::Result<Exit> {
         };
         if why.is::<Never>() {
             return Err(why);
+        }
+        if SystemClock.instant() >= end && why.is::<GetsOn>() {
+            // The words alone: as long as they change, it is waited for.
+            cx.out.error(&anyhow::anyhow!("{why}"));
+            return Ok(Exit::GetsOn);
         }
         if SystemClock.instant() >= end {
             return Err(why.context(format!("not ready after {} s", args.timeout)));
@@ -191,17 +201,45 @@ async fn attributes(jolokia: &Jolokia, wanted: &[(&str, &str)]) -> anyhow::Resul
 
 const BROKER_STATE: &str = "kafka.server:type=KafkaServer,name=BrokerState";
 
+/// What a broker still has to read after an unclean stop; they are there only while it does. Sums over log directories,
+/// and over the threads that read.
+const LOGS_LEFT: &str = "kafka.log:type=LogManager,name=remainingLogsToRecover,*";
+const SEGMENTS_LEFT: &str = "kafka.log:type=LogManager,name=remainingSegmentsToRecover,*";
+
 async fn kafka(jolokia: &Jolokia) -> anyhow::Result<()> {
     let behind = "kafka.server:type=ReplicaManager,name=UnderReplicatedPartitions";
-    let values = beans(jolokia, &[BROKER_STATE, behind]).await?;
-    let value = |index: usize| values.get(index).copied().flatten();
-    let state = value(0);
+    let wanted = [BROKER_STATE, behind, LOGS_LEFT, SEGMENTS_LEFT].map(|name| (name, "Value"));
+    let found = attributes(jolokia, &wanted).await?;
+    let sum = |index: usize| found.get(index).and_then(Option::as_ref).and_then(total);
+    broker_stands(sum(0), sum(1), sum(2), sum(3))
+}
+
+/// The value of an MBean, or of all that a pattern names together.
+fn total(value: &Value) -> Option<i64> {
+    match value.as_object() {
+        None => value.as_i64(),
+        Some(beans) => beans.values().map(|bean| bean.get("Value").and_then(Value::as_i64)).sum(),
+    }
+}
+
+fn broker_stands(
+    state: Option<i64>,
+    behind: Option<i64>,
+    logs: Option<i64>,
+    segments: Option<i64>,
+) -> anyhow::Result<()> {
+    if let (Some(BROKER_RECOVERING), Some(logs)) = (state, logs.filter(|logs| *logs > 0)) {
+        let segments = segments.unwrap_or(0);
+        let said = format!(
+            "the broker reads its logs after an unclean stop: {logs} logs are left, {segments} segments of those it is at"
+        );
+        return Err(anyhow::Error::new(GetsOn).context(said));
+    }
     ensure!(
         state == Some(BROKER_RUNNING),
         "the broker is not running yet (BrokerState {})",
         state.map_or_else(|| "unknown".to_owned(), |state| state.to_string())
     );
-    let behind = value(1);
     ensure!(behind == Some(0), "{} partitions are under-replicated", behind.unwrap_or(-1));
     Ok(())
 }
@@ -272,4 +310,36 @@ async fn http(url: &str) -> anyhow::Result<()> {
     // Our own programs keep 500 for what will not pass; 503 may.
     ensure!(status != reqwest::StatusCode::INTERNAL_SERVER_ERROR, anyhow::Error::new(Never).context(said));
     bail!(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_reads_its_logs_gets_on() {
+        let pattern = json!({
+            "kafka.log:dir=\"/a\",name=remainingLogsToRecover,type=LogManager": {"Value": 3},
+            "kafka.log:dir=\"/b\",name=remainingLogsToRecover,type=LogManager": {"Value": 4},
+        });
+        assert_eq!((total(&pattern), total(&json!(2)), total(&json!("x"))), (Some(7), Some(2), None));
+        let stands = |state, logs, segments| {
+            broker_stands(Some(state), Some(0), logs, segments)
+                .map_err(|error| (error.is::<GetsOn>(), error.to_string()))
+        };
+        let left = |logs: i64, segments: i64| {
+            let said = format!(
+                "the broker reads its logs after an unclean stop: {logs} logs are left, {segments} segments of those it is at"
+            );
+            Err((true, said))
+        };
+        assert_eq!(stands(BROKER_RECOVERING, Some(7), Some(20)), left(7, 20));
+        assert_eq!(stands(BROKER_RECOVERING, Some(6), None), left(6, 0));
+        // It is through, and waits for the controller; it has not begun; it runs.
+        let waits = Err((false, "the broker is not running yet (BrokerState 2)".to_owned()));
+        assert_eq!(stands(BROKER_RECOVERING, None, None), waits);
+        assert_eq!(stands(BROKER_RECOVERING, Some(0), Some(0)), waits);
+        assert!(stands(1, Some(7), None).is_err_and(|(gets_on, _)| !gets_on));
+        assert_eq!(stands(BROKER_RUNNING, None, None), Ok(()));
+    }
 }

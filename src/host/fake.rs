@@ -581,7 +581,10 @@ impl State {
                     }
                 }
             }
-            "gate" if self.is_poisoned() => return Err(format!("{a} does not stay up")),
+            // Whether it may stop is another question than whether it is ready.
+            "gate" if self.is_poisoned() && !field(3).contains("-stop ") => {
+                return Err(format!("{a} does not stay up"));
+            }
             "packages" => self.packages.extend(a.split(' ').map(str::to_owned)),
             "user" => drop(self.users.insert(a)),
             "directory" => drop(self.directories.insert(field(4), (a, b, field(3)))),

@@ -7,6 +7,8 @@
 pub mod client;
 mod error;
 pub mod fake;
+#[cfg(test)]
+mod gate_tests;
 mod jump;
 pub mod ssh;
 

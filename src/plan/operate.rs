@@ -192,7 +192,13 @@ mod tests {
                     adopt: None,
                 });
                 let words = "it is up".to_owned();
-                part.gate = Some(Gate { unit: unit.clone(), test: Vec::new(), words, timeout_secs: 1 });
+                part.gate = Some(Gate {
+                    unit: unit.clone(),
+                    test: Vec::new(),
+                    words,
+                    timeout_secs: 1,
+                    ..Gate::default()
+                });
                 state.parts.push(part);
                 facts
                     .units

@@ -128,7 +128,13 @@ impl Cluster<'_> {
         test.extend(keeps_vote.then(|| "--keeps-vote".to_owned()));
         let vote = if keeps_vote || self.on_zookeeper() { "" } else { ", and it has no vote" };
         let words = format!("no partition has a replica on it{vote}");
-        Step::plain(Action::AwaitStop(Gate { unit: UNIT.to_owned(), test, words, timeout_secs: EMPTY_SECS }))
+        Step::plain(Action::AwaitStop(Gate {
+            unit: UNIT.to_owned(),
+            test,
+            words,
+            timeout_secs: EMPTY_SECS,
+            ..Gate::default()
+        }))
     }
 }
 

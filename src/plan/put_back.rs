@@ -5,7 +5,7 @@
 use super::HostFacts;
 use super::order::Work;
 use super::step::{Action, Step, UnitStart};
-use crate::service::{Part, paths};
+use crate::service::{Gate, Part, paths};
 use std::collections::BTreeSet;
 
 /// Settings that are about who is who and where data lies, not about how a service runs: nothing goes back over a
@@ -55,7 +55,14 @@ pub(super) fn steps(part: &Part, facts: &HostFacts, work: &Work, changed: &BTree
         return Vec::new();
     }
     let units = written.iter().any(|path| path.starts_with(paths::UNITS));
-    let mut actions = vec![Action::PutBack(written)];
+    let mut actions = Vec::new();
+    // What is waited for in vain may have become a member that the others need, or be at its logs.
+    if let (Some(turn), true) =
+        (&part.turn, restarts.iter().any(|action| matches!(action, Action::RestartUnit(_))))
+    {
+        actions.push(Action::AwaitStop(Gate { or_down: true, ..turn.stop.clone() }));
+    }
+    actions.push(Action::PutBack(written));
     actions.extend(units.then_some(Action::ReloadSystemd));
     actions.extend(restarts);
     actions.push(Action::AwaitReady(gate.clone()));

@@ -59,6 +59,7 @@ fn part(inputs: &Inputs<'_>, host: &str, name: &str, extra: &Extra) -> Result<Pa
         test: [Gate::UNITS.to_owned()].into_iter().chain(names).collect(),
         words: "its units are active".to_owned(),
         timeout_secs: READY_SECS,
+        ..Gate::default()
     });
     Ok(part)
 }

@@ -14,8 +14,11 @@ use crate::lock::KafkaLock;
 use minijinja::context;
 use std::collections::BTreeSet;
 
-/// A broker that recovers its logs needs long; the gate gives up before a person would.
+/// After a clean stop a broker is there within seconds, also with many partitions.
 const READY_SECS: u64 = 180;
+/// One that was killed reads its logs first, one segment of a gigabyte after the other: as long as they get fewer, it is
+/// waited for. A full disk is read in less than a day.
+const RECOVERY_SECS: u64 = 24 * 3600;
 /// Leadership moves and logs are flushed; after the default 90 s a kill would cost a log recovery.
 const STOP_SECS: u32 = 180;
 /// Two requests to the broker on the same host.
@@ -123,6 +126,8 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
         test: words(&[&[test.to_owned()], &jolokia]),
         words: ready.to_owned(),
         timeout_secs: READY_SECS,
+        patience_secs: if node.broker { RECOVERY_SECS } else { 0 },
+        ..Gate::default()
     });
     part.turn = Some(Turn {
         stop: Gate {
@@ -136,6 +141,7 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
             }
             .to_owned(),
             timeout_secs: STOP_GATE_SECS,
+            ..Gate::default()
         },
         rank: words(&[&["kafka".to_owned()], &place]),
         order: "one at a time, what is not ready first, the active controller last".to_owned(),

@@ -28,6 +28,7 @@ fn listens(unit: &str, address: &str, port: u16) -> Gate {
         test: ["port", "--address", &join(address, port)].map(str::to_owned).to_vec(),
         words: "it listens".to_owned(),
         timeout_secs: READY_SECS,
+        ..Gate::default()
     }
 }
 

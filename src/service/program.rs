@@ -104,6 +104,7 @@ fn ready(unit: &str, port: u16, words: &str) -> Gate {
             .to_vec(),
         words: words.to_owned(),
         timeout_secs: READY_SECS,
+        ..Gate::default()
     }
 }
 

@@ -463,7 +463,7 @@ pub struct KafkaFormat {
 }
 
 /// When a part is ready; run on the host by `aesop ready`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gate {
     /// The unit whose log is shown when the test fails.
     pub unit: String,
@@ -471,8 +471,19 @@ pub struct Gate {
     pub test: Vec<String>,
     /// In words, for the plan.
     pub words: String,
-    /// How long it may take.
+    /// How long it may take; where it says that the service gets on, so long from then.
     pub timeout_secs: u64,
+    /// How long in all while it gets on; 0 where no test says that.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub patience_secs: u64,
+    /// A unit that does not run passes: there is nothing to stop.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub or_down: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_zero(secs: &u64) -> bool {
+    *secs == 0
 }
 
 impl Gate {

@@ -97,6 +97,7 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
         test: test("zookeeper"),
         words: "it leads or follows, and the leader has all followers in sync".to_owned(),
         timeout_secs: READY_SECS,
+        ..Gate::default()
     });
     part.turn = Some(Turn {
         stop: Gate {
@@ -104,6 +105,7 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
             test: test("zookeeper-stop"),
             words: "a majority stays and all followers are in sync".to_owned(),
             timeout_secs: STOP_GATE_SECS,
+            ..Gate::default()
         },
         rank: test("zookeeper"),
         order: "one at a time, what is not ready first, the leader last".to_owned(),

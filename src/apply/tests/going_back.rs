@@ -235,3 +235,42 @@ fn hosts_keep_copies_from_which_a_lost_lock_file_comes_back() {
         assert_eq!(lock.to_text(), std::fs::read_to_string(path).unwrap());
     });
 }
+
+#[test]
+fn a_broker_that_reads_its_logs_is_not_restarted_to_put_anything_back() {
+    block_on(async {
+        let lab = super::brokers::speaking();
+        let inventory = |requests: &str| {
+            super::brokers::brokers(
+                &lab,
+                &[1, 2, 3],
+                &format!(", config: {{queued.max.requests: {requests}}}"),
+            )
+        };
+        lab.apply(&inventory("500")).await;
+        lab.connect.kafka(|kafka| kafka.killed.insert(1));
+        let changed = inventory("400");
+        lab.clear_logs(&changed);
+        let (_, report) = lab.apply(&changed).await;
+        let [failure] = report.failures.as_slice() else { panic!("{report:#?}") };
+        assert!(
+            failure.error.contains("the former files were not put back, as kafka must not be stopped for that: k1: broker 1 reads its logs"),
+            "{}",
+            failure.error
+        );
+        assert_eq!(lab.restarted(), ["k1"]);
+        lab.connect.host("k1").with(|host| {
+            assert_eq!(host.log.iter().filter(|step| step.starts_with("restart")).count(), 1);
+            let text =
+                String::from_utf8_lossy(&host.files["/etc/aesop/kafka/server.properties"].0).into_owned();
+            assert!(text.contains("queued.max.requests=400"), "{text}");
+        });
+        // It is through: the others follow, and it is left as it is.
+        lab.connect.kafka(|kafka| kafka.recovering.clear());
+        lab.clear_logs(&changed);
+        let (_, report) = lab.apply(&changed).await;
+        assert!(report.is_success(), "{report:#?}");
+        assert_eq!(lab.restarted(), ["k2", "k3"]);
+        super::brokers::check(&lab, &changed, 3).await;
+    });
+}

@@ -37,6 +37,10 @@ pub struct FakeKafka {
     pub speaks: bool,
     /// `min.insync.replicas` that all brokers were told; none: each goes by its file.
     pub told_min_in_sync: Option<usize>,
+    /// Brokers that do not stop cleanly the next time, and read their logs then.
+    pub killed: BTreeSet<i32>,
+    /// Brokers that are at that.
+    pub recovering: BTreeSet<i32>,
     /// The highest in a file of a broker that was started.
     min_in_sync: Option<usize>,
     /// What no cluster should live through.
@@ -260,6 +264,12 @@ impl FakeKafka {
                 return self.told(Some(node), line, fuse);
             }
             (["restart", UNIT], Some(node)) => {
+                if self.recovering.contains(&node.id) {
+                    self.faults.push(format!("broker {} was restarted while it read its logs", node.id));
+                }
+                if self.killed.remove(&node.id) {
+                    self.recovering.insert(node.id);
+                }
                 if let (true, Err(why)) = (self.view.serves(node.id), may_stop_broker(&self.view, node.id)) {
                     self.faults.push(why.to_string());
                 }
@@ -276,7 +286,7 @@ impl FakeKafka {
                 self.turn(node, false);
             }
             (["kafka-format", _, _, _, _, initial, ..], Some(node)) => self.format(node, initial),
-            (["gate", UNIT, _, test], Some(node)) => return Some(self.gate(test, node)),
+            (["gate", UNIT, _, test, ..], Some(node)) => return Some(self.gate(test, node)),
             (["member", _, args], node) => {
                 let args: Vec<&str> = args.split(' ').collect();
                 match args.first() {
@@ -304,6 +314,11 @@ impl FakeKafka {
     }
 
     fn gate(&self, test: &str, node: &Node) -> Result<(), String> {
+        if ["kafka-stop", "kafka --"].iter().any(|start| test.starts_with(start))
+            && self.recovering.contains(&node.id)
+        {
+            return Err(format!("broker {} reads its logs", node.id));
+        }
         // One that says nothing says nothing of its quorum either.
         if test.starts_with("kafka-stop") && self.speaks && self.controllers.contains(&node.id) {
             may_stop_controller(&self.quorum(), node.id).map_err(|error| error.to_string())?;

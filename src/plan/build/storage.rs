@@ -168,6 +168,7 @@ fn empty_disk(
         }
         .to_owned(),
         timeout_secs: EMPTY_SECS,
+        ..Gate::default()
     };
     Ok(Some(Step::plain(Action::AwaitStop(gate))))
 }
