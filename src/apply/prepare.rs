@@ -6,7 +6,7 @@ use crate::artifact::{ArtifactError, Store};
 use crate::clock::{Clock, SystemClock};
 use crate::inventory::model::{Host, Inventory, SecretRef};
 use crate::lock::{Change, Lock, LockError, OutOfIds, path_for};
-use crate::plan::{Action, Facts, Observation, Observed, Plan, digest, host_facts};
+use crate::plan::{Action, Facts, Observation, Observed, Plan, digest, host_facts, kafka_facts};
 use crate::render::{RenderError, Templates};
 use crate::secret::{Resolver, Secret, SecretError, random_bytes};
 use crate::service::{
@@ -178,7 +178,8 @@ impl Prepared {
             Observation::Facts(facts) => Some((host.clone(), host_facts(self.key.expose(), facts))),
             Observation::Failed(_) => None,
         });
-        Facts { inputs: self.inputs.clone(), hosts: answered.collect() }
+        let kafka = observed.kafka.as_ref().map(|view| kafka_facts(self.key.expose(), view));
+        Facts { inputs: self.inputs.clone(), hosts: answered.collect(), kafka }
     }
 
     /// After an apply: hosts that the inventory names no more, and that have been emptied, are forgotten.

@@ -4,7 +4,7 @@ use super::asked::Asked;
 use super::carry::{Approval, can_ask, carry_out};
 use super::deployment::{Gathered, Goal, gather_for};
 use super::{Context, Exit, UsageError};
-use crate::plan::{FORMAT, Saved};
+use crate::plan::{Difference, FORMAT, Saved};
 use anyhow::{Context as _, bail};
 use std::path::{Path, PathBuf};
 
@@ -63,20 +63,14 @@ fn compare(path: &Path, text: &serde_json::Value, saved: &Saved, gathered: &Gath
             gathered.plan.cluster
         );
     }
-    let changed = gathered.facts.changed_since(&saved.facts);
-    if !changed.is_empty() {
-        bail!("{} rests on what is no longer so; plan again:\n  {}", path.display(), changed.join("\n  "));
-    }
-    let mut now = serde_json::to_value(gathered.document(&saved.on))?;
-    let mut then = text.clone();
-    for value in [&mut now, &mut then] {
-        // Notes tell of free space and the like, which no plan rests on.
-        if let Some(fields) = value.as_object_mut() {
-            fields.remove("notes");
+    let path = path.display();
+    match saved.difference(text, &gathered.document(&saved.on))? {
+        None => Ok(()),
+        Some(Difference::Facts(changed)) => {
+            bail!("{path} rests on what is no longer so; plan again:\n  {}", changed.join("\n  "))
+        }
+        Some(Difference::Edited) => {
+            bail!("{path} is not the plan that these facts give; it was edited. Plan again")
         }
     }
-    if now != then {
-        bail!("{} is not the plan that these facts give; it was edited. Plan again", path.display());
-    }
-    Ok(())
 }

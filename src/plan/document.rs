@@ -3,9 +3,10 @@
 
 use super::schedule::Turn;
 use super::{HostFacts, Plan, Summary};
+use crate::kafka::view::{Broker, Partition, View};
 use crate::service::sha256;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The version of the format; fields may be added within one.
 pub const FORMAT: u32 = 1;
@@ -41,6 +42,10 @@ pub struct Facts {
     pub inputs: BTreeMap<String, String>,
     /// What each host said.
     pub hosts: BTreeMap<String, BTreeMap<String, String>>,
+    /// What Kafka said of itself; none where no broker answered. Topics come and go by themselves: a change of these counts
+    /// only where the plan is another one by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<BTreeMap<String, String>>,
 }
 
 /// A saved plan, as far as it is read back: what it would do is computed anew and compared.
@@ -56,6 +61,42 @@ pub struct Saved {
     pub on: Vec<String>,
     /// What it rests on.
     pub facts: Facts,
+}
+
+/// Why a saved plan is not what would be done now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// This has changed since.
+    Facts(Vec<String>),
+    /// Nothing has: the file itself was changed.
+    Edited,
+}
+
+impl Saved {
+    /// Compares the plan as it was saved, and its whole `text`, with the one that is made now.
+    pub fn difference(
+        &self,
+        text: &serde_json::Value,
+        now: &Document<'_>,
+    ) -> Result<Option<Difference>, serde_json::Error> {
+        let changed = now.facts.changed_since(&self.facts);
+        if !changed.is_empty() {
+            return Ok(Some(Difference::Facts(changed)));
+        }
+        let plan = |mut value: serde_json::Value| {
+            if let Some(fields) = value.as_object_mut() {
+                // Notes tell of free space and the like, which no plan rests on.
+                fields.remove("notes");
+                fields.get_mut("facts").and_then(|facts| facts.as_object_mut()?.remove("kafka"));
+            }
+            value
+        };
+        if plan(serde_json::to_value(now)?) == plan(text.clone()) {
+            return Ok(None);
+        }
+        let changed = now.facts.kafka_changed_since(&self.facts);
+        Ok(Some(if changed.is_empty() { Difference::Edited } else { Difference::Facts(changed) }))
+    }
 }
 
 /// A digest that only those who have `key` can compare with a guess.
@@ -103,6 +144,32 @@ pub fn host_facts(key: &str, facts: &HostFacts) -> BTreeMap<String, String> {
     named
 }
 
+/// The facts of Kafka that a plan looks at. Leaders, lags and who follows how closely are none.
+pub fn kafka_facts(key: &str, view: &View) -> BTreeMap<String, String> {
+    let mut texts: BTreeMap<String, String> = BTreeMap::new();
+    let mut fact = |name: String, value: String| texts.entry(name).or_default().push_str(&value);
+    for (partition, settled) in view.partitions.iter().zip(view.settled()) {
+        let Partition { topic, index, replicas, in_sync, .. } = partition;
+        // Whose copies count matters where nobody serves who has one.
+        let lost = Some(in_sync).filter(|in_sync| !in_sync.iter().any(|id| view.serves(*id)));
+        let minimum = (view.min_in_sync.get(topic), view.own_min_in_sync.contains(topic));
+        let value = (index, replicas, &settled.replicas, lost, minimum);
+        fact(format!("Kafka's topic {topic}"), format!("{value:?}"));
+    }
+    for (id, Broker { address, rack, fenced }) in &view.brokers {
+        fact(format!("Kafka's broker {id}"), format!("{:?}", (address, rack, fenced)));
+    }
+    let voters: BTreeSet<_> = view.quorum.voters.iter().map(|voter| (voter.id, &voter.directory)).collect();
+    let waiting: BTreeSet<_> = view.quorum.observers.iter().map(|observer| observer.id).collect();
+    let waiting: Vec<_> = waiting.into_iter().filter_map(|id| view.quorum.without_vote(id)).collect();
+    let waiting: Vec<_> = waiting.iter().map(|replica| (replica.id, &replica.directory)).collect();
+    fact("Kafka's quorum".to_owned(), format!("{voters:?} {waiting:?}"));
+    fact("Kafka's feature level".to_owned(), format!("{:?}", view.feature));
+    let limited = !view.throttled.is_empty();
+    fact("what is on its way in Kafka".to_owned(), format!("{} {limited}", !view.moving.is_empty()));
+    texts.into_iter().map(|(name, text)| (name, digest(key, text.as_bytes()))).collect()
+}
+
 impl Facts {
     /// What is not as it was, in words; empty where all is.
     pub fn changed_since(&self, then: &Self) -> Vec<String> {
@@ -115,11 +182,25 @@ impl Facts {
         }
         let gone = then.hosts.keys().filter(|host| !self.hosts.contains_key(*host));
         changed.extend(gone.map(|host| format!("{host}: it does not answer now")));
-        let more = changed.len().saturating_sub(SHOWN);
-        changed.truncate(SHOWN);
-        changed.extend((more > 0).then(|| format!("and {more} more")));
-        changed
+        shortened(changed)
     }
+
+    /// The same of what Kafka said.
+    fn kafka_changed_since(&self, then: &Self) -> Vec<String> {
+        match (&then.kafka, &self.kafka) {
+            (Some(then), Some(now)) => shortened(differences(then, now).collect()),
+            (None, None) => Vec::new(),
+            (None, Some(_)) => vec!["Kafka: it did not answer then".to_owned()],
+            (Some(_), None) => vec!["Kafka: it does not answer now".to_owned()],
+        }
+    }
+}
+
+fn shortened(mut changed: Vec<String>) -> Vec<String> {
+    let more = changed.len().saturating_sub(SHOWN);
+    changed.truncate(SHOWN);
+    changed.extend((more > 0).then(|| format!("and {more} more")));
+    changed
 }
 
 fn differences<'a>(
@@ -146,6 +227,7 @@ mod tests {
         let facts = |inputs: &[(&str, &str)], host: &str, k1: &[(&str, &str)]| Facts {
             inputs: map(inputs),
             hosts: BTreeMap::from([(host.to_owned(), map(k1))]),
+            kafka: None,
         };
         let then = facts(&[("the inventory", "a")], "k1", &[("/etc/a", "1"), ("/etc/b", "1")]);
         assert_eq!(then.changed_since(&then), Vec::<String>::new());

@@ -25,7 +25,7 @@ mod votes;
 
 pub use build::{destroy, plan};
 pub use diff::render_diffs;
-pub use document::{Document, FORMAT, Facts, Saved, digest, host_facts};
+pub use document::{Difference, Document, FORMAT, Facts, Saved, digest, host_facts, kafka_facts};
 pub use machine::{Disk, Java, Machine};
 pub use manifest::Manifest;
 pub use observe::{

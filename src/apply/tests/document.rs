@@ -1,7 +1,7 @@
 //! The plan as JSON, what it rests on, what no output may hold, and what an apply costs.
 
 use super::*;
-use crate::plan::{Document, FORMAT, Facts, Plan};
+use crate::plan::{Difference, Document, FORMAT, Facts, Plan};
 use std::collections::BTreeSet;
 
 /// A password that is nowhere but in files on hosts.
@@ -29,6 +29,7 @@ impl Lab {
 /// Changes of every kind at once.
 async fn busy(lab: &Lab) -> Inventory {
     let mut inventory = inventory(lab.folder.path(), 3, 1, 2, true);
+    lab.connect.kafka(|kafka| kafka.speaks = true);
     lab.apply(&inventory).await;
     super::inventory(lab.folder.path(), 3, 1, 1, false);
     lab.connect.host("k2").with(|host| {
@@ -67,7 +68,7 @@ fn the_same_input_gives_the_same_bytes_and_every_field_is_documented() {
 
 /// Every path of keys; names of hosts, services and facts, which are data, stand as `*`.
 fn keys(value: &serde_json::Value, path: &str, visit: &mut dyn FnMut(&str)) {
-    const MAPS: [&str; 8] = [
+    const MAPS: [&str; 9] = [
         "stages.waves.steps",
         "stages.waves.gates",
         "stages.waves.put_back",
@@ -76,6 +77,7 @@ fn keys(value: &serde_json::Value, path: &str, visit: &mut dyn FnMut(&str)) {
         "facts.inputs",
         "facts.hosts",
         "facts.hosts.*",
+        "facts.kafka",
     ];
     for item in value.as_array().into_iter().flatten() {
         keys(item, path, visit);
@@ -115,6 +117,46 @@ fn a_plan_rests_on_what_hosts_and_files_say() {
         let words = changed(&inventory).await;
         assert!(words.contains(&"what k1 should look like has changed".to_owned()), "{words:?}");
         assert!(words.contains(&"k1: its generation has changed".to_owned()), "{words:?}");
+    });
+}
+
+#[test]
+fn a_saved_plan_that_is_another_by_kafka_names_what_changed_there() {
+    block_on(async {
+        let lab = Lab::new();
+        let mut inventory = inventory(lab.folder.path(), 3, 1, 1, false);
+        lab.connect.kafka(|kafka| kafka.speaks = true);
+        lab.apply(&inventory).await;
+        lab.connect.kafka(|kafka| kafka.create_topic("rows", 4, 3, 2));
+        inventory.kafka.as_mut().unwrap().config.insert("queued.max.requests".to_owned(), "16".to_owned());
+        let (then, ..) = lab.document(&inventory).await;
+        let then: serde_json::Value = serde_json::from_str(&then).unwrap();
+        let difference = async |text: &serde_json::Value| {
+            let saved: crate::plan::Saved = serde_json::from_value(text.clone()).unwrap();
+            let (_, facts, plan) = lab.document(&inventory).await;
+            let (summary, schedule) = (plan.summary(), plan.schedule());
+            let aesop = crate::lock::VERSION;
+            let now =
+                Document { format: FORMAT, aesop, on: &[], summary, plan: &plan, schedule, facts: &facts };
+            saved.difference(text, &now).unwrap()
+        };
+        let named = |words: &str| Some(Difference::Facts(vec![words.to_owned()]));
+        assert_eq!(difference(&then).await, None);
+        let mut edited = then.clone();
+        edited["stages"][0]["service"] = "another".into();
+        assert_eq!(difference(&edited).await, Some(Difference::Edited));
+        // What changes nothing of the plan is no reason.
+        lab.connect.kafka(|kafka| kafka.create_topic("more", 4, 3, 2));
+        lab.connect.kafka(|kafka| kafka.view.partitions[0].leader = Some(2));
+        assert_eq!(difference(&then).await, None);
+        lab.connect.kafka(|kafka| kafka.view.partitions.retain(|partition| partition.topic == "rows"));
+        lab.connect.kafka(|kafka| kafka.create_topic("single", 1, 1, 1));
+        assert_eq!(difference(&then).await, named("Kafka's topic single is new"));
+        lab.connect.kafka(|kafka| kafka.view.partitions.retain(|partition| partition.topic == "rows"));
+        lab.connect.kafka(|kafka| kafka.view.min_in_sync.insert("rows".to_owned(), 3));
+        assert_eq!(difference(&then).await, named("Kafka's topic rows has changed"));
+        lab.connect.kafka(|kafka| kafka.speaks = false);
+        assert_eq!(difference(&then).await, named("Kafka: it does not answer now"));
     });
 }
 
