@@ -140,7 +140,7 @@ fn settings(role: &ZooKeeperRole, data: &str) -> BTreeMap<String, String> {
         // A single server that runs as an ensemble of one can grow by reconfiguration.
         ("standaloneEnabled", "false"),
         ("reconfigEnabled", "true"),
-        ("4lw.commands.whitelist", "srvr,mntr,ruok,isro"),
+        ("4lw.commands.whitelist", "srvr,mntr"),
         ("admin.enableServer", "true"),
         ("admin.serverAddress", "127.0.0.1"),
         ("admin.serverPort", ADMIN_PORT),
