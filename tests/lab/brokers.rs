@@ -8,7 +8,9 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const THREE: [&str; 3] = ["k1", "k2", "k3"];
@@ -31,7 +33,7 @@ pub(crate) fn a_broker_joins_and_leaves(quorum: &Quorum, wish: &mut Wish, writer
     let (led, all) = (leads.values().sum::<usize>() / 4, replicas.values().sum::<usize>());
     let gets = format!("broker 4 (k4) gets {}; at most 50 MiB a second", all / 4);
     assert!(plan.stdout.contains(&gets), "{gets}: {}", plan.stdout);
-    let said = quorum.apply(wish);
+    let said = seen_limited(&bootstrap, || quorum.apply(wish));
     assert!(said.stderr.contains("partitions have arrived"), "{}\n{}", said.stdout, said.stderr);
     let (leads, replicas) = spread(&bootstrap);
     assert_eq!((replicas.get(&4), replicas.values().sum()), (Some(&(all / 4)), all), "{replicas:?}");
@@ -231,7 +233,7 @@ fn assert_all_on_three(bootstrap: &str) {
 }
 
 /// How many partitions each broker leads, and holds; of topics that stay.
-fn spread(bootstrap: &str) -> (BTreeMap<i32, usize>, BTreeMap<i32, usize>) {
+pub(crate) fn spread(bootstrap: &str) -> (BTreeMap<i32, usize>, BTreeMap<i32, usize>) {
     let metadata =
         consumer(bootstrap).fetch_metadata(None, Duration::from_secs(20)).expect("the cluster answers");
     let (mut leads, mut replicas) = (BTreeMap::new(), BTreeMap::new());
@@ -255,7 +257,7 @@ fn assert_in_both_racks(bootstrap: &str) {
         (replicas.len() == 8).then_some(replicas)
     });
     for replicas in &partitions {
-        let racks: std::collections::BTreeSet<i32> = replicas.iter().map(of).collect();
+        let racks: BTreeSet<i32> = replicas.iter().map(of).collect();
         assert_eq!((replicas.len(), racks.len()), (2, 2), "{partitions:?}");
     }
 }
@@ -288,8 +290,40 @@ fn brokers(bootstrap: &str) -> Vec<i32> {
     ids
 }
 
+/// While it works, replication is limited: the rate at brokers, and which replicas of the topic.
+fn seen_limited<T>(bootstrap: &str, work: impl FnOnce() -> T) -> T {
+    let (done, seen) = (AtomicBool::new(false), Mutex::new(BTreeSet::new()));
+    let result = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                seen.lock().expect("nobody panicked").extend(limits(bootstrap).unwrap_or_default());
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        // Also where it panics, or the scope would wait without end.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        done.store(true, Ordering::SeqCst);
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    let seen = seen.into_inner().expect("nobody panicked");
+    let rate = (50 << 20).to_string();
+    for side in ["leader", "follower"] {
+        let at_broker = (format!("{side}.replication.throttled.rate"), rate.clone());
+        assert!(seen.contains(&at_broker), "{at_broker:?} was not seen: {seen:?}");
+        let of_topic = format!("{side}.replication.throttled.replicas");
+        assert!(seen.iter().any(|(name, _)| *name == of_topic), "{of_topic} was not seen: {seen:?}");
+    }
+    result
+}
+
 /// No limit of replication is left, neither at the topic nor at the brokers.
-fn assert_unlimited(bootstrap: &str) {
+pub(crate) fn assert_unlimited(bootstrap: &str) {
+    let limits = limits(bootstrap).expect("the cluster answers");
+    assert!(limits.is_empty(), "{limits:?}");
+}
+
+/// Limits of replication at the topic and at the brokers; none where one of them does not say.
+fn limits(bootstrap: &str) -> Option<BTreeSet<(String, String)>> {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", bootstrap).create().expect("an admin client");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -297,17 +331,17 @@ fn assert_unlimited(bootstrap: &str) {
     let brokers = brokers(bootstrap);
     let of_brokers: Vec<ResourceSpecifier<'_>> =
         brokers.iter().map(|id| ResourceSpecifier::Broker(*id)).collect();
+    let mut found = BTreeSet::new();
     for resource in topic.iter().chain(&of_brokers) {
         let answer = runtime.block_on(admin.describe_configs([resource], &AdminOptions::new()));
-        for described in answer.expect("the cluster answers") {
-            let limits: Vec<_> = described
-                .expect("settings")
-                .entries
-                .into_iter()
-                .filter(|entry| entry.name.contains("replication.throttled") && !entry.is_default)
-                .filter(|entry| entry.value.as_ref().is_some_and(|value| !value.is_empty()))
-                .collect();
-            assert!(limits.is_empty(), "{resource:?}: {limits:?}");
+        for described in answer.ok()? {
+            let entries = described.ok()?.entries.into_iter();
+            let limits =
+                entries.filter(|entry| entry.name.contains("replication.throttled") && !entry.is_default);
+            let set =
+                limits.filter_map(|entry| Some((entry.name, entry.value.filter(|value| !value.is_empty())?)));
+            found.extend(set);
         }
     }
+    Some(found)
 }

@@ -28,6 +28,7 @@ mod oracle;
 mod plans;
 mod program;
 mod quorum;
+mod raising;
 mod reboot;
 mod refusals;
 mod secrets;
@@ -59,6 +60,7 @@ const TESTS: &[(&str, fn())] = &[
     ("quorum::members_are_upgraded_under_load", quorum::members_are_upgraded_under_load),
     ("quorum::kafka_on_zookeeper_under_load", quorum::kafka_on_zookeeper_under_load),
     ("quorum::zookeeper_grows_and_shrinks_under_load", quorum::zookeeper_grows_and_shrinks_under_load),
+    ("quorum::zookeeper_changes_under_kafka", quorum::zookeeper_changes_under_kafka),
     ("secure::kafka_with_tls_and_passwords", secure::kafka_with_tls_and_passwords),
     (
         "interrupted::applies_exclude_each_other_and_are_finished_wherever_they_die",

@@ -184,7 +184,15 @@ pub(crate) fn members_are_upgraded_under_load() {
     let (bootstrap, servers) = (quorum.addresses(&all, 9092), quorum.addresses(&all, 2181));
     Quorum::create_topic(&bootstrap, TOPIC, 6, 3);
     let (writer, counter) = (Writer::start(&bootstrap), Counter::start(&servers));
-    wait("records and counts", || (writer.acknowledged() > 50 && counter.value() > 50).then_some(()));
+    let reader = Follower::start(&bootstrap);
+    let all_go_on = || {
+        let (written, read, counted) = (writer.acknowledged(), reader.read(), counter.value());
+        wait("records written and read, and counts", || {
+            let more = writer.acknowledged() > written + 50 && reader.read() > read + 50;
+            (more && counter.value() > counted + 50).then_some(())
+        });
+    };
+    all_go_on();
 
     wish.zookeeper_version = "3.9.4";
     wish.kafka_version = "4.2.0";
@@ -197,10 +205,7 @@ pub(crate) fn members_are_upgraded_under_load() {
         let command = quorum.host(host).run(&["pgrep", "-af", "kafka.Kafka"]).expect("a broker");
         assert!(command.contains("kafka-4.2.0"), "{command}");
     }
-    let (before_records, before_counts) = (writer.acknowledged(), counter.value());
-    wait("records and counts after it", || {
-        (writer.acknowledged() > before_records + 50 && counter.value() > before_counts + 50).then_some(())
-    });
+    all_go_on();
 
     settings_are_taken_in_without_a_restart(&quorum, &mut wish);
     crate::brokers::a_broker_joins_and_leaves(&quorum, &mut wish, &writer);
@@ -210,7 +215,9 @@ pub(crate) fn members_are_upgraded_under_load() {
     crate::brokers::a_broker_becomes_a_controller_alone(&quorum, &mut wish, &writer);
     crate::brokers::a_host_changes_its_address(&quorum, &wish, &writer);
     a_broker_that_is_needed_is_not_stopped(&quorum, &mut wish);
-    writer.settle();
+    all_go_on();
+    let written = writer.settle();
+    reader.settle(&written);
     counter.settle(&servers);
     quorum.lab.down().expect("the lab goes");
 }
@@ -229,12 +236,20 @@ fn settings_are_taken_in_without_a_restart(quorum: &Quorum, wish: &mut Wish) {
     let all = ["k1", "k2", "k3"];
     let pids = || all.map(|host| quorum.pid(host, "aesop-kafka"));
     let before = pids();
-    for (config, value) in [("num.io.threads: 6", "6"), ("num.io.threads: 5", "5"), ("", "8")] {
+    // The minimum is for all brokers alike.
+    let values = [
+        ("num.io.threads: 6", ["6", "2"]),
+        ("num.io.threads: 5, min.insync.replicas: 1", ["5", "1"]),
+        ("", ["8", "2"]),
+    ];
+    for (config, expected) in values {
         config.clone_into(&mut wish.kafka_config);
         quorum.apply(wish);
         assert_eq!(pids(), before, "{config}");
         for (host, node) in all.iter().zip(1..) {
-            assert_eq!(quorum.setting(host, node, "num.io.threads"), value, "{host}");
+            let found =
+                ["num.io.threads", "min.insync.replicas"].map(|name| quorum.setting(host, node, name));
+            assert_eq!(found, expected, "{host}");
         }
     }
 }
@@ -364,15 +379,29 @@ pub(crate) fn view(quorum: &Quorum) -> serde_json::Value {
 
 const SERVERS: [&str; 5] = ["z1", "z2", "z3", "z4", "z5"];
 
-/// Members of ZooKeeper come and go by editing the inventory, while a counter counts; nothing acknowledged is lost.
+/// Members of ZooKeeper come and go by editing the inventory, while a counter counts; nothing acknowledged is lost. Beside
+/// it one broker becomes three under a writer.
 pub(crate) fn zookeeper_grows_and_shrinks_under_load() {
+    zookeeper_changes_beside("4.2.0");
+}
+
+/// The same with brokers that keep their metadata there. It takes long: each change of ZooKeeper restarts them all.
+pub(crate) fn zookeeper_changes_under_kafka() {
+    if std::env::var_os("AESOP_LONG").is_some() {
+        zookeeper_changes_beside("3.9.1");
+    } else {
+        eprintln!("    left out: AESOP_LONG is not set");
+    }
+}
+
+fn zookeeper_changes_beside(kafka_version: &'static str) {
     let quorum = Quorum::boot(&SERVERS);
     let mut wish = Wish {
         zookeeper: vec!["z1"],
         zookeeper_version: "3.9.4",
-        kafka: Vec::new(),
+        kafka: vec!["z1"],
         controllers: Vec::new(),
-        kafka_version: "4.2.0",
+        kafka_version,
         kafka_config: String::new(),
         zookeeper_peer_port: 2887,
     };
@@ -384,6 +413,7 @@ pub(crate) fn zookeeper_grows_and_shrinks_under_load() {
         wait("counts", || (counter.value() > before + 50).then_some(()));
     };
     counts_on(&counter);
+    let load = crate::raising::Load::start(&quorum);
 
     // Alone it has nobody to ask for another place.
     wish.zookeeper_peer_port = 2888;
@@ -392,12 +422,16 @@ pub(crate) fn zookeeper_grows_and_shrinks_under_load() {
     let first = quorum.pid("z1", "aesop-zookeeper");
 
     wish.zookeeper = vec!["z1", "z2", "z3"];
+    wish.kafka = wish.zookeeper.clone();
     quorum.write(&wish);
     let (_, plan) = quorum.aesop(&["plan", "--summary"]);
     for words in ["server.2 (z2) gets a vote", "members are then 1, 2, 3"] {
         assert!(plan.stdout.contains(words), "{words}: {}", plan.stdout);
     }
+    crate::raising::assert_planned(&plan);
     quorum.apply(&wish);
+    crate::raising::assert_raised(&quorum, &wish);
+    load.goes_on();
     assert_eq!(voters(&quorum, "z1"), [1, 2, 3]);
     assert_eq!(quorum.pid("z1", "aesop-zookeeper"), first, "who is there is not restarted");
     counts_on(&counter);
@@ -423,6 +457,8 @@ pub(crate) fn zookeeper_grows_and_shrinks_under_load() {
     quorum.apply(&wish);
     assert_eq!(voters(&quorum, "z3"), [3, 4, 5]);
     counts_on(&counter);
+    load.goes_on();
+    load.settle();
     counter.settle(&quorum.addresses(&["z3", "z4", "z5"], 2181));
     quorum.lab.down().expect("the lab goes");
 }
