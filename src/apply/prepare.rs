@@ -76,6 +76,8 @@ pub struct Prepared {
     /// What digests are keyed with.
     pub key: Secret,
     pub(super) store: Store,
+    /// The lock file as it was read.
+    pub(super) found: Lock,
     lock_path: PathBuf,
 }
 
@@ -92,10 +94,10 @@ impl Prepared {
         store: impl FnOnce(&[WantedArtifact]) -> Result<Store, ArtifactError>,
     ) -> Result<Self, PrepareError> {
         let lock_path = path_for(&inventory.path);
-        let lock = Lock::load(&lock_path, &inventory.cluster)?;
+        let found = Lock::load(&lock_path, &inventory.cluster)?;
         let first = random_bytes().map_err(PrepareError::Random)?;
         let mut random = || random_bytes().unwrap_or(first);
-        let (mut lock, lock_changes) = lock.assign(inventory, &mut random)?;
+        let (mut lock, lock_changes) = found.assign(inventory, &mut random)?;
         let carrying = roles(inventory);
         let mut hosts = inventory.hosts.clone();
         hosts.extend(departed(&lock, inventory));
@@ -168,6 +170,7 @@ impl Prepared {
             inputs,
             key,
             store,
+            found,
             lock_path,
         })
     }
@@ -184,7 +187,10 @@ impl Prepared {
 
     /// After an apply: hosts that the inventory names no more, and that have been emptied, are forgotten.
     pub fn settle(&self, desired: &BTreeMap<String, HostState>, report: &Report) -> Result<(), LockError> {
-        let mut lock = self.lock.clone();
+        // What somebody said of a lost disk meanwhile stays.
+        let now = Lock::load(&self.lock_path, &self.lock.cluster)?;
+        let untouched = now == self.found || !self.lock_path.exists();
+        let mut lock = if untouched { self.lock.clone() } else { now };
         // Of whom nothing is reported there was nothing to do, or it did not come to that.
         let emptied = |host: &String| {
             let counts = report.hosts.get(host);
@@ -222,9 +228,10 @@ impl Prepared {
         lock.save(&self.lock_path)
     }
 
-    /// Writes the lock file. Before the first change of a host, so that no id is ever given twice.
+    /// Writes the lock file. Before the first change of a host, so that no id is ever given twice. An error where
+    /// somebody else has written it since it was read.
     pub fn save_lock(&self) -> Result<(), LockError> {
-        self.lock.save(&self.lock_path)
+        self.lock.save_over(&self.found, &self.lock_path)
     }
 
     /// The lock file.

@@ -50,6 +50,16 @@ pub enum LockError {
         /// The other.
         second: String,
     },
+    /// Somebody else wrote it since.
+    #[error(
+        "{} was changed since this plan was made: another aesop worked on this cluster, or somebody edited it. Nothing \
+         was done; plan again",
+        path.display()
+    )]
+    Changed {
+        /// The lock file.
+        path: PathBuf,
+    },
     /// A newer aesop has worked with this cluster.
     #[error("{} was written by aesop {theirs} and this is aesop {VERSION}; use {theirs} or newer", path.display())]
     NewerAesop {
@@ -167,6 +177,15 @@ impl Lock {
             return Ok(());
         }
         write_atomically(path, &text).map_err(|source| LockError::Write { path: path.to_owned(), source })
+    }
+
+    /// The same over a file that still says what was `read` before, or what is to be written; never over anything else.
+    pub fn save_over(&self, read: &Self, path: &Path) -> Result<(), LockError> {
+        let now = Self::load(path, &self.cluster)?;
+        if now != *read && now != *self {
+            return Err(LockError::Changed { path: path.to_owned() });
+        }
+        self.save(path)
     }
 }
 

@@ -270,3 +270,25 @@ fn more_brokers_raise_the_defaults_and_fewer_lower_nothing() {
         lock = next;
     }
 }
+
+#[test]
+fn what_somebody_else_wrote_since_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.lock");
+    let mut random = counter();
+    let mut made = |kafka: &[u8]| {
+        let read = Lock::load(&path, "shop").unwrap();
+        let wanted = inventory(&some(&[1]), &some(kafka), &some(&[5]));
+        (read.clone(), read.assign(&wanted, &mut random).unwrap().0)
+    };
+    let (first, second) = (made(&[1]), made(&[2]));
+    second.1.save_over(&second.0, &path).unwrap();
+    let error = first.1.save_over(&first.0, &path).unwrap_err();
+    assert!(matches!(error, LockError::Changed { .. }), "{error}");
+    assert_eq!(Lock::load(&path, "shop").unwrap(), second.1);
+    // Once more the same, and on from there.
+    second.1.save_over(&second.0, &path).unwrap();
+    let third = made(&[2, 3]);
+    third.1.save_over(&third.0, &path).unwrap();
+    assert_eq!(Lock::load(&path, "shop").unwrap(), third.1);
+}

@@ -264,6 +264,13 @@ fn an_empty_disk_is_taken_only_when_somebody_says_that_it_was_lost() {
         lock.lose_disk("k3", "kafka");
         lock.save(&path).unwrap();
         let prepared = lab.prepare(&three);
+        // Said while an apply goes on, it stays said; one that was planned before does not begin.
+        lock.lose_disk("k2", "kafka");
+        lock.save(&path).unwrap();
+        prepared.settle(&prepared.desired, &Report::default()).unwrap();
+        assert_eq!(crate::lock::Lock::load(&path, "shop").unwrap().kafka.unwrap().lost_disks.len(), 2);
+        assert!(prepared.save_lock().is_err());
+        prepared.lock.save(&path).unwrap();
         // Not while it alone has something.
         lab.connect.kafka(|kafka| kafka.view.partitions[0].in_sync = BTreeSet::from([3]));
         let refused = lab.plan_prepared(&three, &prepared).await.refused;
