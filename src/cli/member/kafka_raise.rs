@@ -7,6 +7,7 @@ use crate::kafka::Admin;
 use crate::kafka::raise::Raise;
 use crate::kafka::view::{Partition, View};
 use anyhow::{bail, ensure};
+use std::collections::BTreeSet;
 
 /// As long as a copy is on its way, one replica in sync must be enough: brokers whose files say more go by what they are
 /// told. Where they were told before, that counts.
@@ -41,6 +42,16 @@ pub(super) async fn finish(
     for (topic, minimum) in raise.own_minimum(&view) {
         admin.set_min_in_sync(Some(&topic), minimum).await?;
         cx.out.data(format!("min.insync.replicas of {topic} is {minimum}"))?;
+    }
+    // Who had everything restarted last, and leads nothing until somebody asks.
+    let elsewhere = view.partitions.iter().filter(|partition| {
+        let preferred = partition.replicas.first();
+        partition.leader.as_ref() != preferred && preferred.is_some_and(|id| partition.in_sync.contains(id))
+    });
+    let elsewhere: BTreeSet<(String, i32)> =
+        elsewhere.map(|partition| (partition.topic.clone(), partition.index)).collect();
+    if !elsewhere.is_empty() {
+        admin.elect_preferred(&elsewhere).await?;
     }
     Ok(())
 }
