@@ -92,7 +92,7 @@ impl Lab {
     }
 
     /// Takes the lock file back to what this one has found, where it is used again: making another takes long.
-    fn rewind(&self, prepared: &Prepared) {
+    fn rewind(prepared: &Prepared) {
         prepared.found.save(prepared.lock_path()).unwrap();
     }
 

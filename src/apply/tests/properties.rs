@@ -399,15 +399,15 @@ fn an_apply_that_dies_at_any_step_is_finished_by_the_next() {
             while !done {
                 lab.connect = FakeConnect::default();
                 if let Some((prepared, inventory)) = &former {
-                    lab.rewind(prepared);
+                    Lab::rewind(prepared);
                     lab.apply_prepared(inventory, prepared).await;
                 }
-                lab.rewind(&prepared);
+                Lab::rewind(&prepared);
                 lab.connect.dies_after(Some(lines));
                 done = lab.apply_prepared(&inventory, &prepared).await.1.is_success();
                 lab.connect.dies_after(None);
                 leases_end(&lab, &inventory);
-                lab.rewind(&prepared);
+                Lab::rewind(&prepared);
                 finish(&lab, &inventory, &prepared).await;
                 nothing_is_left(&lab, &inventory, &prepared).await;
                 lines += 1;
