@@ -223,10 +223,22 @@ async fn good(address: String, member: String, last: u64) -> Vec<u64> {
     read.ids
 }
 
+/// The same while somebody says that it is this member.
+async fn impersonated(address: String, member: String, last: u64) -> Vec<u64> {
+    let opened = open(&address, &member, StartFrom::Earliest, 4 << 20).await;
+    let (mut stream, mut read) = (opened.expect("the good one is served"), Read::default());
+    let mut impostor = TcpStream::connect(&address).await.unwrap();
+    impostor.write_all(&hello_of("good", &member, 0)).await.unwrap();
+    impostor.read_u8().await.expect("it is welcome, as somebody else");
+    read.up_to(&mut stream, last).await.expect("the good one is not cut off");
+    read.ids
+}
+
 /// Two that take one block each of what is older than the log, and then nothing, are in nobody's way, and go on once they
 /// take something.
 async fn who_takes_nothing_of_what_is_older_gives_its_seat_up(address: &str, old: [StartFrom; 3], last: u64) {
-    let [first, second, third] = old;
+    // What begins earlier shares nothing with what is read already: there are two seats, and both are taken.
+    let [third, second, first] = old;
     let mut stuck = Vec::new();
     for (member, from) in [("stuck-0", first), ("stuck-1", second)] {
         let (mut stream, mut read) = (open(address, member, from, 1).await.unwrap(), Read::default());
@@ -251,8 +263,8 @@ async fn who_takes_nothing_of_what_is_older_gives_its_seat_up(address: &str, old
         }
     };
     let ids = tokio::time::timeout(LIMIT, served).await.expect("a seat is given up in time");
-    assert_eq!(ids, (OLD / 3 * 2..=last).collect::<Vec<_>>());
-    for ((mut stream, mut read, held), begin) in stuck.into_iter().zip([0, OLD / 3]) {
+    assert_eq!(ids, (0..=last).collect::<Vec<_>>());
+    for ((mut stream, mut read, held), begin) in stuck.into_iter().zip([OLD / 3 * 2, OLD / 3]) {
         drop(held);
         read.up_to(&mut stream, last).await.expect("it goes on where it was");
         assert_eq!(read.ids, (begin..=last).collect::<Vec<_>>());
@@ -360,7 +372,7 @@ pub(crate) async fn wrong_ones_cost_the_others_nothing() {
     }
     let last = OLD + ROWS + MORE - 1;
     let readers: Vec<_> = (0..3)
-        .map(|number| tokio::spawn(good(relay.address.clone(), format!("good-{number}"), last)))
+        .map(|number| tokio::spawn(impersonated(relay.address.clone(), format!("good-{number}"), last)))
         .collect();
     for id in OLD + ROWS..=last {
         conn.query_drop(format!("INSERT INTO clients.t VALUES ({id}, REPEAT('x', {ROW_BYTES}))"))
