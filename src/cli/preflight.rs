@@ -157,8 +157,8 @@ async fn source_of(
         // Nothing is replicated here, so no number is taken.
         server_id: u32::MAX,
     };
-    let checked =
-        tokio::time::timeout(DATABASE_LIMIT, relay::mysql::admin::check(&mysql, source.schema, relays)).await;
+    let check = relay::mysql::admin::check(&mysql, source.schema, &source.tables, relays);
+    let checked = tokio::time::timeout(DATABASE_LIMIT, check).await;
     let examined = checked.map_err(|_elapsed| {
         anyhow::anyhow!(
             "no answer from {}:{} within {} s; a database that only the relays reach is checked by `aesop check --hosts`",

@@ -1,7 +1,8 @@
 //! Questions to a server over SQL: who it is, which binlogs it has, where its end is.
 
 use super::connection::{Connection, Password, address};
-use super::{Definite, Error, Examined, Flavor, ServerIdentity, packet, preflight};
+use super::filter::TableFilter;
+use super::{Definite, Error, Examined, Flavor, ServerIdentity, cascades, packet, preflight};
 use crate::config;
 use crate::gtid::GtidSet;
 
@@ -49,14 +50,18 @@ pub async fn identify(mysql: &config::Mysql) -> Result<ServerIdentity, Error> {
 }
 
 /// Connects and runs the whole preflight: an error lists each finding with what mends it. `relays` are the server ids
-/// that relays read the server with, which no other replica may have.
+/// that relays read the server with, which no other replica may have; `tables` are globs as of
+/// [`config::Source::tables`].
 pub async fn check(
     mysql: &config::Mysql,
     schema: config::SchemaFrom,
+    tables: &[String],
     relays: &[u32],
 ) -> Result<Examined, Error> {
     let mut connection = Connection::open(mysql, &Password::load(mysql)?).await?;
-    let (examined, _) = preflight::examine(&mut connection, mysql, schema, relays).await?;
+    let (mut examined, _) = preflight::examine(&mut connection, mysql, schema, relays).await?;
+    let wanted = TableFilter::new(tables);
+    examined.warnings.extend(cascades::unlogged(&mut connection, examined.server.flavor, &wanted).await?);
     Ok(examined)
 }
 

@@ -3,6 +3,7 @@
 
 pub mod admin;
 mod branches;
+mod cascades;
 mod connection;
 mod definitions;
 mod error;

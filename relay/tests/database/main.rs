@@ -57,6 +57,8 @@ const TESTS: &[(&str, Test)] = &[
     ("rows::far_too_large_mariadb", |s| s.block_on(rows::far_too_large_pass_by_in_little_memory(&s.mariadb))),
     ("rows::json_steps", |s| s.block_on(rows::json_steps_without_documents_are_refused(&s.mysql))),
     ("rows::tagged_gtids", |s| s.block_on(rows::tagged_gtids_are_a_start(&s.mysql))),
+    ("rows::cascades_mysql", |s| s.block_on(rows::cascades_are_logged_or_warned_of(&s.mysql))),
+    ("rows::cascades_mariadb", |s| s.block_on(rows::cascades_are_logged_or_warned_of(&s.mariadb))),
     ("rows::rights_mysql", |s| s.block_on(rows::missing_rights_are_named(&s.mysql))),
     ("rows::rights_mariadb", |s| s.block_on(rows::missing_rights_are_named(&s.mariadb))),
     ("statements::mysql", |s| s.block_on(statements::are_told_as_they_were_meant(&s.mysql, Kind::MySql))),

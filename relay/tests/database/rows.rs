@@ -1,7 +1,7 @@
 //! Rows out of the ordinary: too large, in part, under tagged GTIDs.
 
 use crate::program::{Relay, Settings};
-use crate::server::{Kind, Server};
+use crate::server::{Kind, PASSWORD, Server, USER};
 use crate::tail;
 use base64::Engine as _;
 use mysql_async::prelude::Queryable;
@@ -238,7 +238,8 @@ async fn may_not_list_replicas(server: &Server) {
         server_id: 4111,
     };
     let warned = async || {
-        let check = relay::mysql::admin::check(&mysql, relay::config::SchemaFrom::RowMetadata, &[4111]).await;
+        let metadata = relay::config::SchemaFrom::RowMetadata;
+        let check = relay::mysql::admin::check(&mysql, metadata, &[], &[4111]).await;
         check
             .unwrap()
             .warnings
@@ -249,4 +250,51 @@ async fn may_not_list_replicas(server: &Server) {
     assert_eq!(remedy, "GRANT REPLICATION MASTER ADMIN ON *.* TO 'poor'@'127.0.0.%'");
     server.run(&[&remedy]).await;
     assert_eq!(warned().await, None);
+}
+
+/// Rows that InnoDB changes by itself are in no binlog, and that is said; MySQL 9.7 logs them.
+pub(crate) async fn cascades_are_logged_or_warned_of(server: &Server) {
+    database(server, "tree", "p (id INT PRIMARY KEY)").await;
+    let child = "(id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES tree.p (id) ON DELETE";
+    let start = tail::end_of_binlog(server).await;
+    server
+        .run(&[
+            &format!("CREATE TABLE tree.c {child} CASCADE)"),
+            &format!("CREATE TABLE tree.s {child} SET NULL)"),
+            &format!("CREATE TABLE tree.r {child} RESTRICT)"),
+            "INSERT INTO tree.p VALUES (1)",
+            "INSERT INTO tree.c VALUES (1, 1)",
+            "INSERT INTO tree.s VALUES (1, 1)",
+            "DELETE FROM tree.p",
+        ])
+        .await;
+    let messages = parsed(&tail::lines(server, &start, "tree.*"));
+    let changed = |op: &str, table: &str| messages.iter().any(|m| m["op"] == op && m["table"] == table);
+    assert!(changed("delete", "p"));
+    let logged = server.kind == Kind::MySql;
+    assert_eq!((changed("delete", "c"), changed("update", "s")), (logged, logged), "{messages:?}");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), PASSWORD).unwrap();
+    let mysql = relay::config::Mysql {
+        host: "127.0.0.1".into(),
+        port: server.port,
+        user: USER.into(),
+        password_file: Some(file.path().to_owned()),
+        tls: relay::config::Tls::Preferred,
+        ca: None,
+        server_id: 4112,
+    };
+    for (tables, warned) in [("tree.*", !logged), ("other.*", false)] {
+        let (metadata, tables) = (relay::config::SchemaFrom::RowMetadata, [tables.to_owned()]);
+        let examined = relay::mysql::admin::check(&mysql, metadata, &tables, &[4112]).await.unwrap();
+        let about =
+            |finding: &&relay::mysql::Finding| finding.problem.contains("rows of tree.c, tree.s change");
+        assert_eq!(
+            examined.warnings.iter().any(|finding| about(&finding)),
+            warned,
+            "{:?}",
+            examined.warnings
+        );
+    }
+    server.run(&["DROP DATABASE tree"]).await;
 }

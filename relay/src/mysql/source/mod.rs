@@ -9,7 +9,8 @@ use super::connection::{Connection, Password, address};
 use super::definitions::{Reading, Remembered};
 use super::preflight::now_us;
 use super::{
-    Definite, Error, Examined, Finding, Flavor, ServerIdentity, Start, State, StatusCell, admin, preflight,
+    Definite, Error, Examined, Finding, Flavor, ServerIdentity, Start, State, StatusCell, admin, cascades,
+    preflight,
 };
 use crate::config;
 use crate::decode::filter::TableFilter;
@@ -97,6 +98,7 @@ pub async fn run<S: TransactionSink>(
         backoff: BACKOFF_MIN,
         reported: Counts::default(),
         warned: Vec::new(),
+        unlogged: None,
         replaced: AtomicBool::new(false),
         pace: job.pace.clone(),
         expected_server: job.expected_server.clone(),
@@ -131,6 +133,8 @@ struct Reader<'a> {
     replaced: AtomicBool,
     /// By the last preflight.
     warned: Vec<Finding>,
+    /// Rows that change without a word in the binlog; looked for once, for it may cost the server something.
+    unlogged: Option<Option<Finding>>,
     pace: Option<watch::Receiver<bool>>,
     expected_server: Option<String>,
     /// All GTIDs before a point that is at or before the start.
@@ -244,7 +248,7 @@ impl Reader<'_> {
         let schema = self.job.config.schema;
         let (Examined { server, warnings, full_metadata }, logs) =
             preflight::examine(&mut connection, config, schema, &[config.server_id]).await?;
-        self.warn(warnings);
+        self.warn(warnings, &mut connection, &server).await?;
         self.check_server(&server)?;
         self.check_history(&mut connection, &server, &logs).await?;
         let since = self.find_file(&password, &logs).await?;
@@ -275,11 +279,21 @@ impl Reader<'_> {
     }
 
     /// Says what a preflight warns of, once.
-    fn warn(&mut self, warnings: Vec<Finding>) {
+    async fn warn(
+        &mut self,
+        mut warnings: Vec<Finding>,
+        connection: &mut Connection,
+        server: &ServerIdentity,
+    ) -> Result<(), Error> {
+        if self.unlogged.is_none() {
+            self.unlogged = Some(cascades::unlogged(connection, server.flavor, &self.tables).await?);
+        }
+        warnings.extend(self.unlogged.clone().flatten());
         for Finding { problem, remedy } in warnings.iter().filter(|finding| !self.warned.contains(finding)) {
             tracing::warn!(source = %self.job.name, %remedy, "{problem}");
         }
         self.warned = warnings;
+        Ok(())
     }
 
     fn check_server(&mut self, server: &ServerIdentity) -> Result<(), Definite> {
