@@ -207,10 +207,10 @@ impl Prepared {
             if report.hosts.get(host).is_some_and(|counts| counts.changed > 0) {
                 lock.has_disk(host);
             }
-            if state.parts.iter().any(|part| part.role == Role::ZooKeeper) {
-                lock.ensemble.insert(host.clone());
-            } else {
+            if !state.parts.iter().any(|part| part.role == Role::ZooKeeper) {
                 lock.ensemble.remove(host);
+            } else if !lock.lost_members.contains(host) {
+                lock.ensemble.insert(host.clone());
             }
         }
         if let Some(kafka) = &mut lock.kafka {

@@ -53,6 +53,9 @@ pub struct Lock {
     /// until somebody says so.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ensemble: BTreeSet<String>,
+    /// Hosts of which somebody has said that what their ZooKeeper kept is gone, until something was done there.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub lost_members: BTreeSet<String>,
     /// Kafka's ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<KafkaLock>,
@@ -190,6 +193,7 @@ impl Lock {
             hosts: BTreeMap::new(),
             zookeeper: Ids::default(),
             ensemble: BTreeSet::new(),
+            lost_members: BTreeSet::new(),
             kafka: None,
             server_ids: Ids::default(),
         }
@@ -277,6 +281,7 @@ impl Lock {
     pub fn leave(&mut self, host: &str) {
         self.hosts.remove(host);
         self.ensemble.remove(host);
+        self.lost_members.remove(host);
     }
 
     /// The services whose data the others count on, on a host.
@@ -294,13 +299,15 @@ impl Lock {
     pub fn lose_disk(&mut self, host: &str, service: &str) {
         if service == "zookeeper" {
             self.ensemble.remove(host);
+            self.lost_members.insert(host.to_owned());
         } else if let Some(kafka) = &mut self.kafka {
             kafka.lost_disks.insert(host.to_owned());
         }
     }
 
-    /// Notes that a broker has data again.
+    /// Notes that a host's services have data again.
     pub fn has_disk(&mut self, host: &str) {
+        self.lost_members.remove(host);
         if let Some(kafka) = &mut self.kafka {
             kafka.lost_disks.remove(host);
         }

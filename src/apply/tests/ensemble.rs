@@ -192,6 +192,9 @@ fn a_lost_disk_is_refused_until_somebody_says_so() {
         "#]]
         .assert_debug_eq(&refused);
         lose(&lab, &three, &["z2"]);
+        // A command that does nothing there does not take it back.
+        let prepared = lab.prepare(&three);
+        prepared.settle(&prepared.desired, &Report::default()).unwrap();
         lab.becomes(&three).await;
         assert_eq!(lab.voters("z2"), [1, 2, 3]);
         // It counts again.
