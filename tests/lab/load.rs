@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// The topic that the writer writes to.
 pub(crate) const TOPIC: &str = "load";
+/// Its partitions.
+pub(crate) const PARTITIONS: i32 = 6;
 /// Between two records.
 const PACE: Duration = Duration::from_millis(5);
 
@@ -144,7 +146,10 @@ impl Follower {
     pub(crate) fn start(bootstrap: &str) -> Self {
         let (stop, seen) = (Arc::new(AtomicBool::new(false)), Arc::<Mutex<Seen>>::default());
         let mut reader = Reader::new(bootstrap, TOPIC).expect("a reader");
-        reader.refresh().expect("the topic's partitions");
+        // A broker hears of a new topic a moment after it was made.
+        crate::cluster::wait("the topic's partitions", || {
+            reader.refresh().is_ok_and(|count| i32::try_from(count) == Ok(PARTITIONS)).then_some(())
+        });
         let (stopped, found) = (Arc::clone(&stop), Arc::clone(&seen));
         let thread = thread::spawn(move || {
             while !stopped.load(Ordering::SeqCst) {
@@ -179,6 +184,14 @@ impl Follower {
     }
 }
 
+/// All three get on from here.
+pub(crate) fn all_go_on(writer: &Writer, reader: &Follower, counter: &Counter) {
+    let (written, read, counted) = (writer.acknowledged(), reader.read(), counter.value());
+    crate::cluster::wait("records written", || (writer.acknowledged() > written + 50).then_some(()));
+    crate::cluster::wait("records read", || (reader.read() > read + 50).then_some(()));
+    crate::cluster::wait("counts", || (counter.value() > counted + 50).then_some(()));
+}
+
 /// All numbers in the topic, sorted; waits for at least `count`.
 fn numbers(bootstrap: &str, settings: &[(String, String)], count: usize) -> Vec<u64> {
     let settings: Vec<(&str, &str)> =
@@ -194,7 +207,8 @@ fn numbers(bootstrap: &str, settings: &[(String, String)], count: usize) -> Vec<
                 found.push(text.parse().expect("a number"));
             }
             None if found.len() >= count || Instant::now() > deadline => break,
-            None => {}
+            // A broker that has just come back may not know the topic yet.
+            None => drop(reader.refresh()),
         }
     }
     found.sort_unstable();

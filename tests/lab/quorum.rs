@@ -1,7 +1,7 @@
 //! Brokers and ZooKeeper are restarted, upgraded, added and removed by editing the inventory, under load.
 
 use crate::cluster::{PATIENCE, Said, wait};
-use crate::load::{Counter, Follower, TOPIC, Writer};
+use crate::load::{Counter, Follower, PARTITIONS, TOPIC, Writer};
 use crate::program;
 use aesop::agent::ProbeAnswer;
 use aesop::clock::{Clock, SystemClock};
@@ -182,16 +182,10 @@ pub(crate) fn members_are_upgraded_under_load() {
     };
     quorum.apply(&wish);
     let (bootstrap, servers) = (quorum.addresses(&all, 9092), quorum.addresses(&all, 2181));
-    Quorum::create_topic(&bootstrap, TOPIC, 6, 3);
+    Quorum::create_topic(&bootstrap, TOPIC, PARTITIONS, 3);
     let (writer, counter) = (Writer::start(&bootstrap), Counter::start(&servers));
     let reader = Follower::start(&bootstrap);
-    let all_go_on = || {
-        let (written, read, counted) = (writer.acknowledged(), reader.read(), counter.value());
-        wait("records written and read, and counts", || {
-            let more = writer.acknowledged() > written + 50 && reader.read() > read + 50;
-            (more && counter.value() > counted + 50).then_some(())
-        });
-    };
+    let all_go_on = || crate::load::all_go_on(&writer, &reader, &counter);
     all_go_on();
 
     wish.zookeeper_version = "3.9.4";
@@ -283,16 +277,10 @@ pub(crate) fn kafka_on_zookeeper_under_load() {
     };
     quorum.apply(&wish);
     let (bootstrap, servers) = (quorum.addresses(&all, 9092), quorum.addresses(&all, 2181));
-    Quorum::create_topic(&bootstrap, TOPIC, 6, 3);
+    Quorum::create_topic(&bootstrap, TOPIC, PARTITIONS, 3);
     let (writer, counter) = (Writer::start(&bootstrap), Counter::start(&servers));
     let reader = Follower::start(&bootstrap);
-    let goes_on = || {
-        let (written, read, counted) = (writer.acknowledged(), reader.read(), counter.value());
-        wait("records written and read, and counts", || {
-            let more = writer.acknowledged() > written + 50 && reader.read() > read + 50;
-            (more && counter.value() > counted + 50).then_some(())
-        });
-    };
+    let goes_on = || crate::load::all_go_on(&writer, &reader, &counter);
     goes_on();
 
     // ZooKeeper restarts first, under Kafka's feet.

@@ -2,7 +2,7 @@
 
 use crate::brokers::spread;
 use crate::cluster::{Said, wait};
-use crate::load::{Follower, TOPIC, Writer};
+use crate::load::{Follower, PARTITIONS, TOPIC, Writer};
 use crate::quorum::{Quorum, Wish};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
@@ -28,7 +28,7 @@ impl Load {
     /// With one broker all topics have one replica, those of Kafka's own too.
     pub(crate) fn start(quorum: &Quorum) -> Self {
         let first = quorum.addresses(&["z1"], 9092);
-        Quorum::create_topic(&first, TOPIC, 6, -1);
+        Quorum::create_topic(&first, TOPIC, PARTITIONS, -1);
         let group: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", &first)
             .set("group.id", "somebody")
