@@ -220,7 +220,9 @@ fn a_lost_disk_is_refused_until_somebody_says_so() {
 fn lose(lab: &Lab, inventory: &Inventory, hosts: &[&str]) {
     let path = crate::lock::path_for(&inventory.path);
     let mut lock = crate::lock::Lock::load(&path, &inventory.cluster).unwrap();
-    lock.ensemble.retain(|host| !hosts.contains(&host.as_str()));
+    for host in hosts {
+        lock.lose_disk(host, "zookeeper");
+    }
     lock.save(&path).unwrap();
     lab.connect.meet();
 }
