@@ -1,5 +1,5 @@
-//! Rows that change with those that their foreign keys refer to: where InnoDB does that by itself, nobody logs it. MySQL
-//! does it above InnoDB since 9.6, and logs it, unless `innodb_native_foreign_keys` is on.
+//! Rows that change with those that their foreign keys refer to: where the storage engine does that, nobody logs it. MySQL
+//! does it above its engines since 9.6, and logs it, unless `innodb_native_foreign_keys` is on.
 
 use super::connection::Connection;
 use super::filter::TableFilter;

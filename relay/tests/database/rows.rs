@@ -252,7 +252,7 @@ async fn may_not_list_replicas(server: &Server) {
     assert_eq!(warned().await, None);
 }
 
-/// Rows that InnoDB changes by itself are in no binlog, and that is said; MySQL 9.7 logs them.
+/// Rows that a foreign key changes by itself are in no binlog, and that is said; MySQL 9.7 logs them.
 pub(crate) async fn cascades_are_logged_or_warned_of(server: &Server) {
     database(server, "tree", "p (id INT PRIMARY KEY)").await;
     let child = "(id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES tree.p (id) ON DELETE";

@@ -134,7 +134,7 @@ struct Reader<'a> {
     /// By the last preflight.
     warned: Vec<Finding>,
     /// Rows that change without a word in the binlog; looked for once, for it may cost the server something.
-    unlogged: Option<Option<Finding>>,
+    unlogged: Option<Vec<Finding>>,
     pace: Option<watch::Receiver<bool>>,
     expected_server: Option<String>,
     /// All GTIDs before a point that is at or before the start.
@@ -286,9 +286,10 @@ impl Reader<'_> {
         server: &ServerIdentity,
     ) -> Result<(), Error> {
         if self.unlogged.is_none() {
-            self.unlogged = Some(cascades::unlogged(connection, server.flavor, &self.tables).await?);
+            let found = cascades::unlogged(connection, server.flavor, &self.tables).await?;
+            self.unlogged = Some(found.into_iter().collect());
         }
-        warnings.extend(self.unlogged.clone().flatten());
+        warnings.extend(self.unlogged.iter().flatten().cloned());
         for Finding { problem, remedy } in warnings.iter().filter(|finding| !self.warned.contains(finding)) {
             tracing::warn!(source = %self.job.name, %remedy, "{problem}");
         }
