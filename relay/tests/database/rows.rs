@@ -5,6 +5,7 @@ use crate::server::{Kind, PASSWORD, Server, USER};
 use crate::tail;
 use base64::Engine as _;
 use mysql_async::prelude::Queryable;
+use relay::mysql::Finding;
 use serde_json::{Value, json};
 
 fn parsed(lines: &[String]) -> Vec<Value> {
@@ -224,27 +225,28 @@ pub(crate) async fn missing_rights_are_named(server: &Server) {
     }
 }
 
-/// What reading does not need is said, with the statement that is then missing no more.
-async fn may_not_list_replicas(server: &Server) {
+/// What the preflight warns of.
+async fn warnings(server: &Server, user: &str, password: &str, tables: &[String]) -> Vec<Finding> {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "poor").unwrap();
+    std::fs::write(file.path(), password).unwrap();
     let mysql = relay::config::Mysql {
         host: "127.0.0.1".into(),
         port: server.port,
-        user: "poor".into(),
+        user: user.into(),
         password_file: Some(file.path().to_owned()),
         tls: relay::config::Tls::Preferred,
         ca: None,
         server_id: 4111,
     };
+    let metadata = relay::config::SchemaFrom::RowMetadata;
+    relay::mysql::admin::check(&mysql, metadata, tables, &[4111]).await.unwrap().warnings
+}
+
+/// What reading does not need is said, with the statement that is then missing no more.
+async fn may_not_list_replicas(server: &Server) {
     let warned = async || {
-        let metadata = relay::config::SchemaFrom::RowMetadata;
-        let check = relay::mysql::admin::check(&mysql, metadata, &[], &[4111]).await;
-        check
-            .unwrap()
-            .warnings
-            .into_iter()
-            .find(|finding| finding.problem.contains("may not list its replicas"))
+        let warnings = warnings(server, "poor", "poor", &[]).await;
+        warnings.into_iter().find(|finding| finding.problem.contains("may not list its replicas"))
     };
     let remedy = warned().await.expect("it is said").remedy;
     assert_eq!(remedy, "GRANT REPLICATION MASTER ADMIN ON *.* TO 'poor'@'127.0.0.%'");
@@ -273,28 +275,10 @@ pub(crate) async fn cascades_are_logged_or_warned_of(server: &Server) {
     assert!(changed("delete", "p"));
     let logged = server.kind == Kind::MySql;
     assert_eq!((changed("delete", "c"), changed("update", "s")), (logged, logged), "{messages:?}");
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), PASSWORD).unwrap();
-    let mysql = relay::config::Mysql {
-        host: "127.0.0.1".into(),
-        port: server.port,
-        user: USER.into(),
-        password_file: Some(file.path().to_owned()),
-        tls: relay::config::Tls::Preferred,
-        ca: None,
-        server_id: 4112,
-    };
     for (tables, warned) in [("tree.*", !logged), ("other.*", false)] {
-        let (metadata, tables) = (relay::config::SchemaFrom::RowMetadata, [tables.to_owned()]);
-        let examined = relay::mysql::admin::check(&mysql, metadata, &tables, &[4112]).await.unwrap();
-        let about =
-            |finding: &&relay::mysql::Finding| finding.problem.contains("rows of tree.c, tree.s change");
-        assert_eq!(
-            examined.warnings.iter().any(|finding| about(&finding)),
-            warned,
-            "{:?}",
-            examined.warnings
-        );
+        let warnings = warnings(server, USER, PASSWORD, &[tables.to_owned()]).await;
+        let about = |finding: &Finding| finding.problem.contains("rows of tree.c, tree.s change");
+        assert_eq!(warnings.iter().any(about), warned, "{warnings:?}");
     }
     server.run(&["DROP DATABASE tree"]).await;
 }

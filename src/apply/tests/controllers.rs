@@ -304,14 +304,7 @@ proptest! {
                     assert!(refused.iter().all(known), "{refused:?}");
                     continue;
                 }
-                for lines in deaths {
-                    lab.connect.dies_after(Some(lines));
-                    lab.apply(&inventory).await;
-                    lab.connect.dies_after(None);
-                    for name in lab.prepare(&inventory).hosts.keys() {
-                        lab.connect.host(name).with(|host| host.lock = None);
-                    }
-                }
+                lab.dies(&inventory, deaths).await;
                 let (plan, report) = lab.apply(&inventory).await;
                 assert!(report.is_success() && plan.refused.is_empty(), "{report:#?}\n{plan:#?}");
                 check(&lab, &inventory, count).await;

@@ -91,6 +91,23 @@ impl Lab {
         prepared
     }
 
+    /// Applies that die after so many lines each, one after the other.
+    async fn dies(&self, inventory: &Inventory, deaths: Vec<usize>) {
+        for lines in deaths {
+            self.connect.dies_after(Some(lines));
+            self.apply(inventory).await;
+            self.connect.dies_after(None);
+            self.leases_end(inventory);
+        }
+    }
+
+    /// The lease of a dead apply runs out.
+    fn leases_end(&self, inventory: &Inventory) {
+        for name in self.prepare(inventory).hosts.keys() {
+            self.connect.host(name).with(|host| host.lock = None);
+        }
+    }
+
     /// Takes the lock file back to what this one has found, where it is used again: making another takes long.
     fn rewind(prepared: &Prepared) {
         prepared.found.save(prepared.lock_path()).unwrap();

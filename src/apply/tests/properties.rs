@@ -213,13 +213,6 @@ fn running(lab: &Lab, inventory: &Inventory) -> BTreeMap<&'static str, BTreeSet<
         .collect()
 }
 
-/// The lease of a dead apply runs out.
-fn leases_end(lab: &Lab, inventory: &Inventory) {
-    for name in lab.prepare(inventory).hosts.keys() {
-        lab.connect.host(name).with(|host| host.lock = None);
-    }
-}
-
 async fn apply_leaves_nothing(lab: &Lab, inventory: &Inventory) {
     finish(lab, inventory, &lab.prepare(inventory)).await;
     // By what the lock file says then.
@@ -341,8 +334,8 @@ proptest! {
                 lab.connect.dies_after(Some(lines));
                 lab.apply(&next).await;
                 lab.connect.dies_after(None);
-                leases_end(&lab, &former);
-                leases_end(&lab, &next);
+                lab.leases_end(&former);
+                lab.leases_end(&next);
             }
             apply_leaves_nothing(&lab, &next).await;
         });
@@ -406,7 +399,7 @@ fn an_apply_that_dies_at_any_step_is_finished_by_the_next() {
                 lab.connect.dies_after(Some(lines));
                 done = lab.apply_prepared(&inventory, &prepared).await.1.is_success();
                 lab.connect.dies_after(None);
-                leases_end(&lab, &inventory);
+                lab.leases_end(&inventory);
                 Lab::rewind(&prepared);
                 finish(&lab, &inventory, &prepared).await;
                 nothing_is_left(&lab, &inventory, &prepared).await;

@@ -198,14 +198,7 @@ proptest! {
                 lab.connect.kafka(|kafka| kafka.create_topic(name, *partitions, *factor, 1));
             }
             let inventory = brokers(&lab, &hosts, version);
-            for lines in deaths {
-                lab.connect.dies_after(Some(lines));
-                lab.apply(&inventory).await;
-                lab.connect.dies_after(None);
-                for name in lab.prepare(&inventory).hosts.keys() {
-                    lab.connect.host(name).with(|host| host.lock = None);
-                }
-            }
+            lab.dies(&inventory, deaths).await;
             let (plan, report) = lab.apply(&inventory).await;
             assert!(report.is_success(), "{report:#?}\n{plan:#?}");
             check(&lab, &inventory, then).await;
