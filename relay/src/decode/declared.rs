@@ -3,15 +3,6 @@
 use super::DecodeError;
 use crate::schema::{Charset, ColumnKind, Declared, DeclaredColumn};
 
-/// The character set that a column declares.
-pub(super) fn charset(column: &DeclaredColumn) -> Charset {
-    match column.charset.as_deref() {
-        None => Charset::Binary,
-        // One that is not known is shown as base64, marked.
-        Some(name) => Charset::of_name(name).unwrap_or(Charset::Other(0)),
-    }
-}
-
 /// Whether a column's wire type may be one of MariaDB's types that table maps do not name.
 pub(super) fn is_unnamed(kind: &ColumnKind) -> bool {
     matches!(kind, ColumnKind::Char { width: 4 | 16, charset: Charset::Binary })
@@ -64,7 +55,7 @@ fn agrees(column: &DeclaredColumn, kind: &ColumnKind) -> bool {
     let numbers = column.numbers();
     let number = |index: usize| numbers.get(index).copied().unwrap_or(0);
     let octets = |width: &u16| column.octets.unwrap_or_else(|| number(0)) == u64::from(*width);
-    let text = |found: &Charset| *found == charset(column) || matches!(found, Charset::Other(_));
+    let text = |found: &Charset| *found == column.text_charset() || matches!(found, Charset::Other(_));
     let integer = |bytes: u8| *kind == ColumnKind::Int { bytes, unsigned: column.unsigned() };
     let compressed = matches!(kind, ColumnKind::Compressed { charset, .. } if text(charset));
     let blob = |bytes: u8| {
@@ -111,7 +102,9 @@ fn agrees(column: &DeclaredColumn, kind: &ColumnKind) -> bool {
         "json" => matches!(kind, ColumnKind::Json { .. }),
         "enum" => matches!(kind, ColumnKind::Enum { bytes, members }
             if *bytes == if members.len() < 256 { 1 } else { 2 }),
-        "set" => matches!(kind, ColumnKind::Set { bytes, members } if *bytes == set_bytes(members.len())),
+        "set" => {
+            matches!(kind, ColumnKind::Set { bytes, members } if *bytes == DeclaredColumn::set_bytes(members.len()))
+        }
         "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring"
         | "multipolygon" | "geometrycollection" | "geomcollection" => {
             matches!(kind, ColumnKind::Geometry { .. })
@@ -124,15 +117,5 @@ fn agrees(column: &DeclaredColumn, kind: &ColumnKind) -> bool {
         "inet4" => *kind == ColumnKind::Inet4,
         "inet6" => *kind == ColumnKind::Inet6,
         _ => false,
-    }
-}
-
-fn set_bytes(members: usize) -> u8 {
-    match members {
-        0..=8 => 1,
-        9..=16 => 2,
-        17..=24 => 3,
-        25..=32 => 4,
-        _ => 8,
     }
 }

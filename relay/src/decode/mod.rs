@@ -19,7 +19,7 @@ mod golden;
 mod json;
 mod json_diff;
 pub mod key;
-mod network;
+pub(crate) mod network;
 mod partial;
 pub mod query;
 pub mod query_event;
@@ -68,6 +68,17 @@ pub enum DecodeError {
         bytes: usize,
         /// The bound.
         limit: usize,
+    },
+    /// A column that is to be left out is in the primary key.
+    #[error(
+        "{table}.{column} is in columns.exclude and in the primary key: take it out of columns.exclude, or leave the table \
+         out"
+    )]
+    ExcludedKey {
+        /// `database.table`.
+        table: String,
+        /// The column.
+        column: String,
     },
     /// The table map names no columns.
     #[error(

@@ -219,7 +219,8 @@ impl<'a> Values<'a> {
 }
 
 /// Puts a self-contained image together, column by column in table order.
-pub(super) struct ImageBuilder {
+#[derive(Debug)]
+pub(crate) struct ImageBuilder {
     present: Vec<u8>,
     nulls: Vec<u8>,
     values: Vec<u8>,
@@ -227,12 +228,20 @@ pub(super) struct ImageBuilder {
 }
 
 impl ImageBuilder {
-    pub(super) fn new(columns: usize) -> Self {
+    pub(crate) fn new(columns: usize) -> Self {
         Self { present: vec![0; columns.div_ceil(8)], nulls: Vec::new(), values: Vec::new(), kept: 0 }
     }
 
+    /// Begins another image of the same table.
+    pub(crate) fn clear(&mut self) {
+        self.present.fill(0);
+        self.nulls.clear();
+        self.values.clear();
+        self.kept = 0;
+    }
+
     /// `stored` is the value as it stands in an image, length prefix included; none is NULL.
-    pub(super) fn push(&mut self, index: usize, stored: Option<&[u8]>) {
+    pub(crate) fn push(&mut self, index: usize, stored: Option<&[u8]>) {
         if let Some(byte) = self.present.get_mut(index / 8) {
             *byte |= 1 << (index % 8);
         }
@@ -247,7 +256,7 @@ impl ImageBuilder {
         self.kept += 1;
     }
 
-    pub(super) fn finish(&self, out: &mut Vec<u8>) {
+    pub(crate) fn finish(&self, out: &mut Vec<u8>) {
         out.clear();
         out.extend_from_slice(&self.present);
         out.extend_from_slice(&self.nulls);

@@ -326,7 +326,7 @@ impl Builder<'_> {
 
     fn charset(&mut self) -> Result<Charset, DecodeError> {
         match self.declared {
-            Some(column) if !self.charsets.is_given => Ok(declared::charset(column)),
+            Some(column) if !self.charsets.is_given => Ok(column.text_charset()),
             _ => self.charsets.next(),
         }
     }

@@ -16,6 +16,7 @@ pub(crate) fn take<'a>(kind: &ColumnKind, input: &mut Bytes<'a>) -> Result<&'a [
         }
         ColumnKind::Blob { length_bytes, .. }
         | ColumnKind::Json { length_bytes }
+        | ColumnKind::JsonText { length_bytes }
         | ColumnKind::Geometry { length_bytes }
         | ColumnKind::Vector { length_bytes }
         | ColumnKind::Compressed { length_bytes, .. } => input.prefixed(*length_bytes),
@@ -54,6 +55,7 @@ pub(super) fn extent(kind: &ColumnKind) -> Extent {
         }
         ColumnKind::Blob { length_bytes, .. }
         | ColumnKind::Json { length_bytes }
+        | ColumnKind::JsonText { length_bytes }
         | ColumnKind::Geometry { length_bytes }
         | ColumnKind::Vector { length_bytes }
         | ColumnKind::Compressed { length_bytes, .. } => Extent::Prefixed(usize::from(*length_bytes)),
@@ -112,6 +114,7 @@ pub(crate) fn write(kind: &ColumnKind, bytes: &[u8], out: &mut Vec<u8>) -> Resul
         ColumnKind::Enum { members, .. } => write_enum(members, uint_le(bytes), out)?,
         ColumnKind::Set { members, .. } => write_set(members, uint_le(bytes), out)?,
         ColumnKind::Json { .. } => json::write(bytes, out)?,
+        ColumnKind::JsonText { .. } => json::write_text(bytes, out)?,
         ColumnKind::Geometry { .. } => geometry::write(bytes, out),
         ColumnKind::Vector { .. } => write_vector(bytes, out)?,
         ColumnKind::Compressed { charset, .. } => text::write(&inflate_column(bytes)?, *charset, out),
@@ -350,6 +353,7 @@ mod tests {
             ColumnKind::Char { width: 1020, charset },
             ColumnKind::Blob { length_bytes: 3, charset },
             ColumnKind::Json { length_bytes: 4 },
+            ColumnKind::JsonText { length_bytes: 4 },
             ColumnKind::Geometry { length_bytes: 4 },
             ColumnKind::Vector { length_bytes: 2 },
             ColumnKind::Compressed { length_bytes: 2, charset },

@@ -77,10 +77,11 @@ fn source(row: &RowContext<'_>, out: &mut Vec<u8>) {
     text::write_str(row.source, out);
     member("ts_ms", out);
     write_int(start.commit_time_us / 1000, out);
-    out.extend_from_slice(if row.snapshot {
-        b",\"snapshot\":\"true\",\"db\":"
-    } else {
-        b",\"snapshot\":\"false\",\"db\":"
+    let is_last = row.row.saturating_add(1) >= row.txn.rows;
+    out.extend_from_slice(match (row.snapshot, is_last) {
+        (true, true) => b",\"snapshot\":\"last\",\"db\":",
+        (true, false) => b",\"snapshot\":\"true\",\"db\":",
+        (false, _) => b",\"snapshot\":\"false\",\"db\":",
     });
     text::write_str(&row.change.schema.database, out);
     out.extend_from_slice(b",\"sequence\":null,\"ts_us\":");
@@ -136,7 +137,7 @@ fn value(column: &Column, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeE
         let set: Vec<&str> =
             members.iter().enumerate().filter(|(i, _)| bit(*i)).map(|(_, name)| name.as_str()).collect();
         text::write_str(&set.join(","), out);
-    } else if let ColumnKind::Json { .. } = &column.kind {
+    } else if let ColumnKind::Json { .. } | ColumnKind::JsonText { .. } = &column.kind {
         let document = out.split_off(start);
         let document = std::str::from_utf8(&document).map_err(|_| DecodeError::Invalid("JSON document"))?;
         text::write_str(document, out);

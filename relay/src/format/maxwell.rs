@@ -36,13 +36,9 @@ pub(super) fn message(row: &RowContext<'_>, out: &mut Vec<u8>) -> Result<(), Dec
         });
         member("ts", out);
         write_int(start.commit_time_us / 1_000_000, out);
-        member("xid", out);
-        write_uint(start.position.scn().0, out);
-        if row.row.saturating_add(1) >= row.txn.rows {
-            out.extend_from_slice(b",\"commit\":true");
-        } else {
-            member("xoffset", out);
-            write_uint(row.row, out);
+        // As there: a row of a snapshot is of no transaction.
+        if change.op != Op::Read {
+            transaction(row, out);
         }
     }
     member("position", out);
@@ -61,6 +57,18 @@ pub(super) fn message(row: &RowContext<'_>, out: &mut Vec<u8>) -> Result<(), Dec
     }
     out.push(b'}');
     Ok(())
+}
+
+/// Which transaction, and where in it.
+fn transaction(row: &RowContext<'_>, out: &mut Vec<u8>) {
+    member("xid", out);
+    write_uint(row.txn.start.position.scn().0, out);
+    if row.row.saturating_add(1) >= row.txn.rows {
+        out.extend_from_slice(b",\"commit\":true");
+    } else {
+        member("xoffset", out);
+        write_uint(row.row, out);
+    }
 }
 
 pub(super) fn key(row: &RowContext<'_>, out: &mut Vec<u8>) -> Result<bool, DecodeError> {

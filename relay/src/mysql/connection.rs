@@ -17,6 +17,8 @@ use tokio::net::TcpStream;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the answer to a query of ours; none of them reads tables.
 const QUERY_TIMEOUT: Duration = Duration::from_mins(1);
+/// Between rows of a table: a server that says nothing for so long is gone.
+const ROW_TIMEOUT: Duration = Duration::from_mins(10);
 /// A packet of this length is continued by the next one.
 const MAX_PACKET: usize = 0x00ff_ffff;
 /// Bytes of a large packet that its first part has.
@@ -363,19 +365,11 @@ impl Connection {
         &mut self,
         sql: &str,
     ) -> Result<Result<Vec<Vec<Option<String>>>, ServerError>, Error> {
-        const COM_QUERY: u8 = 3;
-        let mut command = vec![COM_QUERY];
-        command.extend_from_slice(sql.as_bytes());
-        self.command(&command).await?;
-        let head = self.answer().await?;
-        if let Some(error) = packet::server_error(&head) {
-            return Ok(Err(error));
+        match self.begin_rows(sql).await? {
+            Ok(true) => {}
+            Ok(false) => return Ok(Ok(Vec::new())),
+            Err(error) => return Ok(Err(error)),
         }
-        if head.first() == Some(&0) {
-            return Ok(Ok(Vec::new()));
-        }
-        // Column definitions up to an EOF: every one of our queries knows its columns.
-        while !packet::is_eof(&self.answer().await?) {}
         let mut rows = Vec::new();
         loop {
             let row = self.answer().await?;
@@ -386,6 +380,57 @@ impl Connection {
                 return Ok(Ok(rows));
             }
             rows.push(packet::text_row(&row).ok_or_else(|| self.broken("row"))?);
+        }
+    }
+
+    /// Sends a statement; true where rows follow, which [`Connection::row`] takes one by one.
+    pub(super) async fn begin_rows(&mut self, sql: &str) -> Result<Result<bool, ServerError>, Error> {
+        const COM_QUERY: u8 = 3;
+        let mut command = vec![COM_QUERY];
+        command.extend_from_slice(sql.as_bytes());
+        self.command(&command).await?;
+        let head = self.answer().await?;
+        if let Some(error) = packet::server_error(&head) {
+            return Ok(Err(error));
+        }
+        if head.first() == Some(&0) {
+            return Ok(Ok(false));
+        }
+        // Column definitions up to an EOF: every one of our queries knows its columns.
+        while !packet::is_eof(&self.answer().await?) {}
+        Ok(Ok(true))
+    }
+
+    /// The next row's bytes as the server sent them, the first `limit` of them, and how many it has; none behind the
+    /// last row.
+    pub(super) async fn row(
+        &mut self,
+        limit: usize,
+        row: &mut Vec<u8>,
+    ) -> Result<Result<Option<u64>, ServerError>, Error> {
+        row.clear();
+        let mut total = 0u64;
+        loop {
+            let piece = tokio::time::timeout(ROW_TIMEOUT, self.piece()).await;
+            let silent = |_| Error::Transient(format!("{}: no row within 10 minutes", self.address));
+            let (bytes, is_last) = match piece.map_err(silent)?? {
+                Piece::Packet(packet) => {
+                    if let Some(error) = packet::server_error(&packet) {
+                        return Ok(Err(error));
+                    }
+                    if packet::is_eof(&packet) {
+                        return Ok(Ok(None));
+                    }
+                    (packet, true)
+                }
+                Piece::Part { bytes, is_last, .. } => (bytes, is_last),
+            };
+            total += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            let room = limit.saturating_sub(row.len()).min(bytes.len());
+            row.extend_from_slice(bytes.get(..room).unwrap_or_default());
+            if is_last {
+                return Ok(Ok(Some(total)));
+            }
         }
     }
 }

@@ -10,9 +10,11 @@ mod error;
 mod packet;
 mod preflight;
 mod rsa;
+pub(crate) mod snapshot;
 pub mod source;
 mod start;
 mod status;
+mod tables;
 mod tls;
 
 pub use crate::decode::filter;

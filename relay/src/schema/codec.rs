@@ -175,6 +175,7 @@ fn put_kind(out: &mut Vec<u8>, kind: &ColumnKind) {
         ColumnKind::Uuid => out.push(23),
         ColumnKind::Inet4 => out.push(24),
         ColumnKind::Inet6 => out.push(25),
+        ColumnKind::JsonText { length_bytes } => out.extend_from_slice(&[26, *length_bytes]),
     }
 }
 
@@ -276,6 +277,7 @@ impl Input<'_> {
             23 => ColumnKind::Uuid,
             24 => ColumnKind::Inet4,
             25 => ColumnKind::Inet6,
+            26 => ColumnKind::JsonText { length_bytes: self.bounded(1, 4)? },
             _ => return Err(self.damaged()),
         })
     }
@@ -314,6 +316,7 @@ mod tests {
             proptest::collection::vec(".{0,8}", 0..4)
                 .prop_map(|members| ColumnKind::Set { bytes: 8, members }),
             (1u8..=4).prop_map(|length_bytes| ColumnKind::Json { length_bytes }),
+            (1u8..=4).prop_map(|length_bytes| ColumnKind::JsonText { length_bytes }),
             Just(ColumnKind::Uuid),
             Just(ColumnKind::Inet6),
         ]

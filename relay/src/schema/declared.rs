@@ -1,5 +1,6 @@
 //! A table as `information_schema` declares it, for table maps that name no columns.
 
+use super::Charset;
 use serde::{Deserialize, Serialize};
 
 /// A table's declaration.
@@ -48,6 +49,26 @@ impl DeclaredColumn {
     /// Declared UNSIGNED; ZEROFILL means it too.
     pub(crate) fn unsigned(&self) -> bool {
         self.kind.split_ascii_whitespace().any(|word| matches!(word, "unsigned" | "zerofill"))
+    }
+
+    /// The character set of its text.
+    pub(crate) fn text_charset(&self) -> Charset {
+        match self.charset.as_deref() {
+            None => Charset::Binary,
+            // One that is not known is shown as base64, marked.
+            Some(name) => Charset::of_name(name).unwrap_or(Charset::Other(0)),
+        }
+    }
+
+    /// Bytes of a SET with so many members.
+    pub(crate) fn set_bytes(members: usize) -> u8 {
+        match members {
+            0..=8 => 1,
+            9..=16 => 2,
+            17..=24 => 3,
+            25..=32 => 4,
+            _ => 8,
+        }
     }
 
     /// The members of an ENUM or SET; none where the list does not end well.

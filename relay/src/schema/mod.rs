@@ -168,6 +168,11 @@ pub enum ColumnKind {
         /// Bytes of the length prefix.
         length_bytes: u8,
     },
+    /// MySQL's JSON as the text that `SELECT` shows; in snapshots only, the binlog has it binary.
+    JsonText {
+        /// Bytes of the length prefix.
+        length_bytes: u8,
+    },
     /// Any geometry.
     Geometry {
         /// Bytes of the length prefix.

@@ -16,6 +16,9 @@ pub(super) struct Checkpoint {
     pub(super) after: Option<LastTransaction>,
     /// A later place, up to which nothing of interest came.
     pub(super) covered: Option<Position>,
+    /// A snapshot was begun and not finished: there is no place to go on from.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) snapshot_unfinished: bool,
 }
 
 impl Checkpoint {
@@ -31,6 +34,13 @@ impl Checkpoint {
         let found: Self = serde_json::from_slice(&text).with_context(|| {
             format!("the checkpoint {} is damaged: give --from, or remove it", path.display())
         })?;
+        if found.snapshot_unfinished {
+            anyhow::bail!(
+                "the snapshot that the checkpoint {} belongs to was not finished: take it again with --from snapshot, or \
+                 begin elsewhere with another --from",
+                path.display()
+            );
+        }
         Ok(Some(found))
     }
 
@@ -69,8 +79,12 @@ mod tests {
             file_name: "b.000003".into(),
             gtid: Some("0-1-2".into()),
         };
-        let mut checkpoint =
-            Checkpoint { server_uuid: "1".into(), after: Some(after.clone()), covered: None };
+        let mut checkpoint = Checkpoint {
+            server_uuid: "1".into(),
+            after: Some(after.clone()),
+            covered: None,
+            snapshot_unfinished: false,
+        };
         checkpoint.store(&path).unwrap();
         assert_eq!(Checkpoint::load(&path).unwrap(), Some(checkpoint.clone()));
         assert_eq!(checkpoint.start(), Start::After(after));
@@ -78,5 +92,8 @@ mod tests {
         assert_eq!(checkpoint.start(), Start::At(Position::new(1, 4, 4)));
         std::fs::write(&path, "{").unwrap();
         assert!(Checkpoint::load(&path).is_err());
+        checkpoint.snapshot_unfinished = true;
+        checkpoint.store(&path).unwrap();
+        assert!(Checkpoint::load(&path).unwrap_err().to_string().contains("--from snapshot"));
     }
 }

@@ -2,15 +2,16 @@
 
 mod checkpoint;
 mod printer;
+mod progress;
 mod target;
 
 use crate::config::{self, Format};
 use crate::format::Formatter;
 use crate::mysql::source::{self, Ended, Job};
-use crate::mysql::{Error, Remembered, Start, State, StatusCell};
+use crate::mysql::{Error, Remembered, Start, StatusCell, snapshot};
 use checkpoint::Checkpoint;
-use printer::Printer;
-use std::io::{IsTerminal as _, Write as _};
+use printer::{PrintError, Printer};
+use progress::Progress;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// A `server_id` that `tail` takes lies above this: far from the small numbers people give their servers.
 const SERVER_ID_BASE: u32 = 1 << 31;
+
+/// The `--from` that shows the rows there are, first.
+const FROM_SNAPSHOT: &str = "snapshot";
 
 /// What to show, and from where.
 #[derive(Clone, Debug, clap::Args)]
@@ -47,7 +51,7 @@ pub struct Args {
     /// `best_effort` from `information_schema`.
     #[arg(long, value_enum, default_value_t)]
     pub schema: config::SchemaFrom,
-    /// Where to begin: earliest, latest, a time like 2026-11-22T15:00:00Z, an SCN or a GTID set. Default: the checkpoint if there is one, else latest.
+    /// Where to begin: snapshot (all rows as they are, then what changes), earliest, latest, a time like 2026-11-22T15:00:00Z, an SCN or a GTID set. Default: the checkpoint if there is one, else latest.
     #[arg(long)]
     pub from: Option<String>,
     /// End when everything that was committed at the start is shown.
@@ -73,11 +77,15 @@ pub struct Args {
 /// Shows changes until `shutdown`, or until caught up if asked to.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
     let target = target::parse(&args)?;
+    // Whoever says where to begin does not need it.
     let checkpoint = match &args.checkpoint {
-        Some(path) => Checkpoint::load(path)?,
-        None => None,
+        Some(path) if args.from.is_none() => Checkpoint::load(path)?,
+        _ => None,
     };
+    let takes_snapshot = args.from.as_deref().is_some_and(|from| from.trim() == FROM_SNAPSHOT);
     let start = match (&args.from, &checkpoint) {
+        // Until it is known.
+        (Some(_), _) if takes_snapshot => Start::Latest,
         (Some(from), _) => from.parse()?,
         (None, Some(checkpoint)) => checkpoint.start(),
         (None, None) => Start::Latest,
@@ -91,7 +99,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
             None
         }
     };
-    let job = Job {
+    let mut job = Job {
         name: args.source.clone(),
         config: config::Source {
             mysql: target.mysql,
@@ -105,7 +113,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         },
         password: target.password,
         epoch: 1,
-        expected_server: if args.from.is_none() { checkpoint.map(|c| c.server_uuid) } else { None },
+        expected_server: checkpoint.map(|checkpoint| checkpoint.server_uuid),
         start,
         counts_gtids: false,
         executed: None,
@@ -124,14 +132,27 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         args.checkpoint.clone(),
         Arc::clone(&status),
     );
-    let ended = {
-        let read = source::run(&job, &mut printer, &status, &shutdown);
-        tokio::pin!(read);
-        let mut ticks = tokio::time::interval(PROGRESS_EVERY);
-        loop {
-            tokio::select! {
-                ended = &mut read => break ended,
-                _ = ticks.tick() => progress.show(&status),
+    let taken = if takes_snapshot {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => Ok(Some(Ended::Shutdown)),
+            taken = take_snapshot(&mut job, &mut printer, &status, &mut progress) => taken.map(|()| None),
+        }
+    } else {
+        Ok(None)
+    };
+    let ended = match taken {
+        Ok(Some(ended)) => Ok(ended),
+        Err(error) => Err(error),
+        Ok(None) => {
+            let read = source::run(&job, &mut printer, &status, &shutdown);
+            tokio::pin!(read);
+            let mut ticks = tokio::time::interval(PROGRESS_EVERY);
+            loop {
+                tokio::select! {
+                    ended = &mut read => break ended,
+                    _ = ticks.tick() => progress.show(&status),
+                }
             }
         }
     };
@@ -149,6 +170,32 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     }
 }
 
+/// Shows all rows as they are at one place, from which the job then goes on.
+async fn take_snapshot(
+    job: &mut Job,
+    printer: &mut Printer<std::io::Stdout>,
+    status: &StatusCell,
+    progress: &mut Progress,
+) -> Result<(), Error> {
+    let sink = |error: std::io::Error| Error::Sink(Box::new(PrintError::from(error)));
+    let snapshot = snapshot::begin(job).await?;
+    let (server, place) = (snapshot.server().clone(), snapshot.place());
+    job.start = snapshot.next_start();
+    job.expected_server = Some(server.server_uuid.clone());
+    let file_name = Arc::clone(snapshot.file_name());
+    status.update(|s| {
+        s.server = Some(server.clone());
+        s.file_name = file_name;
+        s.end_offset = place.offset;
+    });
+    printer.begin_snapshot().map_err(sink)?;
+    let told_of = |now: &snapshot::Progress| progress.show_snapshot(now);
+    let rows = snapshot
+        .rows(job, told_of, |header, row, change| printer.read(header, row, change, &server.server_uuid));
+    rows.await?;
+    printer.end_snapshot(place).map_err(sink)
+}
+
 /// Where things wait: beside the checkpoint, else in a place of this run.
 fn beside(checkpoint: Option<&Path>, what: &str) -> PathBuf {
     match checkpoint {
@@ -159,70 +206,5 @@ fn beside(checkpoint: Option<&Path>, what: &str) -> PathBuf {
             name.into()
         }
         None => std::env::temp_dir().join(format!("aesop-tail-{what}-{}", uuid::Uuid::new_v4())),
-    }
-}
-
-/// What stderr is told while reading goes on.
-enum Progress {
-    /// No terminal: nothing but the log.
-    None,
-    /// One line, written over the last one.
-    Line,
-    /// Rows come on the same terminal: a line where the state is another than this one.
-    States(Option<&'static str>),
-}
-
-impl Progress {
-    /// As the terminals are; sets up the log too, which says what goes wrong.
-    fn here(stdout: &std::io::Stdout) -> Self {
-        let progress = match (std::io::stderr().is_terminal(), stdout.is_terminal()) {
-            (false, _) => Self::None,
-            (true, false) => Self::Line,
-            (true, true) => Self::States(None),
-        };
-        if matches!(progress, Self::Line) {
-            crate::telemetry::init_logs_over_progress("warn");
-        } else {
-            crate::telemetry::init_logs("warn");
-        }
-        progress
-    }
-
-    fn show(&mut self, status: &StatusCell) {
-        let s = status.get();
-        let state = match s.state {
-            State::Connecting => "connecting",
-            State::Streaming if s.caught_up => "caught up",
-            State::Streaming => "reading",
-            State::Stopped => "stopped",
-        };
-        let line = match self {
-            Self::None => return,
-            Self::States(said) if *said == Some(state) => return,
-            Self::States(said) => {
-                *said = Some(state);
-                format!("{state}\n")
-            }
-            Self::Line => {
-                let error = s.last_error.map(|e| format!(" · {e}")).unwrap_or_default();
-                format!(
-                    "\r\x1b[K{state} · {} transactions · {} rows · {} MiB · {}:{}{error}",
-                    s.transactions_total,
-                    s.rows_total,
-                    s.bytes_read_total >> 20,
-                    s.file_name,
-                    s.end_offset
-                )
-            }
-        };
-        // Who cannot be told misses nothing else.
-        drop(std::io::stderr().write_all(line.as_bytes()));
-    }
-
-    fn end(&mut self, status: &StatusCell) {
-        self.show(status);
-        if matches!(self, Self::Line) {
-            drop(std::io::stderr().write_all(b"\n"));
-        }
     }
 }

@@ -74,7 +74,12 @@ impl<W: Write> Printer<W> {
             status,
             pending: Pending::default(),
             buffer: Vec::new(),
-            place: Checkpoint { server_uuid: String::new(), after: None, covered: None },
+            place: Checkpoint {
+                server_uuid: String::new(),
+                after: None,
+                covered: None,
+                snapshot_unfinished: false,
+            },
             stored_at: None,
             dirty: false,
         }
@@ -101,6 +106,47 @@ impl<W: Write> Printer<W> {
             self.stored_at = Some(Instant::now());
         }
         Ok(())
+    }
+
+    /// Rows of a snapshot come: until they are all shown there is no place to go on from.
+    pub(super) fn begin_snapshot(&mut self) -> io::Result<()> {
+        self.place.snapshot_unfinished = true;
+        self.dirty = true;
+        self.store_place()
+    }
+
+    /// Shows a row of a snapshot.
+    pub(super) fn read(
+        &mut self,
+        header: &TxnHeader,
+        row: u64,
+        change: &RowChange<'_>,
+        server_uuid: &str,
+    ) -> Result<(), PrintError> {
+        let context = RowContext {
+            source: &self.source,
+            txn: header,
+            row,
+            change: *change,
+            server_uuid,
+            snapshot: true,
+        };
+        self.formatter.value(&context, &mut self.buffer)?;
+        self.buffer.push(b'\n');
+        if self.buffer.len() >= WRITE_CHUNK {
+            self.out.write_all(&self.buffer)?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// All rows of a snapshot are shown.
+    pub(super) fn end_snapshot(&mut self, place: Position) -> io::Result<()> {
+        self.write_out()?;
+        self.place.snapshot_unfinished = false;
+        self.place.covered = Some(place);
+        self.dirty = true;
+        self.store_place()
     }
 
     fn print(&mut self, header: &TxnHeader, rows: &mut dyn Read) -> Result<(), PrintError> {

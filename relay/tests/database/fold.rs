@@ -18,6 +18,17 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// Whether both have the same rows, whatever came before.
+    pub(crate) fn equals(&self, other: &Self) -> bool {
+        let bag = |table: &Self| {
+            let mut rows: Vec<String> =
+                table.bag.iter().map(|row| serde_json::to_string(row).unwrap()).collect();
+            rows.sort();
+            rows
+        };
+        self.keyed == other.keyed && bag(self) == bag(other)
+    }
+
     pub(crate) fn rows(&self) -> impl Iterator<Item = &Row> {
         self.keyed.values().chain(&self.bag)
     }
@@ -101,7 +112,8 @@ impl Fold {
         let loose = table.partial || self.partial;
         let (before, after) = (message["before"].as_object(), message["after"].as_object());
         match (op, before, after) {
-            ("insert", None, Some(_)) | ("update", Some(_), Some(_)) | ("delete", Some(_), None) => {}
+            ("insert" | "read", None, Some(_)) | ("update", Some(_), Some(_)) | ("delete", Some(_), None) => {
+            }
             _ => return Err("images do not fit the op".to_owned()),
         }
         let mut row = match before {

@@ -19,6 +19,7 @@ mod clients;
 mod crash;
 mod failover;
 mod fold;
+mod huge;
 mod login;
 mod lookback;
 mod network;
@@ -29,6 +30,7 @@ mod random;
 mod rows;
 mod selection;
 mod server;
+mod snapshot;
 mod statements;
 mod tail;
 mod types;
@@ -71,6 +73,10 @@ const TESTS: &[(&str, Test)] = &[
     ("statements::hidden_mariadb", |s| {
         s.block_on(statements::that_hide_rows_are_an_error(&s.mariadb, Kind::MariaDb));
     }),
+    ("snapshot::mysql", |s| s.block_on(snapshot::goes_on_where_it_was_taken(&s.mysql))),
+    ("snapshot::mariadb", |s| s.block_on(snapshot::goes_on_where_it_was_taken(&s.mariadb))),
+    ("snapshot::refusals_mysql", |s| s.block_on(snapshot::says_what_is_in_its_way(&s.mysql))),
+    ("snapshot::refusals_mariadb", |s| s.block_on(snapshot::says_what_is_in_its_way(&s.mariadb))),
     ("lookback::mysql", |s| s.block_on(lookback::what_is_older_than_the_log_is_read_again(&s.mysql))),
     ("lookback::mariadb", |s| s.block_on(lookback::what_is_older_than_the_log_is_read_again(&s.mariadb))),
     ("selection::mysql", |s| s.block_on(selection::streams_bring_what_is_selected(&s.mysql))),
@@ -103,6 +109,13 @@ const APART: &[(&str, Apart)] = &[
     ("clash::mariadb", || clash::two_relays_with_one_number(Kind::MariaDb).boxed_local()),
     ("network::mysql", || network::a_dead_link_is_noticed(Kind::MySql).boxed_local()),
     ("network::mariadb", || network::a_dead_link_is_noticed(Kind::MariaDb).boxed_local()),
+];
+
+/// Each takes minutes and gigabytes: only with `AESOP_LONG`, one after the other.
+const LONG: &[(&str, Apart)] = &[
+    ("huge::mysql", || huge::transactions_begin_beyond_4_gib(Kind::MySql, false).boxed_local()),
+    ("huge::mysql_without_gtids", || huge::transactions_begin_beyond_4_gib(Kind::MySql, true).boxed_local()),
+    ("huge::mariadb", || huge::transactions_begin_beyond_4_gib(Kind::MariaDb, false).boxed_local()),
 ];
 
 /// MySQL as it is where nobody has chosen: without GTIDs; and without checksums in its binlog.
@@ -151,14 +164,18 @@ fn main() -> ExitCode {
             Ok(())
         })
     });
-    let shared = libtest_mimic::run(&arguments, trials.collect());
-    let apart = APART.iter().map(|&(name, test)| {
-        Trial::test(name, move || {
-            tokio::runtime::Runtime::new()?.block_on(test());
-            Ok(())
-        })
-    });
+    let long = if std::env::var_os("AESOP_LONG").is_some() { LONG } else { &[] };
+    let alone = |tests: &'static [(&str, Apart)]| {
+        let trial = |&(name, test): &(&str, Apart)| {
+            Trial::test(name, move || {
+                tokio::runtime::Runtime::new()?.block_on(test());
+                Ok(())
+            })
+        };
+        tests.iter().map(trial)
+    };
+    let shared = libtest_mimic::run(&arguments, trials.chain(alone(long)).collect());
     arguments.test_threads = Some(APART.len());
-    let apart = libtest_mimic::run(&arguments, apart.collect());
+    let apart = libtest_mimic::run(&arguments, alone(APART).collect());
     if shared.has_failed() { shared.exit_code() } else { apart.exit_code() }
 }

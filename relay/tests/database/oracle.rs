@@ -70,6 +70,11 @@ pub(crate) trait Disturber {
     /// A statement is done. True when the sessions of the server are lost.
     fn after_statement(&mut self) -> BoxFuture<'_, bool>;
     /// Whether there is time for rows that are larger than a packet of the protocol.
+    /// All rows as they are now, in place of all that happened to them.
+    fn snapshot(&self) -> Option<Vec<String>> {
+        None
+    }
+
     fn takes_large_rows(&self) -> bool {
         false
     }
@@ -97,6 +102,11 @@ impl Disturber for Calm<'_> {
         let args = ["--from", &self.start, "--tables", &self.tables, "--max-row-bytes", "100000000"];
         let lines = tail::try_lines(&self.server.url(), &args).unwrap_or_else(|error| panic!("{error}"));
         Box::pin(std::future::ready(lines))
+    }
+
+    fn snapshot(&self) -> Option<Vec<String>> {
+        let args = ["--from", "snapshot", "--tables", &self.tables, "--max-row-bytes", "100000000"];
+        Some(tail::try_lines(&self.server.url(), &args).unwrap_or_else(|error| panic!("{error}")))
     }
 
     fn takes_large_rows(&self) -> bool {
@@ -190,7 +200,30 @@ async fn statements_and_comparison(
     }
     assert!(fold.rows > statements * 2, "seed {seed}: only {} rows", fold.rows);
     assert!(partial_images || fold.ddls > statements / 20, "seed {seed}: only {} definitions", fold.ddls);
+    if let Some(lines) = disturber.snapshot() {
+        let read = snapshot_fold(&lines, seed);
+        compare(&run, &read, expected.clone(), seed);
+        for (name, table) in fold.tables.iter().filter(|(_, table)| !table.partial && !fold.partial) {
+            let same = read.tables.get(name).map_or(table.rows().next().is_none(), |of| of.equals(table));
+            let first =
+                |table: Option<&crate::fold::Table>| format!("{:?}", table.and_then(|t| t.rows().next()));
+            let (here, there) = (first(read.tables.get(name)), first(Some(table)));
+            assert!(same, "seed {seed}: {name}: a snapshot says other than the binlog: {here}, {there}");
+        }
+    }
     compare(&run, &fold, expected, seed);
+}
+
+/// What a snapshot says, and nothing after it.
+fn snapshot_fold(lines: &[String], seed: u64) -> Fold {
+    let mut fold = Fold::default();
+    for line in lines {
+        assert!(line.starts_with("{\"op\":\"read\","), "seed {seed}: {line}");
+        if let Err(what) = fold.push(line, |_| Ddl::Nothing) {
+            panic!("seed {seed}: {what}");
+        }
+    }
+    fold
 }
 
 fn compare(run: &Run<'_>, fold: &Fold, expected: Vec<Vec<Vec<Option<String>>>>, seed: u64) {

@@ -62,12 +62,8 @@ impl Assembler {
             .collect();
         if let Some(column) = schema.key.iter().find(|index| excluded.get(**index) == Some(&true)) {
             let column = schema.columns.get(*column).map_or("", |c| c.name.as_str());
-            return Err(DecodeError::Unsupported(format!(
-                "{}.{}.{column} is in columns.exclude and in the primary key: take it out of columns.exclude, or \
-                 leave the table out",
-                name.database, name.table
-            ))
-            .into());
+            let table = format!("{}.{}", name.database, name.table);
+            return Err(DecodeError::ExcludedKey { table, column: column.to_owned() }.into());
         }
         let schema = Arc::new(schema);
         let excluded = excluded.contains(&true).then_some(excluded);

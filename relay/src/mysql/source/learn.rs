@@ -11,10 +11,9 @@ use crate::event::{RowChange, Savepoint, TransactionSink, TxnEnd, TxnStart};
 use crate::mysql::admin::{self, BinaryLogs};
 use crate::mysql::connection::{Connection, Password, address};
 use crate::mysql::definitions::Remembered;
-use crate::mysql::{Definite, Error, Finding, Flavor, ServerIdentity, packet, preflight};
+use crate::mysql::{Definite, Error, Finding, Flavor, ServerIdentity, packet, preflight, tables};
 use crate::position::Position;
-use crate::schema::{Declared, DeclaredColumn, TableName, Touch};
-use std::collections::BTreeMap;
+use crate::schema::{Declared, TableName, Touch};
 use std::sync::Arc;
 
 /// First event of a binlog file.
@@ -80,11 +79,11 @@ impl Reader<'_> {
             }
             Some(Learn::Tables(tables)) => self.look(&mut lesson, &remembered, tables).await?,
             Some(Learn::Everything) => {
-                let tables = self.tables(lesson.connection).await?;
+                let tables = self.wanted(lesson.connection).await?;
                 self.look(&mut lesson, &remembered, &tables).await?;
             }
             None if is_first => {
-                let tables = self.tables(lesson.connection).await?;
+                let tables = self.wanted(lesson.connection).await?;
                 self.look(&mut lesson, &remembered, &tables).await?;
             }
             None => {}
@@ -161,20 +160,9 @@ impl Reader<'_> {
         remembered.change(|history| history.restart(begins, begins)).map_err(|error| not_kept(&error))
     }
 
-    /// The tables that are wanted, as far as this user may see them.
-    async fn tables(&self, connection: &mut Connection) -> Result<Vec<TableName>, Error> {
-        let wanted = TableFilter::new(&self.job.config.tables);
-        let rows = connection
-            .query(
-                "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
-                 WHERE TABLE_TYPE NOT IN ('VIEW', 'SYSTEM VIEW')",
-            )
-            .await?;
-        let names = rows.into_iter().filter_map(|row| {
-            let mut fields = row.into_iter().flatten();
-            Some(TableName::new(fields.next()?, fields.next()?))
-        });
-        Ok(names.filter(|name| wanted.table(&name.database, &name.table)).collect())
+    async fn wanted(&self, connection: &mut Connection) -> Result<Vec<TableName>, Error> {
+        let listed = tables::list(connection, &self.tables).await?;
+        Ok(listed.into_iter().map(|table| table.name).collect())
     }
 
     /// Looks at tables, reads the statements up to there, and remembers.
@@ -232,17 +220,16 @@ impl Reader<'_> {
         const ABSENT: [u16; 4] = [1049, 1146, 1347, 1356];
         /// No right to a table, to a column.
         const DENIED: [u16; 3] = [1044, 1142, 1143];
-        let quoted = |name: &str| format!("`{}`", name.replace('`', "``"));
-        let (database, name) = (quoted(&table.database), quoted(&table.table));
         connection.query("START TRANSACTION").await?;
         // Held until the end of the transaction, it keeps definitions of the table away, also one that is under way.
-        let locked = connection.try_query(&format!("SELECT 1 FROM {database}.{name} LIMIT 0")).await?;
+        let locked =
+            connection.try_query(&format!("SELECT 1 FROM {} LIMIT 0", tables::quoted_table(table))).await?;
         let found = match locked {
             Ok(_) => {
                 let logs = admin::list_end(connection).await?;
                 let file = file_number(&logs.current_file).unwrap_or(0);
                 let at = Position::new(self.job.epoch, file, logs.current_offset);
-                declared(connection, table).await?.map(|declared| (at, declared))
+                tables::declared(connection, table).await?.map(|declared| (at, declared))
             }
             Err(error) if ABSENT.contains(&error.code) => None,
             Err(error) if DENIED.contains(&error.code) => {
@@ -254,7 +241,7 @@ impl Reader<'_> {
                     ),
                     remedy: preflight::grant(
                         "SELECT",
-                        &format!("{database}.*"),
+                        &format!("{}.*", tables::quoted(&table.database)),
                         &preflight::account(connection, config).await?,
                     ),
                 };
@@ -349,44 +336,6 @@ fn check_known(
 
 fn not_kept(error: &std::io::Error) -> Error {
     Error::Transient(format!("what is known of tables cannot be kept: {error}"))
-}
-
-/// A table's declaration.
-async fn declared(connection: &mut Connection, table: &TableName) -> Result<Option<Declared>, Error> {
-    let text = |text: &str| text.replace('\\', "\\\\").replace('\'', "''");
-    let of_table =
-        format!("TABLE_SCHEMA = '{}' AND TABLE_NAME = '{}'", text(&table.database), text(&table.table));
-    let rows = connection
-        .query(&format!(
-            "SELECT COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE, EXTRA, CHARACTER_OCTET_LENGTH, CHARACTER_SET_NAME \
-             FROM information_schema.COLUMNS WHERE {of_table} ORDER BY ORDINAL_POSITION"
-        ))
-        .await?;
-    let columns: Vec<DeclaredColumn> = rows
-        .into_iter()
-        .map(|row| {
-            let mut fields = row.into_iter();
-            let mut next = || fields.next().flatten();
-            DeclaredColumn {
-                name: next().unwrap_or_default(),
-                kind: next().unwrap_or_default(),
-                nullable: next().is_some_and(|word| word == "YES"),
-                visible: !next().unwrap_or_default().to_ascii_uppercase().contains("INVISIBLE"),
-                octets: next().and_then(|number| number.parse().ok()),
-                charset: next(),
-            }
-        })
-        .collect();
-    let rows = connection
-        .query(&format!(
-            "SELECT COLUMN_NAME FROM information_schema.STATISTICS \
-             WHERE {of_table} AND INDEX_NAME = 'PRIMARY' ORDER BY SEQ_IN_INDEX"
-        ))
-        .await?;
-    let places: BTreeMap<&str, usize> =
-        columns.iter().enumerate().map(|(index, column)| (column.name.as_str(), index)).collect();
-    let key = rows.iter().flatten().flatten().filter_map(|name| places.get(name.as_str()).copied()).collect();
-    Ok((!columns.is_empty()).then_some(Declared { columns, key }))
 }
 
 /// Takes nothing: a scan hands nothing on.
