@@ -12,6 +12,7 @@ pub(crate) fn from_nothing_to_a_resolved_mail() {
     rows_arrive_with_before_and_after(&cluster);
     checkpoints_are_in_zookeeper(&cluster);
     tail_prints_the_same_rows(&cluster);
+    tail_brings_a_snapshot_and_what_follows_to_kafka(&cluster);
     a_source_without_row_binlog_is_refused(&cluster);
     the_lag_mail_names_every_partition(&cluster);
     crate::offline::other_builds_roll_out(&cluster);
@@ -73,6 +74,41 @@ fn tail_prints_the_same_rows(cluster: &Cluster) {
             cluster.block_on(crate::oracle::select(&server)),
             "{source}"
         );
+    }
+}
+
+/// Without ZooKeeper, groups or relays: all rows first, then from its checkpoint what has changed since.
+fn tail_brings_a_snapshot_and_what_follows_to_kafka(cluster: &Cluster) {
+    let place = |source: &str| cluster.path(&format!("{source}.place"));
+    let tail = |source: &str, from: &[&str]| {
+        let server = cluster.database(source);
+        let relay = std::path::Path::new(env!("CARGO_BIN_EXE_aesop")).with_file_name("aesop-relay");
+        let output = Command::new(relay)
+            .args(["tail", "--tables", "shop.*", "--until-caught-up", "--kafka", &cluster.bootstrap()])
+            .args(["--source", &format!("tail-{source}"), "--checkpoint"])
+            .arg(place(source))
+            .args(from)
+            .arg(format!("mysql://{}@{}:{}/", server.user, server.host, server.port))
+            .env("AESOP_PASSWORD", &server.password)
+            .output()
+            .expect("aesop-relay runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stdout.is_empty(), "rows go to Kafka alone");
+    };
+    for (source, _) in SOURCES {
+        tail(source, &["--from", "snapshot"]);
+    }
+    cluster.sell(30);
+    for (source, _) in SOURCES {
+        tail(source, &[]);
+        let expected = cluster.block_on(crate::oracle::select(&cluster.database(source)));
+        let fold = crate::oracle::kafka_equals_select(
+            &cluster.bootstrap(),
+            &format!("tail-{source}"),
+            &expected,
+            Duration::from_secs(30),
+        );
+        assert_eq!(fold.repeats(), 0, "{source}: nothing comes twice");
     }
 }
 

@@ -1,6 +1,8 @@
 //! `aesop-relay tail`: a server's row changes as JSON lines on stdout, relay and consumer in one process.
 
 mod checkpoint;
+mod kafka;
+mod out;
 mod printer;
 mod progress;
 mod target;
@@ -9,7 +11,10 @@ use crate::config::{self, Format};
 use crate::format::Formatter;
 use crate::mysql::source::{self, Ended, Job};
 use crate::mysql::{Error, Remembered, Start, StatusCell, snapshot};
+use anyhow::Context as _;
 use checkpoint::Checkpoint;
+use kafka::KafkaOut;
+use out::{Lines, Out};
 use printer::{PrintError, Printer};
 use progress::Progress;
 use std::path::{Path, PathBuf};
@@ -60,6 +65,17 @@ pub struct Args {
     /// Shape of the JSON: aesop, debezium, maxwell or aesop-v1.
     #[arg(long, default_value = "aesop")]
     pub format: Format,
+    /// Appends the lines to this file, which is on disk before a place is kept; the beginning of a line at its end, left
+    /// by a crash, is cut off.
+    #[arg(long, value_name = "FILE", conflicts_with = "kafka")]
+    pub output: Option<PathBuf>,
+    /// Writes to Kafka: `host:port` of some brokers.
+    #[arg(long, value_name = "BROKERS", value_delimiter = ',')]
+    pub kafka: Vec<String>,
+    /// Settings for Kafka, a YAML file: the keys of `sink: {kafka: …}` of a consumer group as in consumer.yml, but
+    /// `bootstrap` and `format`.
+    #[arg(long, value_name = "FILE", requires = "kafka")]
+    pub kafka_settings: Option<PathBuf>,
     /// Keeps the place in this file, and goes on from there the next time.
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
@@ -72,6 +88,25 @@ pub struct Args {
     /// The source's name in the messages.
     #[arg(long, default_value = "tail")]
     pub source: String,
+}
+
+impl Args {
+    fn writes_to_stdout(&self) -> bool {
+        self.output.is_none() && self.kafka.is_empty()
+    }
+
+    fn out(&self, shutdown: &CancellationToken) -> anyhow::Result<Box<dyn Out + Send>> {
+        let formatter = Formatter::new(self.format);
+        if let Some(path) = &self.output {
+            let file = out::append(path).with_context(|| format!("cannot write to {}", path.display()))?;
+            return Ok(Box::new(Lines::new(file, formatter)));
+        }
+        if self.kafka.is_empty() {
+            return Ok(Box::new(Lines::new(std::io::stdout(), formatter)));
+        }
+        let settings = kafka::settings(self.kafka_settings.as_deref(), &self.kafka, self.format)?;
+        Ok(Box::new(KafkaOut::open(settings, &self.source, shutdown.clone())?))
+    }
 }
 
 /// Shows changes until `shutdown`, or until caught up if asked to.
@@ -123,15 +158,9 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
         until_caught_up: args.until_caught_up,
     };
     let status = Arc::new(StatusCell::default());
-    let stdout = std::io::stdout();
-    let mut progress = Progress::here(&stdout);
-    let mut printer = Printer::new(
-        stdout,
-        Formatter::new(args.format),
-        args.source.clone(),
-        args.checkpoint.clone(),
-        Arc::clone(&status),
-    );
+    let mut progress = Progress::here(args.writes_to_stdout());
+    let out = args.out(&shutdown)?;
+    let mut printer = Printer::new(out, args.source.clone(), args.checkpoint.clone(), Arc::clone(&status));
     let taken = if takes_snapshot {
         tokio::select! {
             biased;
@@ -164,8 +193,8 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     }
     match ended {
         Ok(Ended::Shutdown | Ended::CaughtUp) => Ok(printer.finish()?),
-        // The reader of our output has gone: nothing is wrong.
-        Err(Error::Sink(error)) if printer::is_broken_pipe(error.as_ref()) => Ok(()),
+        // The reader of our output has gone, or we are to end: nothing is wrong.
+        Err(Error::Sink(error)) if printer::is_end(error.as_ref()) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
@@ -173,11 +202,11 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
 /// Shows all rows as they are at one place, from which the job then goes on.
 async fn take_snapshot(
     job: &mut Job,
-    printer: &mut Printer<std::io::Stdout>,
+    printer: &mut Printer,
     status: &StatusCell,
     progress: &mut Progress,
 ) -> Result<(), Error> {
-    let sink = |error: std::io::Error| Error::Sink(Box::new(PrintError::from(error)));
+    let sink = |error: PrintError| Error::Sink(Box::new(error));
     let snapshot = snapshot::begin(job).await?;
     let (server, place) = (snapshot.server().clone(), snapshot.place());
     job.start = snapshot.next_start();

@@ -1,12 +1,14 @@
 //! Prints whole transactions, one row a line.
 
 use super::checkpoint::Checkpoint;
+use super::out::Out;
 use crate::decode::DecodeError;
 use crate::event::{Op, RowChange, Savepoint, TransactionSink, TxnEnd, TxnHeader, TxnStart};
-use crate::format::{Formatter, RowContext};
+use crate::format::RowContext;
 use crate::mysql::{LastTransaction, StatusCell};
 use crate::position::Position;
 use crate::schema::TableSchema;
+use crate::sink::Failure;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write};
 use std::path::PathBuf;
@@ -15,8 +17,6 @@ use std::time::{Duration, Instant};
 
 /// Rows of an open transaction held in memory; more go to a temporary file.
 const MAX_MEMORY: usize = 32 << 20;
-/// Output is written in pieces of about this size.
-const WRITE_CHUNK: usize = 256 << 10;
 /// Between writes of the checkpoint file.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
@@ -27,10 +27,20 @@ pub(super) enum PrintError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    #[error(transparent)]
+    Sink(#[from] Failure),
+    /// No error: told to end while something had to be waited for.
+    #[error("told to end")]
+    Ended,
 }
 
-pub(super) fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
-    matches!(error.downcast_ref::<PrintError>(), Some(PrintError::Io(e)) if e.kind() == io::ErrorKind::BrokenPipe)
+/// Whether an error of the output is none: its reader has gone, or it was told to end.
+pub(super) fn is_end(error: &(dyn std::error::Error + 'static)) -> bool {
+    match error.downcast_ref::<PrintError>() {
+        Some(PrintError::Io(error)) => error.kind() == io::ErrorKind::BrokenPipe,
+        Some(PrintError::Ended) => true,
+        _ => false,
+    }
 }
 
 /// The rows of a transaction until its number of rows is known.
@@ -45,35 +55,30 @@ struct Pending {
     spilled_bytes: u64,
 }
 
-pub(super) struct Printer<W> {
-    out: W,
-    formatter: Formatter,
+pub(super) struct Printer {
+    out: Box<dyn Out + Send>,
     source: String,
     checkpoint: Option<PathBuf>,
     status: Arc<StatusCell>,
     pending: Pending,
-    buffer: Vec<u8>,
     place: Checkpoint,
     stored_at: Option<Instant>,
     dirty: bool,
 }
 
-impl<W: Write> Printer<W> {
+impl Printer {
     pub(super) fn new(
-        out: W,
-        formatter: Formatter,
+        out: Box<dyn Out + Send>,
         source: String,
         checkpoint: Option<PathBuf>,
         status: Arc<StatusCell>,
     ) -> Self {
         Self {
             out,
-            formatter,
             source,
             checkpoint,
             status,
             pending: Pending::default(),
-            buffer: Vec::new(),
             place: Checkpoint {
                 server_uuid: String::new(),
                 after: None,
@@ -85,31 +90,26 @@ impl<W: Write> Printer<W> {
         }
     }
 
-    fn write_out(&mut self) -> io::Result<()> {
-        self.out.write_all(&self.buffer)?;
-        self.buffer.clear();
-        self.out.flush()
-    }
-
     /// Writes what is left, and the place.
-    pub(super) fn finish(&mut self) -> io::Result<()> {
-        self.write_out()?;
+    pub(super) fn finish(&mut self) -> Result<(), PrintError> {
         self.store_place()
     }
 
-    fn store_place(&mut self) -> io::Result<()> {
-        let Some(path) = &self.checkpoint else { return Ok(()) };
-        if self.dirty {
-            self.place.server_uuid = self.status.get().server.map(|s| s.server_uuid).unwrap_or_default();
-            self.place.store(path)?;
-            self.dirty = false;
-            self.stored_at = Some(Instant::now());
+    /// Keeps the place, once all rows before it are where they should be.
+    fn store_place(&mut self) -> Result<(), PrintError> {
+        if !self.out.settle()? {
+            return Ok(());
         }
+        let Some(path) = self.checkpoint.as_ref().filter(|_| self.dirty) else { return Ok(()) };
+        self.place.server_uuid = self.status.get().server.map(|s| s.server_uuid).unwrap_or_default();
+        self.place.store(path)?;
+        self.dirty = false;
+        self.stored_at = Some(Instant::now());
         Ok(())
     }
 
     /// Rows of a snapshot come: until they are all shown there is no place to go on from.
-    pub(super) fn begin_snapshot(&mut self) -> io::Result<()> {
+    pub(super) fn begin_snapshot(&mut self) -> Result<(), PrintError> {
         self.place.snapshot_unfinished = true;
         self.dirty = true;
         self.store_place()
@@ -131,18 +131,11 @@ impl<W: Write> Printer<W> {
             server_uuid,
             snapshot: true,
         };
-        self.formatter.value(&context, &mut self.buffer)?;
-        self.buffer.push(b'\n');
-        if self.buffer.len() >= WRITE_CHUNK {
-            self.out.write_all(&self.buffer)?;
-            self.buffer.clear();
-        }
-        Ok(())
+        self.out.row(&context)
     }
 
     /// All rows of a snapshot are shown.
-    pub(super) fn end_snapshot(&mut self, place: Position) -> io::Result<()> {
-        self.write_out()?;
+    pub(super) fn end_snapshot(&mut self, place: Position) -> Result<(), PrintError> {
         self.place.snapshot_unfinished = false;
         self.place.covered = Some(place);
         self.dirty = true;
@@ -171,12 +164,7 @@ impl<W: Write> Printer<W> {
                     server_uuid: &server_uuid,
                     snapshot: false,
                 };
-                self.formatter.value(&context, &mut self.buffer)?;
-                self.buffer.push(b'\n');
-            }
-            if self.buffer.len() >= WRITE_CHUNK {
-                self.out.write_all(&self.buffer)?;
-                self.buffer.clear();
+                self.out.row(&context)?;
             }
         }
         Ok(())
@@ -252,7 +240,7 @@ fn temporary_file() -> io::Result<File> {
     Ok(file)
 }
 
-impl<W: Write> TransactionSink for Printer<W> {
+impl TransactionSink for Printer {
     type Error = PrintError;
 
     fn begin(&mut self, start: TxnStart) -> Result<(), PrintError> {
@@ -345,8 +333,9 @@ impl<W: Write> TransactionSink for Printer<W> {
     }
 
     fn flush(&mut self) -> Result<(), PrintError> {
-        self.write_out()?;
-        if self.stored_at.is_none_or(|at| at.elapsed() >= CHECKPOINT_EVERY) {
+        self.out.flush()?;
+        let due = self.stored_at.is_none_or(|at| at.elapsed() >= CHECKPOINT_EVERY);
+        if due && self.dirty && self.checkpoint.is_some() {
             self.store_place()?;
         }
         Ok(())

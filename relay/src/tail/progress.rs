@@ -17,8 +17,9 @@ pub(super) enum Progress {
 
 impl Progress {
     /// As the terminals are; sets up the log too, which says what goes wrong.
-    pub(super) fn here(stdout: &std::io::Stdout) -> Self {
-        let progress = match (std::io::stderr().is_terminal(), stdout.is_terminal()) {
+    pub(super) fn here(writes_to_stdout: bool) -> Self {
+        let rows_on_terminal = writes_to_stdout && std::io::stdout().is_terminal();
+        let progress = match (std::io::stderr().is_terminal(), rows_on_terminal) {
             (false, _) => Self::None,
             (true, false) => Self::Line(None),
             (true, true) => Self::States(None),
