@@ -75,6 +75,7 @@ const TESTS: &[(&str, Test)] = &[
     }),
     ("snapshot::mysql", |s| s.block_on(snapshot::goes_on_where_it_was_taken(&s.mysql))),
     ("snapshot::mariadb", |s| s.block_on(snapshot::goes_on_where_it_was_taken(&s.mariadb))),
+    ("snapshot::file", |s| s.block_on(snapshot::a_file_is_whole_after_crashes(&s.mysql))),
     ("snapshot::refusals_mysql", |s| s.block_on(snapshot::says_what_is_in_its_way(&s.mysql))),
     ("snapshot::refusals_mariadb", |s| s.block_on(snapshot::says_what_is_in_its_way(&s.mariadb))),
     ("lookback::mysql", |s| s.block_on(lookback::what_is_older_than_the_log_is_read_again(&s.mysql))),

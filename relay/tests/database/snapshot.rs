@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_mins(2);
 const DATABASE: &str = "snap";
 /// Rows of each table before the first snapshot.
-const ROWS: u32 = 20_000;
+const ROWS: u32 = 5_000;
 const TABLES: [(&str, &str); 4] = [
     ("a_plain", "id INT PRIMARY KEY, n BIGINT, v VARCHAR(200)) ENGINE=InnoDB"),
     ("b_unlogged", "id INT PRIMARY KEY, n BIGINT, v VARCHAR(200)) ENGINE=MyISAM"),
@@ -153,6 +153,67 @@ async fn compare(server: &Server, fold: &Fold) {
     conn.disconnect().await.unwrap();
 }
 
+/// Killed again and again while it appends to a file: with what came twice taken once, the file is what `SELECT` says, and
+/// no line of it is torn.
+pub(crate) async fn a_file_is_whole_after_crashes(server: &Server) {
+    create(server).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (place, file) = (dir.path().join("place"), dir.path().join("rows"));
+    let command = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aesop-relay"));
+        command
+            .args(["tail", &server.url(), "--tables", "snap.a_plain,snap.d_last", "--checkpoint"])
+            .arg(&place)
+            .arg("--output")
+            .arg(&file)
+            .args(more)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped());
+        command
+    };
+    let ended = |more: &[&str]| {
+        let output = command(more).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    ended(&["--from", "snapshot", "--until-caught-up"]);
+    let (stop, serial) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let conn = server.connect().await;
+    let writer = tokio::spawn(write(conn, 4, Arc::clone(&stop), Arc::clone(&serial)));
+    for kill in 0..8_u64 {
+        let before = std::fs::metadata(&file).unwrap().len();
+        let mut tail = command(&[]).spawn().unwrap();
+        let start = Instant::now();
+        while std::fs::metadata(&file).unwrap().len() < before + 1 + kill * 40_000 {
+            assert!(start.elapsed() < LIMIT, "nothing comes");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tail.kill().unwrap();
+        tail.wait().unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.await.unwrap();
+    ended(&["--until-caught-up"]);
+    let mut fold = relay::format::fold::Fold::default();
+    for line in std::fs::read_to_string(&file).unwrap().lines() {
+        fold.push(line).unwrap();
+    }
+    let mut conn = server.connect().await;
+    for table in ["a_plain", "d_last"] {
+        let sql = format!("SELECT id, n, v FROM {DATABASE}.{table}");
+        let mut theirs: Vec<(i64, i64, String)> = conn.query(sql).await.unwrap();
+        let mut ours: Vec<(i64, i64, String)> = fold
+            .table(&format!("{DATABASE}.{table}"))
+            .map(|(_, row)| {
+                let v = row["v"].as_str().unwrap().to_owned();
+                (row["id"].as_i64().unwrap(), row["n"].as_i64().unwrap(), v)
+            })
+            .collect();
+        theirs.sort();
+        ours.sort();
+        assert!(ours == theirs, "{table}: {} rows, SELECT has {}", ours.len(), theirs.len());
+    }
+}
+
 /// What keeps a snapshot from being taken is said, with what to do; one that was not finished is no place to go on from.
 pub(crate) async fn says_what_is_in_its_way(server: &Server) {
     create(server).await;
@@ -166,14 +227,16 @@ pub(crate) async fn says_what_is_in_its_way(server: &Server) {
             .stderr(Stdio::piped());
         command
     };
-    // Somebody changes a table that must be locked, and takes time.
-    let table = match server.kind {
-        Kind::MySql => "a_plain",
-        Kind::MariaDb => "b_unlogged",
+    // Somebody uses a table that must be locked, and takes time.
+    let (uses, lets_go) = match server.kind {
+        Kind::MySql => {
+            let change = format!("START TRANSACTION; UPDATE {DATABASE}.a_plain SET n = 1 WHERE id = 1");
+            (change, "COMMIT")
+        }
+        Kind::MariaDb => (format!("LOCK TABLES {DATABASE}.b_unlogged WRITE"), "UNLOCK TABLES"),
     };
     let mut other = server.connect().await;
-    other.query_drop("START TRANSACTION").await.unwrap();
-    other.query_drop(format!("UPDATE {DATABASE}.{table} SET n = 1 WHERE id = 1")).await.unwrap();
+    other.query_drop(uses).await.unwrap();
     let busy = args(&["--until-caught-up"]).spawn().unwrap();
     let mut conn = server.connect().await;
     let start = Instant::now();
@@ -189,7 +252,7 @@ pub(crate) async fn says_what_is_in_its_way(server: &Server) {
         assert!(start.elapsed() < LIMIT, "the lock is not given up");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    other.query_drop("COMMIT").await.unwrap();
+    other.query_drop(lets_go).await.unwrap();
     let output = tokio::task::spawn_blocking(move || busy.wait_with_output().unwrap()).await.unwrap();
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && words.contains("a table is in use"), "{words}");

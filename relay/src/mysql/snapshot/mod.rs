@@ -51,6 +51,7 @@ pub(crate) struct Snapshot {
     /// Where reading goes on.
     place: Position,
     start: TxnStart,
+    /// Holds locks, and reads what it has locked: any other reader may have to wait behind writers that wait for it.
     locks: Option<Connection>,
     /// Tables that are locked come first.
     tables: Vec<Listed>,
@@ -121,7 +122,11 @@ async fn attempt_once(job: &Job, password: &Password) -> Result<Attempt, Error> 
     let names: Vec<TableName> = listed.iter().map(|table| table.name.clone()).collect();
     let (inconsistent, consistent) = names.split_at(locked);
     let locks = match lock::against_changes(config, password, inconsistent).await? {
-        Locked::Held(locks) => locks,
+        Locked::Held(Some(mut locks)) => {
+            prepare(&mut locks, server.flavor).await?;
+            Some(locks)
+        }
+        Locked::Held(None) => None,
         Locked::Busy => return Ok(BUSY),
         Locked::Gone => return Ok(CHANGED),
     };
@@ -260,18 +265,20 @@ impl Snapshot {
             now.table = name.to_string();
             progress(&now);
             let declared = tables::declared(&mut self.connection, name).await?;
-            let declared = declared.ok_or_else(|| self.changed(name, "it is not there any more"))?;
+            let declared = declared.ok_or_else(|| changed(name, "it is not there any more"))?;
             let of_table = Table::new(name, &declared, &excluded, self.server.flavor, names_types);
             let mut table = of_table.map_err(|error| self.located(error))?;
+            let connection = self.locks.as_mut().unwrap_or(&mut self.connection);
             // From here on text is as it is stored.
-            self.connection.query("SET SESSION character_set_results = NULL").await?;
-            let began = self.connection.begin_rows(&table.select).await?;
-            began.map_err(|error| self.changed(name, &error.to_string()))?;
+            connection.query("SET SESSION character_set_results = NULL").await?;
+            let began = connection.begin_rows(&table.select).await?;
+            began.map_err(|error| changed(name, &error.to_string()))?;
             self.table_rows(job, name, &mut table, &mut held, &mut each, &mut |rows| {
                 now.rows = rows;
                 progress(&now);
             })
             .await?;
+            // Names of the next table are text again.
             self.connection.query("SET NAMES utf8mb4").await?;
         }
         let rows = held.last(&mut each).map_err(|error| Error::Sink(Box::new(error)))?;
@@ -300,8 +307,9 @@ impl Snapshot {
         let (mut row, mut image) = (Vec::new(), Vec::new());
         let mut left_out = 0u64;
         loop {
-            let next = self.connection.row(bytes_held, &mut row).await?;
-            let next = next.map_err(|error| self.changed(name, &error.to_string()))?;
+            let connection = self.locks.as_mut().unwrap_or(&mut self.connection);
+            let next = connection.row(bytes_held, &mut row).await?;
+            let next = next.map_err(|error| changed(name, &error.to_string()))?;
             let Some(bytes) = next else { break };
             let over = table.image(&row, bytes, limit, &mut image).map_err(|error| self.located(error))?;
             if over {
@@ -332,12 +340,10 @@ impl Snapshot {
     fn located(&self, error: DecodeError) -> Error {
         Definite::Decode { file: self.start.file_name.to_string(), offset: self.place.offset, error }.into()
     }
+}
 
-    fn changed(&self, table: &TableName, reason: &str) -> Error {
-        Error::Transient(format!(
-            "{table} cannot be read for the snapshot: {reason}; take the snapshot again"
-        ))
-    }
+fn changed(table: &TableName, reason: &str) -> Error {
+    Error::Transient(format!("{table} cannot be read for the snapshot: {reason}; take the snapshot again"))
 }
 
 /// The row before the one at hand: whether it is the last is known only then.
