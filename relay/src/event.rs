@@ -157,6 +157,11 @@ pub struct TxnHeader {
     pub start: TxnStart,
     /// Offset just behind its last event.
     pub end_offset: u64,
-    /// Its rows, counted before any filter of a stream.
+    /// Its rows, counted before any filter of a stream; of a snapshot [`TxnHeader::UNKNOWN_ROWS`] until its last row.
     pub rows: u64,
+}
+
+impl TxnHeader {
+    /// There are more, and nobody knows yet how many.
+    pub const UNKNOWN_ROWS: u64 = u64::MAX;
 }

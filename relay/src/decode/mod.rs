@@ -19,7 +19,7 @@ mod golden;
 mod json;
 mod json_diff;
 pub mod key;
-pub(crate) mod network;
+mod network;
 mod partial;
 pub mod query;
 pub mod query_event;

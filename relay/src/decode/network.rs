@@ -74,24 +74,6 @@ pub(super) fn write_inet6(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeE
     Ok(())
 }
 
-/// The bytes of a UUID's text as they are stored.
-pub(crate) fn parse_uuid(text: &[u8]) -> Option<[u8; 16]> {
-    let uuid = uuid::Uuid::try_parse_ascii(text).ok()?.into_bytes();
-    let [l0, l1, l2, l3, m0, m1, h0, h1, s0, s1, n0, n1, n2, n3, n4, n5] = uuid;
-    let is_reversed = s0 & 0x80 != 0 && (1..=0x80).contains(&h0);
-    Some(if is_reversed { [n0, n1, n2, n3, n4, n5, s0, s1, h0, h1, m0, m1, l0, l1, l2, l3] } else { uuid })
-}
-
-/// The bytes of an IPv4 address.
-pub(crate) fn parse_inet4(text: &[u8]) -> Option<[u8; 4]> {
-    std::str::from_utf8(text).ok()?.parse().ok().map(|address: std::net::Ipv4Addr| address.octets())
-}
-
-/// The bytes of an IPv6 address.
-pub(crate) fn parse_inet6(text: &[u8]) -> Option<[u8; 16]> {
-    std::str::from_utf8(text).ok()?.parse().ok().map(|address: std::net::Ipv6Addr| address.octets())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

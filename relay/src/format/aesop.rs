@@ -3,8 +3,7 @@
 use super::RowContext;
 use super::common::{self, boolean, optional};
 use crate::decode::{DecodeError, text, write_micros, write_uint, write_value};
-use crate::event::Op;
-use crate::mysql::snapshot::UNKNOWN_ROWS;
+use crate::event::{Op, TxnHeader};
 use crate::schema::Column;
 
 pub(super) fn value(row: &RowContext<'_>, out: &mut Vec<u8>) -> Result<(), DecodeError> {
@@ -53,7 +52,7 @@ fn tail(row: &RowContext<'_>, out: &mut Vec<u8>) {
         common::place(row, out);
     }
     out.extend_from_slice(b",\"rows\":");
-    if row.txn.rows == UNKNOWN_ROWS {
+    if row.txn.rows == TxnHeader::UNKNOWN_ROWS {
         out.extend_from_slice(b"null");
     } else {
         write_uint(row.txn.rows, out);

@@ -256,7 +256,7 @@ pub(crate) async fn says_what_is_in_its_way(server: &Server) {
     let output = tokio::task::spawn_blocking(move || busy.wait_with_output().unwrap()).await.unwrap();
     let words = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && words.contains("a table is in use"), "{words}");
-    let read = output.stdout.iter().filter(|byte| **byte == b'\n').count();
+    let read = String::from_utf8(output.stdout).unwrap().lines().count();
     assert_eq!(read, usize::try_from(ROWS).unwrap() * TABLES.len());
     // Killed while it is under way: nobody reads what it says, so it waits.
     let dir = tempfile::tempdir().unwrap();

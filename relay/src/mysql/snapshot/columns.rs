@@ -3,7 +3,7 @@
 
 use super::stored;
 use crate::decode::rows::ImageBuilder;
-use crate::decode::{Bytes, DecodeError, network};
+use crate::decode::{Bytes, DecodeError};
 use crate::mysql::Flavor;
 use crate::mysql::filter::ColumnFilter;
 use crate::mysql::tables::{quoted, quoted_table};
@@ -161,9 +161,9 @@ impl Table {
             self.scratch.clear();
             let stored = match answer {
                 Answer::Value => stored::put(&column.kind, value, &mut self.scratch),
-                Answer::Uuid => put_bytes(&column.kind, network::parse_uuid(value), &mut self.scratch),
-                Answer::Inet4 => put_bytes(&column.kind, network::parse_inet4(value), &mut self.scratch),
-                Answer::Inet6 => put_bytes(&column.kind, network::parse_inet6(value), &mut self.scratch),
+                Answer::Uuid => put_bytes(&column.kind, stored::uuid(value), &mut self.scratch),
+                Answer::Inet4 => put_bytes(&column.kind, stored::inet4(value), &mut self.scratch),
+                Answer::Inet6 => put_bytes(&column.kind, stored::inet6(value), &mut self.scratch),
             };
             if stored.is_none() {
                 return Err(DecodeError::Unsupported(format!(
@@ -186,10 +186,12 @@ fn put_bytes<const N: usize>(kind: &ColumnKind, bytes: Option<[u8; N]>, out: &mu
 /// their names.
 fn expression(column: &Column) -> String {
     let name = quoted(&column.name);
-    match column.kind {
-        ColumnKind::Float | ColumnKind::Double => format!("{name} * 1e0"),
-        ColumnKind::Enum { .. } | ColumnKind::Set { .. } => format!("CAST({name} AS UNSIGNED)"),
-        _ => name,
+    if matches!(column.kind, ColumnKind::Float | ColumnKind::Double) {
+        format!("{name} * 1e0")
+    } else if matches!(column.kind, ColumnKind::Enum { .. } | ColumnKind::Set { .. }) {
+        format!("CAST({name} AS UNSIGNED)")
+    } else {
+        name
     }
 }
 

@@ -40,8 +40,6 @@ const BETWEEN: Duration = Duration::from_secs(1);
 const CONSISTENT: [&str; 2] = ["InnoDB", "ROCKSDB"];
 /// Bytes of a row's text beyond those of its image at most: digits, and lengths.
 const TEXT_MORE: usize = 64 << 10;
-/// Of a row of a snapshot: how many there are is known only at the last one.
-pub(crate) const UNKNOWN_ROWS: u64 = u64::MAX;
 
 /// A snapshot that has begun.
 #[derive(Debug)]
@@ -231,7 +229,7 @@ impl Snapshot {
         Start::At(self.place)
     }
 
-    /// Reads all rows, and hands each on: its header, whose rows are [`UNKNOWN_ROWS`] but at the last one, its number,
+    /// Reads all rows, and hands each on: its header, whose rows are [`TxnHeader::UNKNOWN_ROWS`] but at the last one, its number,
     /// and the row. Returns how many there were.
     pub(crate) async fn rows<E>(
         mut self,
@@ -250,7 +248,7 @@ impl Snapshot {
             header: TxnHeader {
                 end_offset: self.place.offset,
                 start: self.start.clone(),
-                rows: UNKNOWN_ROWS,
+                rows: TxnHeader::UNKNOWN_ROWS,
             },
             row: None,
             image: Vec::new(),

@@ -7,72 +7,70 @@ use std::str::FromStr;
 /// Appends a value with its length prefix, where it has one; none where the text is no such value.
 pub(super) fn put(kind: &ColumnKind, text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     match kind {
-        ColumnKind::Int { bytes, unsigned: true } => put_le(number::<u64>(text)?, usize::from(*bytes), out),
+        ColumnKind::Int { bytes, unsigned: true } => put_le(number::<u64>(text)?, usize::from(*bytes), out)?,
         ColumnKind::Int { bytes, .. } => {
-            put_le(number::<i64>(text)?.cast_unsigned(), usize::from(*bytes), out)
+            put_le(number::<i64>(text)?.cast_unsigned(), usize::from(*bytes), out)?;
         }
         // The server gives it as a double, whose shortest text is read as the float that it was made of.
-        ColumnKind::Float => put_all(&number::<f32>(text)?.to_le_bytes(), out),
-        ColumnKind::Double => put_all(&number::<f64>(text)?.to_le_bytes(), out),
-        ColumnKind::Decimal { precision, scale } => decimal(text, *precision, *scale, out),
+        ColumnKind::Float => out.extend_from_slice(&number::<f32>(text)?.to_le_bytes()),
+        ColumnKind::Double => out.extend_from_slice(&number::<f64>(text)?.to_le_bytes()),
+        ColumnKind::Decimal { precision, scale } => decimal(text, *precision, *scale, out)?,
         // Bytes, not digits.
         ColumnKind::Bit { bits } => {
             let width = usize::from(bits.div_ceil(8));
             let missing = width.checked_sub(text.len())?;
             out.resize(out.len() + missing, 0);
-            put_all(text, out)
+            out.extend_from_slice(text);
         }
         ColumnKind::Year => {
             let year = number::<u64>(text)?;
-            put_le(if year == 0 { 0 } else { year.checked_sub(1900)? }, 1, out)
+            put_le(if year == 0 { 0 } else { year.checked_sub(1900)? }, 1, out)?;
         }
         ColumnKind::Date => {
             let [year, month, day] = date(text)?;
-            put_le(year << 9 | month << 5 | day, 3, out)
+            put_le(year << 9 | month << 5 | day, 3, out)?;
         }
-        ColumnKind::Time { fraction } => time(text, *fraction, out),
+        ColumnKind::Time { fraction } => time(text, *fraction, out)?,
         ColumnKind::DateTime { fraction } => {
             let ([year, month, day], [hour, minute, second], behind) = date_time(text, *fraction)?;
             let whole = (year * 13 + month) << 22 | day << 17 | hour << 12 | minute << 6 | second;
             put_be(whole | 0x80_0000_0000, 5, out)?;
-            put_fraction(behind, *fraction, out)
+            put_fraction(behind, *fraction, out)?;
         }
         ColumnKind::Timestamp { fraction } => {
             let (date, of_day, behind) = date_time(text, *fraction)?;
             put_be(seconds(date, of_day)?, 4, out)?;
-            put_fraction(behind, *fraction, out)
+            put_fraction(behind, *fraction, out)?;
         }
         ColumnKind::Char { width, .. } | ColumnKind::Varchar { width, .. } => {
-            put_prefixed(text, if *width > 255 { 2 } else { 1 }, out)
+            put_prefixed(text, if *width > 255 { 2 } else { 1 }, out)?;
         }
         ColumnKind::Blob { length_bytes, .. }
         | ColumnKind::JsonText { length_bytes }
         | ColumnKind::Geometry { length_bytes }
-        | ColumnKind::Vector { length_bytes } => put_prefixed(text, usize::from(*length_bytes), out),
+        | ColumnKind::Vector { length_bytes } => put_prefixed(text, usize::from(*length_bytes), out)?,
         ColumnKind::Enum { bytes, .. } | ColumnKind::Set { bytes, .. } => {
-            put_le(number(text)?, usize::from(*bytes), out)
+            put_le(number(text)?, usize::from(*bytes), out)?;
         }
-        ColumnKind::Uuid | ColumnKind::Inet4 | ColumnKind::Inet6 => put_prefixed(text, 1, out),
+        ColumnKind::Uuid | ColumnKind::Inet4 | ColumnKind::Inet6 => put_prefixed(text, 1, out)?,
         // No snapshot has these.
         ColumnKind::Json { .. }
         | ColumnKind::Compressed { .. }
         | ColumnKind::OldTime
         | ColumnKind::OldDateTime
-        | ColumnKind::OldTimestamp => None,
+        | ColumnKind::OldTimestamp => return None,
     }
-}
-
-fn put_all(bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
-    out.extend_from_slice(bytes);
     Some(())
 }
 
 fn put_le(value: u64, bytes: usize, out: &mut Vec<u8>) -> Option<()> {
-    put_all(value.to_le_bytes().get(..bytes)?, out)
+    out.extend_from_slice(value.to_le_bytes().get(..bytes)?);
+    Some(())
 }
 
 fn put_be(value: u64, bytes: usize, out: &mut Vec<u8>) -> Option<()> {
-    put_all(value.to_be_bytes().get(8usize.checked_sub(bytes)?..)?, out)
+    out.extend_from_slice(value.to_be_bytes().get(8usize.checked_sub(bytes)?..)?);
+    Some(())
 }
 
 fn put_prefixed(bytes: &[u8], prefix: usize, out: &mut Vec<u8>) -> Option<()> {
@@ -81,7 +79,8 @@ fn put_prefixed(bytes: &[u8], prefix: usize, out: &mut Vec<u8>) -> Option<()> {
         return None;
     }
     put_le(len, prefix, out)?;
-    put_all(bytes, out)
+    out.extend_from_slice(bytes);
+    Some(())
 }
 
 fn number<T: FromStr>(text: &[u8]) -> Option<T> {
@@ -149,7 +148,7 @@ fn seconds([year, month, day]: [u64; 3], [hour, minute, second]: [u64; 3]) -> Op
     let date = jiff::civil::Date::new(i16::try_from(year).ok()?, part(month)?, part(day)?).ok()?;
     let time = jiff::civil::Time::new(part(hour)?, part(minute)?, part(second)?, 0).ok()?;
     let since = date.to_datetime(time).to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_second();
-    u64::try_from(since).ok().filter(|seconds| *seconds <= u64::from(u32::MAX))
+    u32::try_from(since).ok().map(u64::from)
 }
 
 /// Big endian with an offset of half its range, fraction included.
@@ -194,7 +193,9 @@ fn decimal(text: &[u8], precision: u8, scale: u8, out: &mut Vec<u8>) -> Option<(
     let stored = out.get_mut(start..)?;
     *stored.first_mut()? ^= 0x80;
     if negative {
-        stored.iter_mut().for_each(|byte| *byte = !*byte);
+        for byte in stored {
+            *byte = !*byte;
+        }
     }
     Some(())
 }
@@ -205,6 +206,24 @@ fn put_digits(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
         return Some(());
     }
     put_be(digits(text)?, text.len().div_ceil(2).min(4), out)
+}
+
+/// The bytes of a UUID's text as they are stored.
+pub(super) fn uuid(text: &[u8]) -> Option<[u8; 16]> {
+    let uuid = uuid::Uuid::try_parse_ascii(text).ok()?.into_bytes();
+    let [l0, l1, l2, l3, m0, m1, h0, h1, s0, s1, n0, n1, n2, n3, n4, n5] = uuid;
+    let is_reversed = s0 & 0x80 != 0 && (1..=0x80).contains(&h0);
+    Some(if is_reversed { [n0, n1, n2, n3, n4, n5, s0, s1, h0, h1, m0, m1, l0, l1, l2, l3] } else { uuid })
+}
+
+/// The bytes of an IPv4 address.
+pub(super) fn inet4(text: &[u8]) -> Option<[u8; 4]> {
+    std::str::from_utf8(text).ok()?.parse().ok().map(|address: std::net::Ipv4Addr| address.octets())
+}
+
+/// The bytes of an IPv6 address.
+pub(super) fn inet6(text: &[u8]) -> Option<[u8; 16]> {
+    std::str::from_utf8(text).ok()?.parse().ok().map(|address: std::net::Ipv6Addr| address.octets())
 }
 
 #[cfg(test)]
@@ -326,5 +345,28 @@ mod tests {
             ),
             None
         );
+    }
+
+    #[test]
+    fn addresses_and_uuids_come_back() {
+        let uuids = ["123e4567-e89b-12d3-a456-426655440000", "0193a2b4-89ab-7def-8123-456789abcdef"];
+        for text in uuids.into_iter().chain(["00000000-0000-0000-0000-000000000000"]) {
+            let stored = uuid(text.as_bytes()).unwrap();
+            assert_eq!(shown_bytes(&ColumnKind::Uuid, &stored), format!("\"{text}\""));
+        }
+        assert_eq!(shown_bytes(&ColumnKind::Inet4, &inet4(b"10.0.200.5").unwrap()), "\"10.0.200.5\"");
+        for text in ["::", "1::2:3:4:5:6:7", "::ffff:1.2.3.4"] {
+            assert_eq!(
+                shown_bytes(&ColumnKind::Inet6, &inet6(text.as_bytes()).unwrap()),
+                format!("\"{text}\"")
+            );
+        }
+        assert_eq!((uuid(b"no"), inet4(b"1.2.3"), inet6(b"1.2.3.4")), (None, None, None));
+    }
+
+    fn shown_bytes(kind: &ColumnKind, bytes: &[u8]) -> String {
+        let mut out = Vec::new();
+        write_value(kind, bytes, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
     }
 }
