@@ -240,7 +240,7 @@ impl Run<'_> {
     /// Runs a wave; returns the hosts that failed.
     async fn wave(&self, stage: &Stage, wave: &Wave) -> Vec<String> {
         let touched: Vec<Touched> =
-            wave.steps.iter().filter_map(|(host, steps)| Touched::of(stage, host, steps)).collect();
+            wave.steps.iter().filter_map(|(host, steps)| Touched::of(stage, wave, host, steps)).collect();
         self.downtime(&touched, true).await;
         let failed = self.work(stage, wave).await;
         // What failed is the monitor's business from now on.

@@ -5,7 +5,7 @@ use super::compile::{Script, Upkeep};
 use super::execute::Run;
 use super::outcome::{Failed, Outcome};
 use super::{ApplyError, reboot};
-use crate::plan::{Action, Stage, Step};
+use crate::plan::{Action, Stage, Step, Wave};
 use crate::service::Role;
 use futures_util::StreamExt;
 use std::time::Duration;
@@ -145,9 +145,9 @@ pub(super) struct Touched {
 
 impl Touched {
     /// What these steps take down for a while; none: nothing.
-    pub(super) fn of(stage: &Stage, host: &str, steps: &[Step]) -> Option<Self> {
+    pub(super) fn of(stage: &Stage, wave: &Wave, host: &str, steps: &[Step]) -> Option<Self> {
         let starts = |step: &Step| matches!(step.action(), Action::StartUnit(_) | Action::RestartUnit(_));
-        let (service, lasts) = if reboot::position(steps).is_some() {
+        let (service, lasts) = if wave.returned || reboot::position(steps).is_some() {
             ("*".to_owned(), REBOOT_DOWNTIME)
         } else if steps.iter().any(starts) {
             (stage.service.clone(), DOWNTIME)

@@ -3,6 +3,7 @@
 use super::deployment::Goal;
 use crate::plan::Operation;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A lock's line on a host holds no more than this.
 const LOCK_TEXT_MAX: usize = 2000;
@@ -27,6 +28,9 @@ pub(super) struct Asked {
     /// Somebody gave data up: `destroy --data`, `forget --accept-data-loss`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) data: bool,
+    /// The boot that each host was in before a reboot began.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) boots: BTreeMap<String, String>,
 }
 
 /// How it is finished.
@@ -36,6 +40,8 @@ pub(super) enum Finish {
     Goal(Goal),
     /// By the same operation.
     Operation(Operation),
+    /// By rebooting who has not booted since.
+    Reboot,
 }
 
 impl Asked {
@@ -67,6 +73,7 @@ impl Asked {
             ("destroy", false) => Finish::Goal(Goal::Nothing { data: false }),
             ("destroy", true) => return Err("data goes only where it is asked for twice"),
             ("forget", _) => return Err("whether the host is gone must be looked at anew"),
+            ("reboot", _) if !self.boots.is_empty() => Finish::Reboot,
             ("reboot", _) => return Err("a host that is back already would be rebooted again"),
             ("start", _) => Finish::Operation(Operation::Start),
             ("stop", _) => Finish::Operation(Operation::Stop),
@@ -121,6 +128,11 @@ mod tests {
                 None,
             ),
             (Asked::new("reboot", &["@kafka".to_owned()]), "aesop reboot --on @kafka", None),
+            (
+                Asked { boots: BTreeMap::from([("k1".to_owned(), "1f.7".to_owned())]), ..asked("reboot") },
+                "aesop reboot",
+                Some(Finish::Reboot),
+            ),
             (services, "aesop stop kafka --on 'k*'", Some(Finish::Operation(Operation::Stop))),
             (asked("start"), "aesop start", Some(Finish::Operation(Operation::Start))),
             (asked("restart"), "aesop restart", Some(Finish::Operation(Operation::Restart))),

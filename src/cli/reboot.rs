@@ -4,7 +4,8 @@ use super::asked::Asked;
 use super::carry::{can_ask, carry_out};
 use super::deployment::{Consent, Goal, gather_for};
 use super::{Context, Exit};
-use crate::plan::reboot;
+use crate::inventory::model::Inventory;
+use crate::plan::{reboot, reboot_rest};
 
 /// Flags of `aesop reboot`.
 #[derive(Clone, Debug, clap::Args)]
@@ -22,5 +23,19 @@ pub(super) async fn run(args: Args, cx: &Context) -> anyhow::Result<Exit> {
     // All are asked: those that stay up are in the gates.
     let mut gathered = gather_for(cx, &inventory, None, Goal::Inventory, &[], &Consent::default()).await?;
     gathered.plan = reboot(&inventory.cluster, &gathered.desired, &gathered.observed, &hosts);
-    carry_out(cx, &inventory, gathered, "reboot", &asked, args.yes).await
+    let rebooted = gathered.answers().filter(|(host, _)| hosts.contains(*host));
+    let boots = rebooted.map(|(host, facts)| (host.clone(), facts.boot.clone())).collect();
+    carry_out(cx, &inventory, gathered, "reboot", &Asked { boots, ..asked }, args.yes).await
+}
+
+/// Goes on with one that was broken off.
+pub(super) async fn go_on(
+    cx: &Context,
+    inventory: &Inventory,
+    asked: &Asked,
+    yes: bool,
+) -> anyhow::Result<Exit> {
+    let mut gathered = gather_for(cx, inventory, None, Goal::Inventory, &[], &Consent::default()).await?;
+    gathered.plan = reboot_rest(&inventory.cluster, &gathered.desired, &gathered.observed, &asked.boots);
+    carry_out(cx, inventory, gathered, "resume", asked, yes).await
 }

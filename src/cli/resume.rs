@@ -6,7 +6,7 @@ pub(super) use super::carry::Approval as Args;
 use super::carry::{can_ask, carry_out};
 use super::deployment::{Consent, Gathered, Goal, gather_for};
 use super::journal::{self, Entry};
-use super::{Context, Exit, UsageError, operate};
+use super::{Context, Exit, UsageError, operate, reboot};
 use crate::apply::LOCK_STALE;
 use crate::inventory::model::Inventory;
 use anyhow::{anyhow, bail};
@@ -39,6 +39,7 @@ pub(super) async fn run(approval: Args, cx: &Context) -> anyhow::Result<Exit> {
         Finish::Operation(operation) => {
             return operate::one(cx, &inventory, operation, "resume", &asked, approval.yes).await;
         }
+        Finish::Reboot => return reboot::go_on(cx, &inventory, &asked, approval.yes).await,
     };
     let gathered = gather_for(cx, &inventory, None, goal, &asked.on, &approval.consent).await?;
     let plan = &gathered.plan;

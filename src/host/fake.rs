@@ -134,6 +134,13 @@ impl FakeConnect {
         self.world.lock().unwrap_or_else(PoisonError::into_inner).fuse = lines;
     }
 
+    /// It is so far.
+    pub async fn dead(&self) {
+        while self.world.lock().unwrap_or_else(PoisonError::into_inner).fuse != Some(0) {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Looks at the Kafka cluster, or changes it.
     pub fn kafka<T>(&self, f: impl FnOnce(&mut FakeKafka) -> T) -> T {
         f(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner).kafka)
@@ -268,6 +275,7 @@ impl State {
         if self.generation > 0 {
             say(format_args!("generation|{}", self.generation));
         }
+        say(format_args!("boot|{}.1", self.boots));
         if let Some(lock) = &self.lock {
             say(format_args!("lock|{lock}|fake|0|0\noperation|{}", self.operation));
         }

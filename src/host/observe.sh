@@ -24,6 +24,13 @@ while read -r key value _; do
   case $key in MemTotal:) printf 'memory|%s\n' "$value"; break ;; esac
 done </proc/meminfo
 first() { line=; IFS= read -r line <"$1"; } # the first line, without a program of its own
+if [ -r /proc/sys/kernel/random/boot_id ] && [ -r /proc/1/stat ]; then # in some containers the first outlives a reboot
+  first /proc/sys/kernel/random/boot_id
+  boot=${line%%-*}
+  first /proc/1/stat
+  set -- ${line##*) }
+  printf 'boot|%s.%s\n' "$boot" "${20}"
+fi
 [ -r $state/generation ] && first $state/generation && printf 'generation|%s\n' "$line"
 [ -r $state/lock/owner ] && printf 'lock|%s|%s\n' "$(cat $state/lock/owner)" "$(stat -c %Y $state/lock/owner)"
 [ -r $state/lock/operation ] && first $state/lock/operation && printf 'operation|%s\n' "$line"

@@ -32,7 +32,7 @@ pub use observe::{
     EnsembleFact, Holder, HostFacts, Observation, Observed, PLACES, Record, Stat, UnitFact, parse, questions,
 };
 pub use operate::{Operation, Scope, operate};
-pub use reboot::reboot;
+pub use reboot::{reboot, reboot_rest};
 pub use refuse::selection;
 pub use schedule::{MEMBER, REBOOT, STOP, Turn};
 pub use step::{Action, Change, Hash, Reboot, Step, UnitStart};
@@ -98,6 +98,9 @@ pub struct Wave {
     /// Partitions that nobody can write to meanwhile, by host, as Kafka says now; no entry: it did not say.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub unavailable: BTreeMap<String, Vec<String>>,
+    /// Of a host that is back from the reboot of a command that did not live to see it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub returned: bool,
 }
 
 /// A member of a quorum that takes its turn.

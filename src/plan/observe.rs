@@ -48,6 +48,9 @@ pub struct HostFacts {
     pub now: i64,
     /// What it is apart from aesop.
     pub machine: Machine,
+    /// Another value is another boot.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub boot: String,
     /// Generation of the last apply.
     pub generation: u64,
     /// Who holds the lock.
@@ -253,6 +256,7 @@ impl HostFacts {
             "os" => self.os = format!("{} {}", field(0)?, field(1)?),
             "deployed" => rest.trim_matches(['\'', '"']).clone_into(&mut self.deployed),
             "now" => self.now = rest.parse().ok()?,
+            "boot" => rest.clone_into(&mut self.boot),
             "generation" => self.generation = rest.trim().parse().ok()?,
             "manifest" => self.manifest.read(rest)?,
             "kept" => {

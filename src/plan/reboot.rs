@@ -6,7 +6,7 @@ use super::brokers::nodes;
 use super::operate::begun;
 use super::order::turn;
 use super::step::{Action, Reboot, Step, UnitStart};
-use super::{HostFacts, Observed, Plan, Stage, TurnOf, Wave};
+use super::{HostFacts, Observation, Observed, Plan, Stage, TurnOf, UnitFact, Wave};
 use crate::kafka::gate::unavailable_without;
 use crate::service::{HostState, Part, Role};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,44 @@ type Hosts = BTreeMap<String, HostState>;
 
 /// Plans it for these hosts.
 pub fn reboot(cluster: &str, desired: &Hosts, observed: &Observed, hosts: &BTreeSet<String>) -> Plan {
+    rolling(cluster, desired, observed, hosts, &BTreeSet::new())
+}
+
+/// Plans the rest of one that was broken off, for hosts by the boot that each was in when it began. Who is in another one
+/// by now is not rebooted again: what should run there is proven, then it goes on with the others.
+pub fn reboot_rest(
+    cluster: &str,
+    desired: &Hosts,
+    observed: &Observed,
+    boots: &BTreeMap<String, String>,
+) -> Plan {
+    let boot = |host: &String| match observed.hosts.get(host) {
+        Some(Observation::Facts(facts)) => Some(&facts.boot),
+        Some(Observation::Failed(_)) | None => None,
+    };
+    let unknown =
+        |(host, before): &(&String, &String)| before.is_empty() || boot(host).is_some_and(String::is_empty);
+    let back = |(host, before): &(&String, &String)| boot(host).is_some_and(|boot| boot != *before);
+    let (unknown, known): (Vec<_>, Vec<_>) = boots.iter().partition(unknown);
+    let (back, left): (Vec<_>, Vec<_>) = known.into_iter().partition(back);
+    let names = |hosts: Vec<(&String, &String)>| hosts.into_iter().map(|(host, _)| host.clone()).collect();
+    let mut plan = rolling(cluster, desired, observed, &names(left), &names(back));
+    plan.refused.extend(unknown.into_iter().map(|(host, _)| {
+        format!(
+            "{host} does not say whether it has booted since; look there, then reboot yourself what is left"
+        )
+    }));
+    plan
+}
+
+/// Reboots `hosts`, after those that are `back` from their own reboot are proven.
+fn rolling(
+    cluster: &str,
+    desired: &Hosts,
+    observed: &Observed,
+    hosts: &BTreeSet<String>,
+    back: &BTreeSet<String>,
+) -> Plan {
     let (mut plan, answers) = begun(cluster, desired, observed);
     let with_services = |host: &&String| desired.get(*host).is_some_and(|state| services(state).count() > 0);
     plan.refused.extend(
@@ -23,10 +61,10 @@ pub fn reboot(cluster: &str, desired: &Hosts, observed: &Observed, hosts: &BTree
             .filter(|host| !with_services(host))
             .map(|host| format!("{host} carries nothing of aesop's; reboot it yourself")),
     );
-    let parts = hosts.iter().filter_map(|host| desired.get(host)).flat_map(services);
-    let all = shared(parts);
+    let members = hosts | back;
+    let all = shared(members.iter().filter_map(|host| desired.get(host)).flat_map(services));
     let proofs = proofs(desired, &all, "");
-    plan.unreachable.retain(|host, _| hosts.contains(host) || proofs.contains_key(host));
+    plan.unreachable.retain(|host, _| members.contains(host) || proofs.contains_key(host));
     plan.refused.extend(plan.unreachable.keys().map(|host| {
         format!("{host} does not answer; nothing is rebooted while a member of its services may be down")
     }));
@@ -39,9 +77,13 @@ pub fn reboot(cluster: &str, desired: &Hosts, observed: &Observed, hosts: &BTree
     }
     // Members of quorums last, behind one another: who goes next is asked before each.
     waves.sort_by_key(|wave| wave.turn.is_some());
+    waves.splice(0..0, (!waves.is_empty() && !proofs.is_empty()).then(|| Wave::of(proofs)));
+    let returned = back.iter().filter_map(|host| {
+        let ((host, state), facts) = (desired.get_key_value(host)?, answers.get(host.as_str())?);
+        Some(returned(host, state, facts, desired))
+    });
+    waves.splice(0..0, returned.collect::<Vec<_>>());
     if !waves.is_empty() {
-        waves.splice(0..0, (!proofs.is_empty()).then(|| Wave::of(proofs)));
-        let members = hosts.clone();
         let service = Stage::REBOOT.to_owned();
         plan.stages = vec![Stage { role: Role::Base, service, removes: false, members, waves }];
     }
@@ -90,10 +132,9 @@ fn wave(host: &str, state: &HostState, facts: &HostFacts, desired: &Hosts, obser
     };
     let mut steps: Vec<Step> = turns.iter().map(|(stop, _)| stop.clone()).collect();
     steps.push(Step::plain(Action::RebootHost(reboot)));
-    let starts = starts(state, facts);
-    steps.extend(starts.iter().cloned().map(|start| Step::plain(Action::StartUnit(start))));
-    steps.extend(services(state).filter_map(proof));
-    steps.extend(starts.into_iter().map(|start| Step::plain(Action::RecordReady(start))));
+    let runs = by_hand(state, facts).filter(|(_, fact)| fact.active == "active");
+    let starts: Vec<UnitStart> = runs.map(|(unit, _)| facts.as_recorded(unit)).collect();
+    steps.extend(comes_up(state, starts.clone(), starts));
     Wave {
         gates: proofs(desired, &shared(services(state)), host),
         // Of two quorums the one that moves more is asked who goes first.
@@ -103,14 +144,44 @@ fn wave(host: &str, state: &HostState, facts: &HostFacts, desired: &Hosts, obser
     }
 }
 
-/// Units that run and do not start with their host, because somebody has disabled them.
-fn starts(state: &HostState, facts: &HostFacts) -> Vec<UnitStart> {
+/// A host that has had its turn, and of which nobody saw that it came up well.
+fn returned(host: &str, state: &HostState, facts: &HostFacts, desired: &Hosts) -> Wave {
+    // What nobody has ever started did not run before.
+    let (mut starts, mut seen) = (Vec::new(), Vec::new());
+    for (unit, fact) in by_hand(state, facts) {
+        let Some(record) = facts.records.get(unit) else { continue };
+        let start = facts.as_recorded(unit);
+        if fact.active == "inactive" {
+            starts.push(start.clone());
+        } else if record.ready {
+            continue;
+        }
+        seen.push(start);
+    }
+    Wave {
+        gates: proofs(desired, &shared(services(state)), host),
+        returned: true,
+        ..Wave::of(BTreeMap::from([(host.to_owned(), comes_up(state, starts, seen))]))
+    }
+}
+
+/// What a host that has booted is left with: all that ran before, ready, and `seen` so for the first time.
+fn comes_up(state: &HostState, starts: Vec<UnitStart>, seen: Vec<UnitStart>) -> Vec<Step> {
+    let mut steps: Vec<Step> =
+        starts.into_iter().map(|start| Step::plain(Action::StartUnit(start))).collect();
+    steps.extend(services(state).filter_map(proof));
+    steps.extend(seen.into_iter().map(|start| Step::plain(Action::RecordReady(start))));
+    steps
+}
+
+/// Units that do not start with their host, because somebody has disabled them.
+fn by_hand<'a>(
+    state: &'a HostState,
+    facts: &'a HostFacts,
+) -> impl Iterator<Item = (&'a String, &'a UnitFact)> {
     let units = services(state).flat_map(|part| &part.units);
-    let started = units.filter(|unit| {
-        let fact = facts.units.get(&unit.name);
-        fact.is_some_and(|fact| fact.active == "active" && fact.file != "enabled")
-    });
-    started.map(|unit| facts.as_recorded(&unit.name)).collect()
+    let facts = units.filter_map(|unit| Some((&unit.name, facts.units.get(&unit.name)?)));
+    facts.filter(|(_, fact)| fact.file != "enabled")
 }
 
 /// Partitions that nobody can write to while a host is down; none: Kafka did not say, or has no broker there.

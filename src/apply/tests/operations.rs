@@ -2,8 +2,8 @@
 
 use super::brokers::{brokers, speaking};
 use super::*;
-use crate::plan::{Operation, Plan, Scope, operate, reboot};
-use std::collections::BTreeSet;
+use crate::plan::{Observation, Operation, Plan, Scope, operate, reboot, reboot_rest};
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Lab {
     /// What an operation on these hosts and services would do.
@@ -27,6 +27,24 @@ impl Lab {
         let (_, observed) = observe(&self.connect, &prepared.hosts, &prepared.desired, 4).await;
         let hosts: BTreeSet<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
         reboot(&inventory.cluster, &prepared.desired, &observed, &hosts)
+    }
+
+    /// What is left of one that was broken off.
+    async fn reboot_rest(&self, inventory: &Inventory, boots: &BTreeMap<String, String>) -> Plan {
+        let prepared = self.prepare(inventory);
+        let (_, observed) = observe(&self.connect, &prepared.hosts, &prepared.desired, 4).await;
+        reboot_rest(&inventory.cluster, &prepared.desired, &observed, boots)
+    }
+
+    /// The boots that these hosts are in, as they say.
+    async fn in_boots(&self, inventory: &Inventory, hosts: &[&str]) -> BTreeMap<String, String> {
+        let prepared = self.prepare(inventory);
+        let (_, observed) = observe(&self.connect, &prepared.hosts, &prepared.desired, 4).await;
+        let boot = |host: &&str| match &observed.hosts[*host] {
+            Observation::Facts(facts) => ((*host).to_owned(), facts.boot.clone()),
+            Observation::Failed(why) => panic!("{why}"),
+        };
+        hosts.iter().map(boot).collect()
     }
 
     fn boots(&self, hosts: &[&str]) -> Vec<usize> {
@@ -189,12 +207,114 @@ fn what_does_not_start_with_its_host_is_started() {
     });
 }
 
+/// As `resume` finishes it: who has booted since is proven and left alone, the others are rebooted behind the same gates.
+#[test]
+fn a_reboot_that_dies_anywhere_is_finished_with_those_that_are_left() {
+    block_on(async {
+        let mut deaths = vec![None];
+        let (mut proven, mut rebooted) = (false, false);
+        while let Some(death) = deaths.pop() {
+            let lab = Lab::new();
+            let inventory = inventory(lab.folder.path(), 3, 1, 1, false);
+            lab.apply(&inventory).await;
+            // It does not start with its host.
+            lab.connect.host("k2").with(|host| assert!(host.enabled.remove("aesop-kafka.service")));
+            let prepared = lab.prepare(&inventory);
+            let boots = lab.in_boots(&inventory, &ROLLED).await;
+            let plan = lab.reboot(&inventory, &ROLLED).await;
+            lab.connect.take_trace();
+            lab.connect.dies_after(death);
+            // It would wait for the host for long: a dead one does not.
+            tokio::select! {
+                _ = lab.carry_out(&prepared, &prepared.desired, &plan) => {}
+                () = lab.connect.dead() => {}
+            }
+            lab.connect.dies_after(None);
+            let lines = lab.connect.take_trace().len();
+            if death.is_none() {
+                deaths = (1..lines).step_by(3).map(Some).collect();
+                assert!(deaths.len() > 20, "{lines}");
+            }
+            for name in inventory.hosts.keys() {
+                lab.connect.host(name).with(|host| host.lock = None);
+            }
+            let before = lab.boots(&ROLLED);
+            let rest = lab.reboot_rest(&inventory, &boots).await;
+            assert!(rest.refused.is_empty(), "{death:?}: {:?}", rest.refused);
+            assert_eq!(rest.summary().reboots, before.iter().filter(|boots| **boots == 0).count());
+            let report = lab.carry_out(&prepared, &prepared.desired, &rest).await;
+            assert!(report.is_success(), "{death:?}: {report:#?}");
+            assert_eq!(lab.boots(&ROLLED), [1; 4], "{death:?}");
+            assert_eq!(lab.boots(&["c1", "m1"]), [0; 2]);
+            lab.connect.kafka(|kafka| assert_eq!(kafka.faults, [""; 0], "{death:?}"));
+            assert_eq!(lab.connect.broken(), [""; 0], "{death:?}");
+            lab.connect.host("k2").with(|host| {
+                assert!(host.active.contains("aesop-kafka.service"), "{death:?}: it ran before");
+                host.enabled.insert("aesop-kafka.service".to_owned());
+            });
+            let trace = lab.connect.take_trace();
+            let back: Vec<&str> = ROLLED
+                .into_iter()
+                .zip(&before)
+                .filter(|(_, boots)| **boots > 0)
+                .map(|(host, _)| host)
+                .collect();
+            check_rest(&trace, &back);
+            proven |= !back.is_empty();
+            rebooted |= back.len() < ROLLED.len();
+            assert!(lab.plan(&inventory).await.is_empty(), "{death:?}: everything runs as before");
+            let again = lab.reboot_rest(&inventory, &boots).await;
+            assert_eq!(again.summary().reboots, 0, "{death:?}");
+        }
+        assert!(proven && rebooted, "deaths before and after boots");
+    });
+}
+
+/// Before a host goes down, what is on those that are back has been proven; the monitor, which may still believe in their
+/// reboot, is told of its end.
+fn check_rest(trace: &[(String, String)], back: &[&str]) {
+    let mut unproven: BTreeSet<&str> = back.iter().copied().collect();
+    let mut told: BTreeSet<String> = BTreeSet::new();
+    for (host, line) in trace {
+        match line.split('|').collect::<Vec<_>>().as_slice() {
+            ["reboot"] => {
+                assert!(!back.contains(&host.as_str()), "{host} is back already");
+                assert!(unproven.is_empty(), "{host} goes down, and {unproven:?} are not proven");
+            }
+            ["downtime-end", _, name] => drop(told.insert((*name).to_owned())),
+            _ if line.starts_with("gate|aesop-agent") => drop(unproven.remove(host.as_str())),
+            _ => {}
+        }
+    }
+    assert!(unproven.is_empty(), "{unproven:?}: {trace:#?}");
+    for host in back {
+        assert!(told.contains(&format!("apply-{host}-reboot")), "{host}: {told:?} {trace:#?}");
+    }
+}
+
+#[test]
+fn who_does_not_say_its_boot_is_not_guessed_at() {
+    block_on(async {
+        let lab = Lab::new();
+        let inventory = inventory(lab.folder.path(), 3, 1, 1, false);
+        lab.apply(&inventory).await;
+        let mut boots = lab.in_boots(&inventory, &["k1", "k2"]).await;
+        boots.insert("k2".to_owned(), String::new());
+        let rest = lab.reboot_rest(&inventory, &boots).await;
+        assert!(rest.refused[0].starts_with("k2 does not say"), "{:?}", rest.refused);
+        assert_eq!(rest.summary().reboots, 1);
+        // Who does not answer may be on its way up.
+        lab.connect.host("k1").with(|host| host.unreachable = true);
+        let rest = lab.reboot_rest(&inventory, &boots).await;
+        assert!(rest.refused.iter().any(|why| why.starts_with("k1 does not answer")), "{:?}", rest.refused);
+    });
+}
+
 /// As `resume` finishes it: the same goal, planned anew.
 #[test]
 fn a_stop_or_a_destroy_that_dies_anywhere_is_finished_by_the_same() {
     use crate::plan::destroy;
     use crate::service::HostState;
-    use std::collections::BTreeMap;
     block_on(async {
         for stops in [true, false] {
             let mut deaths = vec![None];
