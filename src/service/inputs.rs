@@ -99,6 +99,7 @@ pub fn secret_refs(inventory: &Inventory) -> BTreeMap<String, SecretRef> {
         refs.insert("zookeeper.super_password".to_owned(), role.super_password.clone());
         refs.insert("zookeeper.aesop_password".to_owned(), role.aesop_password.clone());
     }
+    refs.extend(super::zookeeper_login::secret_refs(inventory));
     if inventory.zookeeper.is_some() || inventory.kafka.is_some() {
         refs.insert("jolokia".to_owned(), SecretRef::Generated("jolokia".to_owned()));
     }

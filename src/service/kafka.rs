@@ -7,7 +7,7 @@ use super::kafka_node::Node;
 use super::state::STOP_GATE_SECS;
 use super::{
     File, Gate, Init, KafkaFormat, KafkaMark, KafkaMember, MemberChange, Part, Role, ServiceError, Turn,
-    Unit, User, kafka_raise, kafka_security, paths,
+    Unit, User, kafka_raise, kafka_security, paths, zookeeper_login,
 };
 use crate::inventory::model::{KafkaMode, KafkaRole};
 use crate::lock::KafkaLock;
@@ -55,6 +55,7 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
     }
 
     let artifact = inputs.artifact(&format!("kafka-{}", role.version), host)?;
+    let login = zookeeper_login::of_client(inputs, host, &mut part)?;
     let mut restart_on = jvm::add(
         inputs,
         host,
@@ -68,13 +69,14 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
             heap: member.heap,
             heap_percent: "25",
             before: Vec::new(),
-            options: Vec::new(),
+            options: login.as_deref().map(zookeeper_login::option).into_iter().collect(),
             writable: data.clone(),
             stop_timeout_secs: STOP_SECS,
             logging: if role.mode == KafkaMode::Kraft { Logging::Log4j2 } else { Logging::Reload4j },
         },
     )?;
     restart_on.push(config.clone());
+    restart_on.extend(login);
     restart_on.extend(kafka_security::keys(inputs, role, host, &mut part)?);
     let mut reload_on = Vec::new();
     if node.broker {

@@ -124,6 +124,8 @@ impl<'a> Node<'a> {
             ("broker.id", self.id.to_string()),
             ("zookeeper.connect", format!("{servers}{CHROOT}")),
             ("inter.broker.protocol.version", series),
+            // Who is not Kafka may read most of its znodes, not the users', and change none.
+            ("zookeeper.set.acl", "true".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into())

@@ -1,8 +1,8 @@
 //! Kafka's listeners, TLS and users.
 //!
-//! Plain, there are two listeners: PLAINTEXT for clients and brokers, CONTROLLER (not on ZooKeeper). With TLS there are three: CLIENT,
-//! where clients show a password if there are users; INTERNAL for brokers and for aesop on their hosts; CONTROLLER. On
-//! the last two both sides show a certificate, so that no password is needed to begin with.
+//! Plain, there are two listeners: PLAINTEXT for clients and brokers, CONTROLLER. With TLS there are three: CLIENT, where
+//! clients show a password if there are users; INTERNAL for brokers and for aesop on their hosts; CONTROLLER. On the last
+//! two both sides show a certificate, so that no password is needed to begin with. On ZooKeeper there is no CONTROLLER.
 
 use super::inputs::{Inputs, join, missing};
 use super::{File, Part, ServiceError, paths};
@@ -65,10 +65,11 @@ pub(super) fn listeners(
                 ("ssl.truststore.type", "PEM"),
                 ("ssl.truststore.location", paths::KAFKA_TRUSTED),
                 ("listener.name.internal.ssl.client.auth", "required"),
-                ("listener.name.controller.ssl.client.auth", "required"),
             ]
             .map(|(name, value)| (name, value.to_owned())),
         );
+        let mutual = || ("listener.name.controller.ssl.client.auth", "required".to_owned());
+        settings.extend(kraft.map(|_| mutual()));
     }
     if role.sasl.is_some() {
         // What it checks passwords against is in Kafka's own metadata; there is none in this file.
@@ -199,11 +200,18 @@ mod tests {
 
     #[test]
     fn on_zookeeper_there_is_no_listener_for_controllers() {
-        let role = KafkaRole { mode: KafkaMode::ZooKeeper, ..role(false, false) };
-        let settings = listeners(&role, "10.0.0.1", true, false);
-        assert_eq!(settings["listeners"], "PLAINTEXT://10.0.0.1:9092");
-        assert_eq!(settings["listener.security.protocol.map"], "PLAINTEXT:PLAINTEXT");
-        assert!(!settings.keys().any(|name| name.starts_with("controller.")), "{settings:#?}");
+        for (tls, sasl, named, map) in [
+            (false, false, "PLAINTEXT://10.0.0.1:9092", "PLAINTEXT:PLAINTEXT"),
+            (true, false, "CLIENT://10.0.0.1:9092,INTERNAL://10.0.0.1:9094", "CLIENT:SSL,INTERNAL:SSL"),
+            (true, true, "CLIENT://10.0.0.1:9092,INTERNAL://10.0.0.1:9094", "CLIENT:SASL_SSL,INTERNAL:SSL"),
+        ] {
+            let role = KafkaRole { mode: KafkaMode::ZooKeeper, ..role(tls, sasl) };
+            let settings = listeners(&role, "10.0.0.1", true, false);
+            assert_eq!(settings["listeners"], named);
+            assert_eq!(settings["listener.security.protocol.map"], map);
+            assert!(!settings.keys().any(|name| name.contains("controller")), "{settings:#?}");
+            assert_eq!(settings.contains_key("listener.name.internal.ssl.client.auth"), tls);
+        }
     }
 
     #[test]

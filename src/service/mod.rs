@@ -16,6 +16,7 @@ mod ports;
 mod program;
 mod state;
 mod zookeeper;
+mod zookeeper_login;
 
 pub use dynamic::dynamic_setting;
 pub use inputs::{

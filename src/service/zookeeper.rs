@@ -4,7 +4,10 @@ use super::base::directory;
 use super::inputs::{Inputs, missing};
 use super::jvm::{self, Jvm, Logging};
 use super::state::STOP_GATE_SECS;
-use super::{EnsembleMember, File, Gate, Part, Role, ServiceError, Turn, Unit, User, ZOOKEEPER_UNIT, paths};
+use super::{
+    EnsembleMember, File, Gate, Part, Role, ServiceError, Turn, Unit, User, ZOOKEEPER_UNIT, paths,
+    zookeeper_login,
+};
 use crate::ensemble::members::Server;
 use crate::inventory::model::ZooKeeperRole;
 use crate::secret::Secret;
@@ -37,6 +40,7 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
     part.directories.push(directory(&conf, 0o750, "zookeeper"));
 
     let mut settings = settings(role, &data);
+    settings.extend(zookeeper_login::settings(inputs.inventory));
     settings.extend(member.config.clone());
     let zoo_cfg = format!("{etc}/zoo.cfg");
     let prepare = format!("{etc}/prepare.sh");
@@ -62,6 +66,8 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
 
     let artifact = inputs.artifact(&format!("zookeeper-{}", role.version), host)?;
     let mut options = vec![format!("@{options_path}")];
+    let login = zookeeper_login::of_server(inputs, host, &mut part)?;
+    options.extend(login.as_deref().map(zookeeper_login::option));
     let logback = role.artifact.is_some().then(|| format!("{etc}/logback.xml"));
     if let Some(path) = &logback {
         // ZooKeeper's own archive logs with another library than the jars from Maven.
@@ -89,6 +95,7 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
     )?;
     restart_on.extend([zoo_cfg, prepare, options_path]);
     restart_on.extend(logback);
+    restart_on.extend(login);
     let unit = ZOOKEEPER_UNIT.to_owned();
     part.units.push(Unit { name: unit.clone(), restart_on, reload_on: Vec::new(), adopt: None });
     let test = |name: &str| [name, "--data-dir", &data].map(str::to_owned).to_vec();

@@ -193,7 +193,7 @@ pub(crate) fn all_go_on(writer: &Writer, reader: &Follower, counter: &Counter) {
 }
 
 /// All numbers in the topic, sorted; waits for at least `count`.
-fn numbers(bootstrap: &str, settings: &[(String, String)], count: usize) -> Vec<u64> {
+pub(crate) fn numbers(bootstrap: &str, settings: &[(String, String)], count: usize) -> Vec<u64> {
     let settings: Vec<(&str, &str)> =
         settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let mut reader = Reader::with(bootstrap, TOPIC, &settings).expect("a reader");

@@ -13,6 +13,7 @@
 )]
 
 mod brokers;
+mod client;
 mod cluster;
 mod crash;
 #[path = "../common/document.rs"]

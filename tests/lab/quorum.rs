@@ -1,5 +1,6 @@
 //! Brokers and ZooKeeper are restarted, upgraded, added and removed by editing the inventory, under load.
 
+use crate::client;
 use crate::cluster::{PATIENCE, Said, wait};
 use crate::load::{Counter, Follower, PARTITIONS, TOPIC, Writer};
 use crate::program;
@@ -11,8 +12,10 @@ use aesop::rule::{RuleSet, Store};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use tempfile::TempDir;
@@ -27,6 +30,8 @@ pub(crate) struct Wish {
     pub(crate) controllers: Vec<&'static str>,
     kafka_version: &'static str,
     kafka_config: String,
+    /// Further lines below `kafka`.
+    kafka_security: &'static str,
     zookeeper_peer_port: u16,
 }
 
@@ -86,7 +91,8 @@ impl Quorum {
             };
             writeln!(
                 text,
-                "kafka: {{version: {version}, {controllers}hosts: [{hosts}], config: {{{config}}}}}"
+                "kafka: {{version: {version}, {controllers}hosts: [{hosts}], config: {{{config}}}{}}}",
+                wish.kafka_security,
             )
             .unwrap();
         }
@@ -178,6 +184,7 @@ pub(crate) fn members_are_upgraded_under_load() {
         controllers: Vec::new(),
         kafka_version: "4.1.1",
         kafka_config: String::new(),
+        kafka_security: "",
         zookeeper_peer_port: 2888,
     };
     quorum.apply(&wish);
@@ -273,6 +280,7 @@ pub(crate) fn kafka_on_zookeeper_under_load() {
         controllers: Vec::new(),
         kafka_version: "3.9.0",
         kafka_config: String::new(),
+        kafka_security: "",
         zookeeper_peer_port: 2888,
     };
     quorum.apply(&wish);
@@ -319,8 +327,36 @@ pub(crate) fn kafka_on_zookeeper_under_load() {
     goes_on();
     let written = writer.settle();
     reader.settle(&written);
+    if std::env::var_os("AESOP_LONG").is_some() {
+        tls_and_users_come_while_kafka_stands(&quorum, &mut wish, &written);
+    }
     counter.settle(&servers);
     quorum.lab.down().expect("the lab goes");
+}
+
+/// What was written stays; strangers stay out from then on, those of ZooKeeper too. Brokers that restart lose nothing.
+fn tls_and_users_come_while_kafka_stands(quorum: &Quorum, wish: &mut Wish, written: &BTreeSet<u64>) {
+    let (code, said) = quorum.aesop(&["stop", "kafka", "--yes"]);
+    assert_eq!(code, Some(0), "{}\n{}", said.stdout, said.stderr);
+    let password = quorum.dir.path().join("reader.password");
+    fs::write(&password, "reader-secret\n").expect("a file");
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).expect("its mode");
+    wish.kafka_security = ", tls: {}, sasl: {users: {reader: {file: reader.password}}}";
+    quorum.apply(wish);
+    let bootstrap = quorum.addresses(&wish.kafka, 9092);
+    let authority = quorum.dir.path().join("quorum.secrets/kafka-tls/ca.crt").display().to_string();
+    let reader = client::reader(&authority, "reader-secret");
+    wait("the user", || client::is_let_in(&bootstrap, &reader).then_some(()));
+    client::strangers_stay_out(&bootstrap, &authority);
+    client::zookeeper_gives_strangers_nothing(&quorum.addresses(&wish.zookeeper, 2181));
+    let found: BTreeSet<u64> = crate::load::numbers(&bootstrap, &reader, written.len()).into_iter().collect();
+    assert_eq!(found, *written);
+    "queued.max.requests: 300".clone_into(&mut wish.kafka_config);
+    let before = wish.kafka.iter().map(|host| quorum.pid(host, "aesop-kafka")).collect::<Vec<_>>();
+    quorum.apply(wish);
+    let after = wish.kafka.iter().map(|host| quorum.pid(host, "aesop-kafka"));
+    assert!(before.into_iter().zip(after).all(|(before, after)| before != after), "a rolling restart");
+    assert!(client::is_let_in(&bootstrap, &reader));
 }
 
 /// What the agents measure on hosts that are well raises no alert, and says how Kafka stands with ZooKeeper.
@@ -391,6 +427,7 @@ fn zookeeper_changes_beside(kafka_version: &'static str) {
         controllers: Vec::new(),
         kafka_version,
         kafka_config: String::new(),
+        kafka_security: "",
         zookeeper_peer_port: 2887,
     };
     quorum.apply(&wish);

@@ -1,6 +1,7 @@
 //! Kafka with TLS and passwords, deployed from an inventory: rows flow, strangers stay out, certificates are renewed
 //! under load, and it can be turned off again.
 
+use crate::client;
 use crate::cluster::{PATIENCE, Said, wait};
 use crate::load::{TOPIC, Writer};
 use crate::program;
@@ -134,16 +135,7 @@ monitor:
 
     /// librdkafka's settings of a client that trusts the cluster's authority, with this password.
     fn client(&self, password: &str) -> Vec<(String, String)> {
-        let authority = self.path("secure.secrets/kafka-tls/ca.crt").display().to_string();
-        [
-            ("security.protocol", "sasl_ssl"),
-            ("ssl.ca.location", &authority),
-            ("sasl.mechanism", "SCRAM-SHA-512"),
-            ("sasl.username", "reader"),
-            ("sasl.password", password),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec()
+        client::reader(&self.path("secure.secrets/kafka-tls/ca.crt").display().to_string(), password)
     }
 
     /// A foreign client.

@@ -31,6 +31,7 @@ fn brokers_meet_in_zookeeper_and_nothing_is_formatted() {
             "broker.id=2",
             "zookeeper.connect=10.0.0.1:2181,10.0.0.2:2181,10.0.0.3:2181/kafka",
             "inter.broker.protocol.version=3.9",
+            "zookeeper.set.acl=true",
             "listeners=PLAINTEXT://10.0.0.2:9092",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}: {text}");
@@ -40,6 +41,43 @@ fn brokers_meet_in_zookeeper_and_nothing_is_formatted() {
         }
         lab.connect.host("k1").with(|host| {
             assert!(!host.log.iter().any(|step| step.starts_with("kafka-format")), "{:?}", host.log);
+        });
+    });
+}
+
+/// Both sides have the password in a file of their own, and nowhere else; who needs none has none.
+#[test]
+fn brokers_log_in_at_zookeeper() {
+    block_on(async {
+        let lab = speaking();
+        lab.apply(&version(&lab, "3.9.1")).await;
+        let password = lab.folder.path().join("shop.secrets/zookeeper-kafka");
+        let password = std::fs::read_to_string(password).unwrap().trim().to_owned();
+        let of = |host: &str| {
+            lab.connect.host(host).with(|host| {
+                let text = |(bytes, ..): &(Vec<u8>, String, String, String)| {
+                    String::from_utf8_lossy(bytes).into_owned()
+                };
+                let told = host.files.iter().filter(|(_, file)| text(file).contains(&password));
+                let told: Vec<_> =
+                    told.map(|(path, file)| (path.clone(), file.1.clone(), file.2.clone())).collect();
+                let unit =
+                    |name: &str| text(&host.files[&format!("/etc/systemd/system/aesop-{name}.service")]);
+                (told, ["kafka", "zookeeper"].map(unit))
+            })
+        };
+        let (told, units) = of("k2");
+        let file =
+            |user: &str| (format!("/etc/aesop/secrets/{user}-login"), "600".to_owned(), user.to_owned());
+        assert_eq!(told, ["kafka", "zookeeper"].map(file));
+        for (unit, user) in units.iter().zip(["kafka", "zookeeper"]) {
+            let option = format!("-Djava.security.auth.login.config=/etc/aesop/secrets/{user}-login");
+            assert!(unit.contains(&option), "{unit}");
+        }
+        let lab = speaking();
+        lab.apply(&version(&lab, "4.2.0")).await;
+        lab.connect.host("k2").with(|host| {
+            assert!(!host.files.keys().any(|path| path.ends_with("-login")), "{:?}", host.files.keys());
         });
     });
 }

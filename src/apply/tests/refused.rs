@@ -1,6 +1,7 @@
 //! What a plan must not do.
 
 use super::*;
+use crate::inventory::model::KafkaMode;
 use crate::plan::selection;
 use std::collections::BTreeSet;
 
@@ -161,11 +162,15 @@ fn secure(mut inventory: Inventory, tls: bool, sasl: bool, valid_days: u64) -> I
 #[test]
 fn kafka_speaks_tls_from_its_beginning_or_from_a_standstill() {
     block_on(async {
-        let lab = Lab::new();
-        let plain = inventory(lab.folder.path(), 3, 1, 1, false);
-        for (before, after) in
-            [((false, false), (true, false)), ((true, false), (true, true)), ((true, true), (false, false))]
+        let turns =
+            [((false, false), (true, false)), ((true, false), (true, true)), ((true, true), (false, false))];
+        for (release, (before, after)) in
+            ["3.9.1", "4.2.0"].into_iter().flat_map(|release| turns.map(|turn| (release, turn)))
         {
+            let lab = Lab::new();
+            let mut plain = inventory(lab.folder.path(), 3, 1, 1, false);
+            let role = plain.kafka.as_mut().unwrap();
+            (role.version, role.mode) = (release.to_owned(), KafkaMode::of(release));
             let after = secure(plain.clone(), after.0, after.1, 100);
             lab.apply(&secure(plain.clone(), before.0, before.1, 100)).await;
             let refused = lab.plan(&after).await.refused;

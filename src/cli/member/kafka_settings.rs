@@ -1,13 +1,19 @@
 //! Settings that a broker takes in while it runs.
 
 use crate::cli::Context;
-use crate::kafka::Admin;
+use crate::clock::{Clock, SystemClock};
 use crate::kafka::settings::{Change, changes, parse};
+use crate::kafka::{Admin, AdminError};
 use crate::secret::Secret;
 use crate::service::dynamic_setting;
 use anyhow::Context as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Below what the whole change may take.
+const CONTROLLER_WITHIN: Duration = Duration::from_secs(30);
+const ASK_EVERY: Duration = Duration::from_millis(250);
 
 /// Flags of `aesop member kafka-settings`.
 #[derive(Clone, Debug, clap::Args)]
@@ -66,9 +72,21 @@ pub(super) async fn run(args: &Args, cx: &Context) -> anyhow::Result<()> {
     }
     write(&args.record, &ours)?;
     if let (Some(users), Some(record)) = (&args.users, &args.users_record) {
-        set_users(&mut admin, users, record).await?;
+        set_users(&mut at_controller(&args.bootstrap).await?, users, record).await?;
     }
     Ok(())
+}
+
+/// Users are made by who answers for the cluster. A broker on ZooKeeper that has just started for the first time may hear
+/// of the controller a moment later.
+async fn at_controller(bootstrap: &str) -> Result<Admin, AdminError> {
+    let begun = SystemClock.instant();
+    loop {
+        match Admin::connect(&[bootstrap.to_owned()]).await {
+            Err(_) if begun.elapsed() < CONTROLLER_WITHIN => tokio::time::sleep(ASK_EVERY).await,
+            answer => return answer,
+        }
+    }
 }
 
 /// Passwords as the file says; users that aesop has made and that are not in it any more are taken away.

@@ -260,13 +260,6 @@ impl Check<'_, '_> {
             let help = format!("remove `{key}`, any broker can be the controller; or use Kafka 4");
             self.faults.add_key(&at.key(key), message, help);
         }
-        for (key, given) in [("tls", role.tls.is_some()), ("sasl", role.sasl.is_some())] {
-            if given {
-                let what = format!("`kafka.{key}` with Kafka {version}");
-                let help = "its metadata would stay open in ZooKeeper: use Kafka 4; or keep the ports of both inside a trusted network, and remove the key";
-                self.not_yet(&at.key(key), &what, help);
-            }
-        }
     }
 
     /// A version that can be installed: one of those with a list of jars, or with an archive of its own (`own`) any
