@@ -24,7 +24,8 @@ enum Action {
     Up {
         /// Its name
         lab: String,
-        /// `name`, `name:kind` or `name:kind:number`; kinds: plain, mariadb, mysql97, mail
+        /// `name`, `name:kind` or `name:kind:number`, behind the name also `@release`; kinds: plain, mariadb, mysql97,
+        /// mail; releases: debian12, debian13, ubuntu2204, ubuntu2404
         hosts: Vec<HostSpec>,
         /// A network like 10.201.7.0/24
         #[arg(long)]

@@ -152,6 +152,9 @@ impl Host {
         if self.host.images.mysql.is_some() {
             command = command.arg(format!("--bind={}:/{}", folders.mysql().display(), prepare::MYSQL_ROOT));
         }
+        // For its first process, whose arguments are a container's kernel parameters: from 256 on, systemd otherwise
+        // refuses the hybrid cgroups that this machine may have.
+        command = command.arg("SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1");
         let mut command = command.to_std();
         command.stdout(console).stderr(errors).current_dir("/");
         command.spawn().map_err(|source| LabError::Start {

@@ -1,12 +1,13 @@
-//! The images that hosts are overlays on: Debian, and MySQL 9.7 in a folder of its own.
+//! The images that hosts are overlays on: a system of each release, and MySQL 9.7 in a folder of its own.
 //!
 //! An image is named by the hash of all it is made from, lies in the cache outside any checkout, and appears
 //! there by a rename when it is complete. A lock keeps two labs from building it twice.
 
 use super::command::Cmd;
-use super::mirror::debian_mirror;
+use super::mirror::{Archive, archive};
+use super::recipe::{Image, Recipe};
 use super::spec::{OnProgress, Progress};
-use super::{LabError, Result, SSH_USER, state};
+use super::{LabError, Result, state};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -15,112 +16,6 @@ use std::path::{Path, PathBuf};
 const RECIPE_VERSION: u32 = 1;
 /// Digits of the hash in an image's name.
 const HASH_DIGITS: usize = 12;
-
-/// What an image is made from.
-#[derive(Debug)]
-pub(super) struct Recipe {
-    name: &'static str,
-    suite: &'static str,
-    /// Installed by debootstrap.
-    base: &'static [&'static str],
-    /// Installed by apt-get, which resolves what debootstrap cannot.
-    packages: &'static [&'static str],
-    /// Path and text.
-    files: &'static [(&'static str, &'static str)],
-    /// Where links to units stand that the image must not start.
-    removed: &'static [&'static str],
-    /// Units that a lab host has no use for: each costs memory or start-up time.
-    masked: &'static [&'static str],
-    /// Units to start.
-    enabled: &'static [&'static str],
-    /// The account made for people.
-    user: Option<&'static str>,
-}
-
-pub(super) const DEBIAN: Recipe = Recipe {
-    name: "base",
-    suite: "bookworm",
-    base: &[
-        "ca-certificates",
-        "dbus",
-        "eatmydata",
-        // Login shells that read what a POSIX shell writes in their own way.
-        "fish",
-        "iproute2",
-        "openssh-server",
-        "procps",
-        "sudo",
-        "systemd",
-        "systemd-sysv",
-        "tcsh",
-        "zstd",
-    ],
-    packages: &["openjdk-17-jre-headless", "mariadb-server", "opensmtpd"],
-    files: &[
-        ("etc/systemd/journald.conf.d/lab.conf", "[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\n"),
-        // sshd refuses logins until user sessions are permitted: answering earlier would only confuse callers.
-        (
-            "etc/systemd/system/ssh.service.d/lab.conf",
-            "[Unit]\nAfter=systemd-user-sessions.service lab-net.service\n",
-        ),
-        // A parallel apply and its probes come from one address.
-        ("etc/ssh/sshd_config.d/lab.conf", "UseDNS no\nPasswordAuthentication no\nMaxStartups 100:30:200\n"),
-        (
-            "etc/systemd/system/lab-net.service",
-            "[Unit]\nDescription=Static address of a lab host\nBefore=network.target\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/ip -batch /etc/lab-net\n\n[Install]\nWantedBy=multi-user.target\n",
-        ),
-        (
-            "etc/smtpd.conf",
-            "listen on 0.0.0.0 port 25 hostname mail.lab\ntable boxes { \"@\" = \"deploy\" }\naction \"keep\" maildir \"/var/mail/lab\" virtual <boxes>\nmatch from any for any action \"keep\"\n",
-        ),
-        // A lab host reaches no name server; asking nobody fails at once, asking the machine's after a minute.
-        ("etc/resolv.conf", "nameserver 127.0.0.1\n"),
-        // A test that kills the server wants to say itself when it comes back.
-        ("etc/systemd/system/mariadb.service.d/lab.conf", "[Service]\nRestart=no\n"),
-    ],
-    removed: &[
-        "etc/systemd/system/multi-user.target.wants/mariadb.service",
-        "etc/systemd/system/sockets.target.wants/mariadb.socket",
-        "etc/systemd/system/multi-user.target.wants/opensmtpd.service",
-        "etc/ssh/ssh_host_ecdsa_key",
-        "etc/ssh/ssh_host_ecdsa_key.pub",
-        "etc/ssh/ssh_host_ed25519_key",
-        "etc/ssh/ssh_host_ed25519_key.pub",
-        "etc/ssh/ssh_host_rsa_key",
-        "etc/ssh/ssh_host_rsa_key.pub",
-    ],
-    masked: &[
-        "apt-daily.timer",
-        "apt-daily-upgrade.timer",
-        "console-getty.service",
-        "dev-hugepages.mount",
-        "dpkg-db-backup.timer",
-        "e2scrub_all.timer",
-        "e2scrub_reap.service",
-        "fstrim.timer",
-        "getty.target",
-        "systemd-logind.service",
-        "systemd-pstore.service",
-        "systemd-tmpfiles-clean.timer",
-        "systemd-update-utmp.service",
-        "systemd-update-utmp-runlevel.service",
-    ],
-    enabled: &["lab-net.service"],
-    user: Some(SSH_USER),
-};
-
-pub(super) const MYSQL: Recipe = Recipe {
-    name: "mysql97",
-    suite: "sid",
-    base: &["eatmydata"],
-    packages: &["mysql-server"],
-    files: &[],
-    // Each server makes its own identity.
-    removed: &["var/lib/mysql/auto.cnf"],
-    masked: &[],
-    enabled: &[],
-    user: None,
-};
 
 /// Documentation and translations are two fifths of an image that nobody reads there.
 const DPKG_CONFIG: &str = "force-unsafe-io\npath-exclude=/usr/share/doc/*\npath-exclude=/usr/share/man/*\npath-exclude=/usr/share/locale/*\npath-exclude=/usr/share/info/*\n";
@@ -135,20 +30,21 @@ pub fn cache_dir() -> PathBuf {
 }
 
 /// The image's folder, built now if it is not in the cache.
-pub(super) fn ensure(recipe: &'static Recipe, on_progress: OnProgress<'_>) -> Result<PathBuf> {
+pub(super) fn ensure(image: &'static Image, on_progress: OnProgress<'_>) -> Result<PathBuf> {
     let labs = cache_dir().join("lab");
-    let dir = labs.join(format!("{}-{}", recipe.name, recipe.hash()));
+    let name = image.recipe.name;
+    let dir = labs.join(format!("{name}-{}", image.hash()));
     if dir.exists() {
         return Ok(dir);
     }
-    let _lock = state::lock_file(&labs.join(format!("{}.lock", recipe.name)))?;
+    let _lock = state::lock_file(&labs.join(format!("{name}.lock")))?;
     if dir.exists() {
         return Ok(dir);
     }
-    let new = labs.join(format!("{}.new", recipe.name));
+    let new = labs.join(format!("{name}.new"));
     // What a build that was killed left behind; its mounts ended with their namespace.
     remove_dir(&new)?;
-    recipe.build(&new, on_progress)?;
+    image.build(&new, on_progress)?;
     fs::rename(&new, &dir).map_err(LabError::file("rename", &new))?;
     Ok(dir)
 }
@@ -162,27 +58,34 @@ pub(super) fn remove_dir(dir: &Path) -> Result<()> {
     }
 }
 
-impl Recipe {
+impl Image {
     fn hash(&self) -> String {
-        let text = format!("{RECIPE_VERSION} {DPKG_CONFIG} {self:?}");
-        super::net::hash(&text, HASH_DIGITS)
+        let text = format!("{RECIPE_VERSION} {DPKG_CONFIG} {:?}", self.recipe);
+        // One that offers nothing keeps the name it has.
+        let offered = if self.offered.is_empty() { String::new() } else { format!(" {:?}", self.offered) };
+        super::net::hash(&(text + &offered), HASH_DIGITS)
     }
 
     fn build(&self, dir: &Path, on_progress: OnProgress<'_>) -> Result<()> {
-        let step = |step| on_progress(&Progress::Image(self.name, step));
-        let mirror = debian_mirror()?;
-        step("debootstrap");
+        let Recipe { name, base, suite, .. } = self.recipe;
+        let step = |step| on_progress(&Progress::Image(name, step));
+        let mirror = archive(self.archive)?;
+        let remedy =
+            format!("does the mirror {mirror} answer? Its log is debootstrap/debootstrap.log in the folder");
         // In a mount namespace of its own, so that a killed build leaves no mount.
-        unshared()
+        let mut debootstrap = unshared()
             .args(["debootstrap", "--variant=minbase"])
-            .arg(format!("--include={}", self.base.join(",")))
-            .arg(self.suite)
-            .arg(dir)
-            .arg(&mirror)
-            .remedy(format!(
-                "does the mirror {mirror} answer? Its log is debootstrap/debootstrap.log in the folder"
-            ))
-            .run()?;
+            .arg(format!("--include={}", base.join(",")))
+            .remedy(remedy);
+        if let (Archive::Ubuntu, Some(keys)) = (self.archive, self.keys) {
+            let keyring = ensure(keys, on_progress)?.join("usr/share/keyrings/ubuntu-archive-keyring.gpg");
+            debootstrap = debootstrap.arg(format!("--keyring={}", keyring.display()));
+            debootstrap = debootstrap.arg("--components=main,universe");
+        }
+        step("debootstrap");
+        debootstrap = debootstrap.arg(suite).arg(dir).arg(&mirror);
+        // What it does is the same for all of Ubuntu, also for a release that is younger than it.
+        debootstrap.args((self.archive == Archive::Ubuntu).then_some("gutsy")).run()?;
         step("packages");
         self.install(dir)?;
         step("finish");
@@ -195,43 +98,60 @@ impl Recipe {
         fs::create_dir_all(dir.join("usr/share/man/man1")).map_err(LabError::file("make", dir))?;
         // Nothing starts while it is installed.
         write(dir, "usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0o755)?;
-        let chroot = "mount --bind /proc \"$1/proc\" && mount -t devpts -o newinstance devpts \"$1/dev/pts\" && exec chroot \"$@\"";
-        unshared()
-            .args(["sh", "-c", chroot, "sh"])
-            .arg(dir)
-            .args(["eatmydata", "apt-get", "install", "-y", "--no-install-recommends"])
-            .args(self.packages)
-            .remedy("does the mirror answer?")
-            .run()?;
+        let apt = ["eatmydata", "apt-get", "-y", "--no-install-recommends"];
+        let apt = |args: &[&str], packages: &[&str]| {
+            chroot(dir).args(apt).args(args).args(packages).remedy("does the mirror answer?").run()
+        };
+        if !self.recipe.packages.is_empty() {
+            apt(&["install"], self.recipe.packages)?;
+        }
+        if !self.offered.is_empty() {
+            apt(&["clean"], &[])?;
+            apt(&["install", "--download-only"], self.offered)?;
+        }
         fs::remove_file(dir.join("usr/sbin/policy-rc.d")).map_err(LabError::file("remove", dir))
     }
 
     fn finish(&self, dir: &Path) -> Result<()> {
-        for (path, text) in self.files {
+        let recipe = &self.recipe;
+        for (path, text) in recipe.files {
+            let place = dir.join(path);
+            // It may lead out of the image.
+            if place.is_symlink() {
+                fs::remove_file(&place).map_err(LabError::file("remove", &place))?;
+            }
             write(dir, path, text, 0o644)?;
         }
-        for path in self.removed {
+        for path in recipe.removed {
             fs::remove_file(dir.join(path)).map_err(LabError::file("remove", dir.join(path)))?;
         }
-        for unit in self.masked {
+        for unit in recipe.masked {
             let link = dir.join("etc/systemd/system").join(unit);
             symlink("/dev/null", &link).map_err(LabError::file("link", &link))?;
         }
-        for unit in self.enabled {
+        for unit in recipe.enabled {
             enable(dir, unit)?;
         }
-        if let Some(user) = self.user {
+        if let Some(user) = recipe.user {
             let chroot = |argv: &[&str]| Cmd::new("chroot").arg(dir).args(argv).run();
             chroot(&["useradd", "--create-home", "--uid", "1000", "--shell", "/bin/bash", user])?;
             chroot(&["install", "-d", "-m", "700", "-o", user, "/var/mail/lab"])?;
             symlink("/lib/systemd/system/multi-user.target", dir.join("etc/systemd/system/default.target"))
                 .map_err(LabError::file("link", dir))?;
         }
-        for path in ["var/cache/apt", "var/lib/apt/lists"] {
+        // What is offered is installed by these, without an archive.
+        let needed = !self.offered.is_empty();
+        for path in ["var/cache/apt", "var/lib/apt/lists"].into_iter().filter(|_| !needed) {
             remove_dir(&dir.join(path))?;
         }
         Ok(())
     }
+}
+
+/// A command inside a folder, with what packages' scripts need there.
+fn chroot(dir: &Path) -> Cmd {
+    let script = "mount --bind /proc \"$1/proc\" && mount -t devpts -o newinstance devpts \"$1/dev/pts\" && exec chroot \"$@\"";
+    unshared().args(["sh", "-c", script, "sh"]).arg(dir)
 }
 
 fn unshared() -> Cmd {

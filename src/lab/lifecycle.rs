@@ -4,7 +4,7 @@ use super::host::Host;
 use super::prepare::Folders;
 use super::spec::{HostKind, HostSpec, LabSpec, OnProgress, Progress};
 use super::state::{self, HostState, Images, Owner, State};
-use super::{LabError, Result, Subnet, image, net, packages, prepare, teardown};
+use super::{LabError, Result, Subnet, image, net, packages, prepare, recipe, teardown};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,9 @@ impl Lab {
         spec.validate()?;
         packages::ensure_packages(on_progress)?;
         clean_stale(on_progress)?;
-        image::ensure(&image::DEBIAN, on_progress)?;
+        for host in &spec.hosts {
+            image::ensure(recipe::of(host.release), on_progress)?;
+        }
         let state = {
             let _labs = state::lock_labs()?;
             let state = new_state(spec)?;
@@ -86,9 +88,9 @@ impl Lab {
     fn enter(&self, spec: &HostSpec, on_progress: OnProgress<'_>) -> Result<Host> {
         let checked = LabSpec::new(self.name()).host(spec.clone());
         checked.validate()?;
-        let debian = image::ensure(&image::DEBIAN, on_progress)?;
+        let system = image::ensure(recipe::of(spec.release), on_progress)?;
         let mysql = match spec.kind {
-            HostKind::MySql97 => Some(image::ensure(&image::MYSQL, on_progress)?),
+            HostKind::MySql97 => Some(image::ensure(&recipe::MYSQL, on_progress)?),
             HostKind::Plain | HostKind::MariaDb | HostKind::Mail => None,
         };
         let _lab = state::lock_lab(self.name())?;
@@ -103,7 +105,7 @@ impl Lab {
             sudo: spec.sudo,
             number: net::choose_number(&spec.name, spec.number, &taken)?,
             machine: net::machine_name(&state.id, &spec.name),
-            images: Images { debian, mysql },
+            images: Images { system, mysql },
         };
         state.hosts.push(host.clone());
         state.save()?;
@@ -287,9 +289,9 @@ fn check_work_dir(dir: &Path) -> Result<()> {
 /// Builds or finds the images that labs need, so that a later [`Lab::create`] is quick.
 pub fn prepare_images(mysql: bool, on_progress: OnProgress<'_>) -> Result<()> {
     packages::ensure_packages(on_progress)?;
-    image::ensure(&image::DEBIAN, on_progress)?;
+    image::ensure(&recipe::DEBIAN_12, on_progress)?;
     if mysql {
-        image::ensure(&image::MYSQL, on_progress)?;
+        image::ensure(&recipe::MYSQL, on_progress)?;
     }
     Ok(())
 }

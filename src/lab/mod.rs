@@ -1,6 +1,6 @@
 //! Real hosts on one machine, for `aesop demo` and for the tests.
 //!
-//! A base image made by debootstrap ([`image`]) is shared read-only by all hosts; each host is an overlay on it,
+//! An image made by debootstrap ([`image`]) is shared read-only by all hosts with that release; each host is an overlay on it,
 //! booted by systemd-nspawn in a cgroup of its own in every hierarchy ([`cgroup`]) and attached to the bridge of
 //! its lab ([`net`]). What a lab is about to make is written to its state file first ([`state`]), so that
 //! [`down`] can remove everything, from any process, after any crash.
@@ -20,6 +20,7 @@ mod mount;
 mod net;
 mod packages;
 mod prepare;
+mod recipe;
 pub mod shop;
 mod spec;
 mod state;
@@ -32,7 +33,7 @@ pub use image::cache_dir;
 pub use lifecycle::{Lab, clean_stale, prepare_images};
 pub use net::Subnet;
 pub use packages::{ensure_packages, why_not};
-pub use spec::{HostKind, HostSpec, LabSpec, OnProgress, Progress, Sudo};
+pub use spec::{HostKind, HostSpec, LabSpec, OnProgress, Progress, Release, Sudo};
 pub use state::{Summary, list};
 pub use teardown::down;
 

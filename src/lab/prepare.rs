@@ -69,7 +69,7 @@ pub(super) fn mount_host(folders: &Folders, host: &HostState) -> Result<()> {
         return Ok(());
     }
     let dir = &folders.dir;
-    mount::overlay(&host.images.debian, &dir.join("upper"), &dir.join("work"), &folders.root())?;
+    mount::overlay(&host.images.system, &dir.join("upper"), &dir.join("work"), &folders.root())?;
     if let Some(image) = &host.images.mysql {
         let dir = dir.join("mysql");
         mount::overlay(image, &dir.join("upper"), &dir.join("work"), &folders.mysql())?;

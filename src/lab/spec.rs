@@ -53,6 +53,10 @@ impl LabSpec {
         check_name("lab", &self.name)?;
         for (index, host) in self.hosts.iter().enumerate() {
             check_name("host", &host.name)?;
+            if host.kind != HostKind::Plain && host.release != Release::default() {
+                let message = "databases and mail are on hosts with debian12 only";
+                return Err(LabError::Spec(format!("lab {}: host {}: {message}", self.name, host.name)));
+            }
             if self.hosts.iter().take(index).any(|other| other.name == host.name) {
                 return Err(LabError::Spec(format!("lab {}: host {} is named twice", self.name, host.name)));
             }
@@ -66,6 +70,8 @@ impl LabSpec {
 pub struct HostSpec {
     /// Its name and host name.
     pub name: String,
+    /// Its system.
+    pub release: Release,
     /// What runs on it from the start.
     pub kind: HostKind,
     /// What `deploy` may do.
@@ -75,9 +81,17 @@ pub struct HostSpec {
 }
 
 impl HostSpec {
-    /// A plain host with passwordless sudo.
+    /// A plain host with Debian 12 and passwordless sudo.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), kind: HostKind::Plain, sudo: Sudo::Passwordless, number: None }
+        let (kind, sudo) = (HostKind::Plain, Sudo::Passwordless);
+        Self { name: name.into(), release: Release::default(), kind, sudo, number: None }
+    }
+
+    /// With another system.
+    #[must_use]
+    pub fn release(mut self, release: Release) -> Self {
+        self.release = release;
+        self
     }
 
     /// Of another kind.
@@ -105,10 +119,14 @@ impl HostSpec {
 impl FromStr for HostSpec {
     type Err = LabError;
 
-    /// `name` or `name:kind` or `name:kind:number`.
+    /// `name` or `name@release`, then nothing, `:kind` or `:kind:number`.
     fn from_str(text: &str) -> Result<Self> {
         let mut parts = text.split(':');
-        let mut spec = Self::new(parts.next().unwrap_or_default());
+        let first = parts.next().unwrap_or_default();
+        let mut spec = match first.split_once('@') {
+            Some((name, release)) => Self::new(name).release(release.parse()?),
+            None => Self::new(first),
+        };
         if let Some(kind) = parts.next() {
             spec.kind = kind.parse()?;
         }
@@ -118,6 +136,36 @@ impl FromStr for HostSpec {
         }
         check_name("host", &spec.name)?;
         Ok(spec)
+    }
+}
+
+/// A host's system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Release {
+    /// Bookworm, with Java and whatever the other kinds of hosts run.
+    #[default]
+    Debian12,
+    /// Trixie. Java, as on those below, is not installed; apt-get has it at hand.
+    Debian13,
+    /// Jammy.
+    Ubuntu2204,
+    /// Noble.
+    Ubuntu2404,
+}
+
+impl FromStr for Release {
+    type Err = LabError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "debian12" => Ok(Self::Debian12),
+            "debian13" => Ok(Self::Debian13),
+            "ubuntu2204" => Ok(Self::Ubuntu2204),
+            "ubuntu2404" => Ok(Self::Ubuntu2404),
+            _ => Err(LabError::Spec(format!(
+                "{text} is no release; there are debian12, debian13, ubuntu2204 and ubuntu2404"
+            ))),
+        }
     }
 }
 
@@ -231,8 +279,11 @@ mod tests {
         let host: HostSpec = "db:mysql97:20".parse().unwrap();
         assert_eq!(host, HostSpec::new("db").kind(HostKind::MySql97).number(20));
         assert_eq!("k1".parse::<HostSpec>().unwrap(), HostSpec::new("k1"));
+        let host: HostSpec = "k1@debian13:plain:20".parse().unwrap();
+        assert_eq!(host, HostSpec::new("k1").release(Release::Debian13).number(20));
         for (text, error) in [
             ("db:oracle", "oracle is no kind of host; the kinds are plain, mariadb, mysql97 and mail"),
+            ("k1@sid", "sid is no release; there are debian12, debian13, ubuntu2204 and ubuntu2404"),
             ("db:mail:x", "db:mail:x: x is not a host number (2 to 254)"),
             ("K1", "\"K1\" cannot name a host; use up to 40 lowercase letters, digits and inner dashes"),
         ] {
@@ -241,8 +292,12 @@ mod tests {
     }
 
     #[test]
-    fn a_host_named_twice_is_refused() {
-        let spec = LabSpec::new("t").host(HostSpec::new("a")).host(HostSpec::new("a"));
-        assert_eq!(spec.validate().unwrap_err().to_string(), "lab t: host a is named twice");
+    fn what_cannot_be_is_refused() {
+        let host = || HostSpec::new("a");
+        let refused = |spec: LabSpec| spec.validate().unwrap_err().to_string();
+        assert_eq!(refused(LabSpec::new("t").host(host()).host(host())), "lab t: host a is named twice");
+        let mail = host().release(Release::Debian13).kind(HostKind::Mail);
+        let words = "lab t: host a: databases and mail are on hosts with debian12 only";
+        assert_eq!(refused(LabSpec::new("t").host(mail)), words);
     }
 }

@@ -45,7 +45,7 @@ pub(super) struct HostState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Images {
-    pub(super) debian: PathBuf,
+    pub(super) system: PathBuf,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) mysql: Option<PathBuf>,
 }

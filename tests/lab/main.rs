@@ -32,6 +32,7 @@ mod quorum;
 mod raising;
 mod reboot;
 mod refusals;
+mod releases;
 mod secrets;
 mod secure;
 mod site;
@@ -67,6 +68,7 @@ const TESTS: &[(&str, fn())] = &[
         "interrupted::applies_exclude_each_other_and_are_finished_wherever_they_die",
         interrupted::applies_exclude_each_other_and_are_finished_wherever_they_die,
     ),
+    ("releases::each_carries_something", releases::each_carries_something),
     ("ssh::hosts_as_they_are_are_worked_on", ssh::hosts_as_they_are_are_worked_on),
     ("extras::come_change_are_put_back_and_go", extras::come_change_are_put_back_and_go),
     (
