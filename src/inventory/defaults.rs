@@ -1,7 +1,7 @@
 //! Every default of the inventory; the model, the schema and docs/inventory.md all take them from here.
 
 pub(super) const BECOME: bool = true;
-/// The distribution's Java: 17 on Debian 12, 21 on Debian 13 and Ubuntu 24.04.
+/// The distribution's Java: 17 on Debian 12, 21 on Debian 13 and Ubuntu 24.04, 11 on Ubuntu 22.04, where it is not taken.
 pub(super) const JAVA_PACKAGE: &str = "default-jre-headless";
 pub(super) const AGENT_PORT: u16 = 9180;
 

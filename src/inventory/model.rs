@@ -448,3 +448,8 @@ pub enum Java {
     /// A directory that is already there.
     Home(PathBuf),
 }
+
+impl Java {
+    /// The distribution's own, whatever its version.
+    pub const DISTRIBUTION: &str = super::defaults::JAVA_PACKAGE;
+}

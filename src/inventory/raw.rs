@@ -90,7 +90,7 @@ pub(super) struct Host {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Java {
-    /// Debian package, installed where it is missing.
+    /// Debian package, installed where it is missing; the default is `openjdk-17-jre-headless` on Ubuntu 22.04.
     #[schemars(extend("default" = d::JAVA_PACKAGE))]
     pub(super) package: Option<String>,
     /// `JAVA_HOME` of a Java that is on the hosts already.

@@ -197,7 +197,9 @@ pub fn questions(desired: &HostState) -> String {
             ask(format_args!("unit|{}", unit.name));
         }
         for package in &part.packages {
-            ask(format_args!("package|{}", package.name));
+            for name in std::iter::once(&package.name).chain(package.other.values()) {
+                ask(format_args!("package|{name}"));
+            }
             ask(format_args!("path|{}", package.unless));
         }
         for user in &part.users {

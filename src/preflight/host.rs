@@ -106,7 +106,7 @@ pub(super) fn packages(subject: &Subject<'_>) -> Outcome {
     let missing: Vec<&str> = parts
         .flat_map(|part| &part.packages)
         .filter(|package| !subject.facts.stats.contains_key(&package.unless))
-        .map(|package| package.name.as_str())
+        .map(|package| package.on(&subject.facts.os))
         .filter(|name| !subject.facts.packages.contains_key(*name))
         .collect();
     if missing.is_empty() {
@@ -141,16 +141,6 @@ pub(super) fn java(subject: &Subject<'_>) -> Outcome {
             format!("{java} is not there"),
             "correct `java.home`, or leave `java` out and aesop installs the distribution's",
         ),
-        Java::Package(package)
-            if package == "default-jre-headless"
-                && subject.facts.os == "ubuntu 22.04"
-                && needed > OLD_JAVA =>
-        {
-            Outcome::error(
-                format!("`{package}` is Java 11 on Ubuntu 22.04, and its services need Java {needed}"),
-                change,
-            )
-        }
         Java::Package(_) | Java::Home(_) => Outcome::Passed,
     }
 }

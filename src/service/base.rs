@@ -30,7 +30,7 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
     let jvm = parts.iter().any(|part| matches!(part.role, Role::ZooKeeper | Role::Kafka));
     if let (true, Java::Package(package)) = (jvm, &inputs.inventory.java) {
         // Any Java that is already there is good: which one a site uses is its own choice.
-        part.packages.push(Package { name: package.clone(), unless: JAVA.to_owned() });
+        part.packages.push(Package { unless: JAVA.to_owned(), ..java(package) });
     }
     if parts.iter().any(|part| part.role == Role::Kafka) {
         let values = context! { cluster => &inputs.inventory.cluster };
@@ -46,4 +46,11 @@ pub(super) fn part(inputs: &Inputs<'_>, host: &str, parts: &mut Vec<Part>) -> Re
     part.artifacts.push(aesop);
     parts.push(part);
     Ok(())
+}
+
+/// The default of one release is too old for Kafka 4.
+fn java(package: &str) -> Package {
+    let other = ("ubuntu 22.04".to_owned(), "openjdk-17-jre-headless".to_owned());
+    let other = (package == Java::DISTRIBUTION).then_some(other).into_iter().collect();
+    Package { name: package.to_owned(), other, unless: String::new() }
 }

@@ -243,8 +243,18 @@ impl Part {
 pub struct Package {
     /// Its name.
     pub name: String,
+    /// Its name on systems (`ubuntu 22.04`) where another is meant.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub other: BTreeMap<String, String>,
     /// Where this is there already, somebody else provides it, and nothing is installed.
     pub unless: String,
+}
+
+impl Package {
+    /// Its name on a system.
+    pub fn on(&self, os: &str) -> &str {
+        self.other.get(os).unwrap_or(&self.name)
+    }
 }
 
 /// A system user.

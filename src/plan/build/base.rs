@@ -8,15 +8,16 @@ impl HostPlan<'_> {
     pub(super) fn base(&mut self) {
         let mut steps = Vec::new();
         let parts = &self.state.parts;
-        let packages: BTreeSet<&String> = parts
+        let packages: BTreeSet<&str> = parts
             .iter()
             .flat_map(|part| &part.packages)
             .filter(|package| !self.facts.stats.contains_key(&package.unless))
-            .map(|package| &package.name)
+            .map(|package| package.on(&self.facts.os))
             .filter(|name| !self.facts.packages.contains_key(*name))
             .collect();
         if !packages.is_empty() {
-            steps.push(Step::plain(Action::InstallPackages(packages.into_iter().cloned().collect())));
+            let packages = packages.into_iter().map(str::to_owned).collect();
+            steps.push(Step::plain(Action::InstallPackages(packages)));
         }
         let mut users = BTreeSet::new();
         for user in parts.iter().flat_map(|part| &part.users) {
