@@ -233,7 +233,10 @@ apply again; where it happens again, look at the disk under $artifacts"
     sysctl) # a container may not set them: its host does
       out=$(sysctl -q -p "$a" 2>&1) || printf 'note|%s|%s\n' "$n" "$(printf '%s' "$out" | base64 -w0)" ;;
     daemon-reload) run systemctl daemon-reload ;;
-    enable) run systemctl -q --no-reload enable $a ;; # units; links alone, of which a running systemd needs to know nothing
+    enable) # units; links alone, of which a running systemd needs to know nothing, but a newer one wants to
+      run systemctl -q --no-reload enable $a
+      case $(systemctl show -P NeedDaemonReload "${a%% *}") in yes) run systemctl daemon-reload ;; esac
+      ;;
     start) run systemctl --no-block start $a ;; # units
     restart)
       # A unit that fell into its start limit must be allowed to try the new configuration.
