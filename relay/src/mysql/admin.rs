@@ -115,7 +115,16 @@ pub(super) async fn gtids_before(connection: &mut Connection, file: &str) -> Res
 
 /// Whether a MariaDB server's binlog goes on from this set: an error where it lacks one of its GTIDs.
 pub async fn goes_on_from(mysql: &config::Mysql, gtids: &GtidSet) -> Result<(), Error> {
-    let mut connection = Connection::open(mysql, &Password::load(mysql)?).await?;
+    accepts(mysql, &Password::load(mysql)?, gtids).await
+}
+
+/// As [`goes_on_from`], with the password.
+pub(super) async fn accepts(
+    mysql: &config::Mysql,
+    password: &Password,
+    gtids: &GtidSet,
+) -> Result<(), Error> {
+    let mut connection = Connection::open(mysql, password).await?;
     for statement in dump_from(&gtids.to_string()) {
         connection.query(&statement).await?;
     }

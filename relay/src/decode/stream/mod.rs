@@ -179,6 +179,10 @@ pub struct Assembler {
     from: Position,
     /// Transactions committed before are passed over, up to the first that was not; microseconds since 1970 UTC.
     since: Option<i64>,
+    /// Transactions in it are passed over.
+    passing_over: GtidSet,
+    /// None that is not in it has come.
+    on_the_way: bool,
     /// The transaction that must stand at `from`.
     resume: Option<LastTransaction>,
     file: Arc<str>,
@@ -237,6 +241,8 @@ impl Assembler {
             epoch,
             from: Position::default(),
             since: None,
+            passing_over: GtidSet::default(),
+            on_the_way: false,
             resume: None,
             file: Arc::from(""),
             file_number: 0,
@@ -326,14 +332,24 @@ impl Assembler {
         self
     }
 
-    /// The time that is waited for, while no transaction was committed at it or later.
+    /// Passes over the transactions of a set, all of which the server has.
+    #[must_use]
+    pub fn passing_over(mut self, gtids: GtidSet) -> Self {
+        self.passing_over = gtids;
+        self.on_the_way = true;
+        self
+    }
+
+    /// The time that is waited for, while no transaction was committed at it or later; any time, while none has come that
+    /// is not passed over.
     pub fn awaited(&self) -> Option<i64> {
-        self.since
+        self.since.or(self.on_the_way.then_some(i64::MIN))
     }
 
     /// The time has come: the next transaction is wanted, whatever it says.
     pub fn stop_awaiting(&mut self) {
         self.since = None;
+        self.on_the_way = false;
     }
 
     /// Passes over everything up to this transaction, and over itself, and checks that it is there.
@@ -380,7 +396,10 @@ impl Assembler {
 
     /// Reading at or behind the start: not on the way to it through what was handed on before.
     pub fn has_arrived(&self) -> bool {
-        self.resume.is_none() && self.since.is_none() && self.file_number > 0 && self.boundary >= self.from
+        self.resume.is_none()
+            && self.awaited().is_none()
+            && self.file_number > 0
+            && self.boundary >= self.from
     }
 
     /// Inside a transaction.

@@ -117,6 +117,42 @@ fn offsets_beyond_four_gibibytes_go_on_growing() {
     assert_eq!(expected[4].0.scn().0, 7 << 32 | 0xffff_ffff);
 }
 
+/// A place that only a set of GTIDs tells is arrived at with the first transaction that is not in it, or with the end of
+/// what there is.
+#[test]
+fn transactions_of_a_set_are_passed_over() {
+    let sql = b"CREATE TABLE t (a int)";
+    let gtid = |domain: u32, number: u64, end: u64| {
+        let mut body = number.to_le_bytes().to_vec();
+        body.extend_from_slice(&domain.to_le_bytes());
+        // Without an end of its own: a statement alone.
+        body.extend_from_slice(&[1, 0, 0, 0, 0, 0, 0]);
+        event(code::MARIA_GTID, end, &body)
+    };
+    let given = [(0, 5), (1, 3), (0, 6), (1, 4), (0, 7)];
+    let read = |set: &str| {
+        let mut assembler =
+            Assembler::new(TableFilter::new::<&str>(&[]), ColumnFilter::default(), Flavor::MariaDb, 1)
+                .passing_over(set.parse().unwrap());
+        let mut seen = Seen::default();
+        assembler.event(&rotate(4), &mut seen).unwrap();
+        let mut arrived = Vec::new();
+        for (at, (domain, number)) in (0u64..).zip(given) {
+            let start = 1000 * (at + 1);
+            assembler.event(&gtid(domain, number, start), &mut seen).unwrap();
+            assembler.event(&query(start + 500, sql), &mut seen).unwrap();
+            arrived.push(assembler.has_arrived());
+        }
+        assembler.stop_awaiting();
+        let ends: Vec<u64> = seen.txns.iter().map(|(_, end)| end / 1000).collect();
+        (ends, arrived, assembler.has_arrived())
+    };
+    assert_eq!(read("0-1-5,1-1-3"), (vec![3, 4, 5], vec![false, false, true, true, true], true));
+    // Domains are read side by side: one may be further than the other.
+    assert_eq!(read("0-1-6"), (vec![2, 4, 5], vec![false, true, true, true, true], true));
+    assert_eq!(read("0-1-7,1-1-9"), (vec![], vec![false; 5], true));
+}
+
 /// `HEARTBEAT_V2` as MySQL writes it: pieces with a kind and a length.
 fn heartbeat_v2(file: &str, offset: u64) -> Vec<u8> {
     let mut body = vec![1, u8::try_from(file.len()).unwrap()];

@@ -31,6 +31,11 @@ impl Assembler {
                 self.since = None;
             }
         }
+        if gtid.gtid.as_deref().is_some_and(|gtid| self.passing_over.contains(gtid)) {
+            skip = true;
+        } else if !skip {
+            self.on_the_way = false;
+        }
         if !skip && let Some(last) = self.resume.take() {
             let found = gtid.gtid.clone();
             if position != last.position || found != last.gtid {

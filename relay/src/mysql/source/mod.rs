@@ -251,7 +251,10 @@ impl Reader<'_> {
         self.warn(warnings, &mut connection, &server).await?;
         self.check_server(&server)?;
         self.check_history(&mut connection, &server, &logs).await?;
-        let since = self.find_file(&password, &logs).await?;
+        let since = match self.find_file(&password, &logs).await? {
+            None => self.find_large_file(&mut connection, &password, &server, &logs).await?,
+            found => found,
+        };
         self.find_executed(&mut connection, &server, &logs, since.as_deref()).await?;
         let dump = self.plan(&server, &logs, since.as_deref())?;
         self.full_metadata = full_metadata;
@@ -264,7 +267,7 @@ impl Reader<'_> {
         };
         let dump = self.learn(lesson, dump).await?;
         self.announce_executed(&dump.assembler, sink)?;
-        self.prepare(&mut connection, &server).await?;
+        self.prepare(&mut connection, &server, dump.begins.is_some()).await?;
         self.status.update(|s| s.dumping = true);
         connection.command(&dump.command).await?;
         tracing::info!(
@@ -313,8 +316,13 @@ impl Reader<'_> {
         }
     }
 
-    /// Settings of the session that the dump reads.
-    async fn prepare(&self, connection: &mut Connection, server: &ServerIdentity) -> Result<(), Error> {
+    /// Settings of the session that the dump reads. `has_place`: it begins at a place and not by GTIDs.
+    async fn prepare(
+        &self,
+        connection: &mut Connection,
+        server: &ServerIdentity,
+        has_place: bool,
+    ) -> Result<(), Error> {
         let period = HEARTBEAT.as_nanos();
         let mut statements = vec![
             "SET NAMES utf8mb4".to_owned(),
@@ -325,7 +333,7 @@ impl Reader<'_> {
         if server.flavor == Flavor::MariaDb {
             // 4: this reader knows GTID events.
             statements.push("SET @mariadb_slave_capability = 4".to_owned());
-            if let Start::Gtid(set) = &self.start {
+            if let (Start::Gtid(set), false) = (&self.start, has_place) {
                 let set: String =
                     set.chars().filter(|c| c.is_ascii_digit() || matches!(c, '-' | ',')).collect();
                 statements.extend(admin::dump_from(&set));

@@ -51,6 +51,39 @@ impl Reader<'_> {
         Ok(logs.files.get(early - 1).map(|file| file.name.clone()))
     }
 
+    /// For a start by GTIDs on MariaDB: the file that it lies in, where that has more than 4 GiB. The server passes over what is
+    /// in the set without a word, and says 32 bits of where it goes on: there nobody could tell at which place.
+    pub(super) async fn find_large_file(
+        &self,
+        connection: &mut Connection,
+        password: &Password,
+        server: &ServerIdentity,
+        logs: &BinaryLogs,
+    ) -> Result<Option<String>, Error> {
+        let (Start::Gtid(set), Flavor::MariaDb) = (&self.start, server.flavor) else { return Ok(None) };
+        let Ok(set) = set.parse::<GtidSet>() else { return Ok(None) };
+        if !logs.files.iter().any(|file| file.bytes > u64::from(u32::MAX)) {
+            return Ok(None);
+        }
+        // It refuses what it lacks, which reading from a place would not.
+        admin::accepts(&self.job.config.mysql, password, &set).await?;
+        // What was before a file is in the set, from some file on no more.
+        let (mut within, mut beyond) = (0, logs.files.len());
+        while within < beyond {
+            let middle = usize::midpoint(within, beyond);
+            let Some(file) = logs.files.get(middle) else { break };
+            let before = admin::gtids_at(connection, &file.name, FILE_START).await?;
+            let before: Option<GtidSet> = before.and_then(|before| before.parse().ok());
+            if before.is_some_and(|before| set.reaches(&before)) {
+                within = middle + 1;
+            } else {
+                beyond = middle;
+            }
+        }
+        let file = within.checked_sub(1).and_then(|last| logs.files.get(last));
+        Ok(file.filter(|file| file.bytes > u64::from(u32::MAX)).map(|file| file.name.clone()))
+    }
+
     /// When a file was begun, seconds since 1970 UTC.
     async fn begun(&self, password: &Password, file: &str) -> Result<i64, Error> {
         let config = &self.job.config.mysql;
@@ -119,13 +152,17 @@ impl Reader<'_> {
         }
         self.executed = None;
         if let Some(file) = named(start.file) {
-            if server.flavor == Flavor::MariaDb {
-                let before = admin::gtids_at(connection, &file.name, start.offset.max(FILE_START)).await?;
-                self.executed = before.and_then(|set| Some((start, set.parse().ok()?)));
-                return Ok(());
-            }
-            let before = admin::gtids_before(connection, &file.name).await?;
-            let position = Position::new(epoch, start.file, FILE_START);
+            // MariaDB tells it of places with 32 bits. What lies beyond is read from the file's beginning anyway.
+            let position = match server.flavor {
+                Flavor::MariaDb if u32::try_from(start.offset).is_ok() => {
+                    Position { offset: start.offset.max(FILE_START), ..start }
+                }
+                Flavor::MariaDb | Flavor::MySql => Position::new(epoch, start.file, FILE_START),
+            };
+            let before = match server.flavor {
+                Flavor::MariaDb => admin::gtids_at(connection, &file.name, position.offset).await?,
+                Flavor::MySql => admin::gtids_before(connection, &file.name).await?,
+            };
             self.executed = before.and_then(|set| Some((position, set.parse().ok()?)));
         }
         Ok(())
@@ -196,6 +233,12 @@ impl Reader<'_> {
                     return Err(gone(last.file_name.clone(), "the file is not listed"));
                 }
                 Ok(from(&last.file_name, last.position.offset, assembler.resuming_after(last.clone())))
+            }
+            Start::Gtid(set) if let (Some(file), Ok(known)) = (since, set.parse::<GtidSet>()) => {
+                let command = packet::dump(server_id, file, 4, flags);
+                let begins = file_number(file).map(|file| Position::new(job.epoch, file, FILE_START));
+                let assembler = assembler.knowing(known.clone()).passing_over(known);
+                Ok(Dump { command, wanted: set.clone(), begins, assembler })
             }
             Start::Gtid(set) if server.flavor == Flavor::MariaDb => {
                 let command = packet::dump(server_id, "", 4, flags);

@@ -34,6 +34,8 @@ impl Reader<'_> {
             return Err(self.lost(lost.to_string(), "it lacks these transactions").into());
         }
         let file = logs.files.iter().find(|file| file_number(&file.name) == Some(position.file));
+        // It is asked of a place with 32 bits; of those beyond the transaction there alone can tell.
+        let file = file.filter(|_| u32::try_from(position.offset).is_ok());
         if let Some(file) = file.filter(|_| server.flavor == Flavor::MariaDb && !self.verified) {
             // Numbers alone do not tell transactions of one server from those of another.
             let there = admin::gtids_at(connection, &file.name, position.offset.max(4)).await?;
