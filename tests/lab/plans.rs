@@ -181,7 +181,7 @@ fn a_killed_stop_is_finished_by_resume(cluster: &Cluster) -> String {
 }
 
 /// Runs aesop until something has happened, kills it there, and lets its lease run out.
-fn killed(cluster: &Cluster, args: &[&str], until: &str, happened: impl Fn() -> bool) {
+pub(crate) fn killed(cluster: &Cluster, args: &[&str], until: &str, happened: impl Fn() -> bool) {
     let words = cluster.path("killed.log");
     let mut aesop = Command::new(env!("CARGO_BIN_EXE_aesop"))
         .arg("-i")
