@@ -37,11 +37,6 @@ impl Archive {
             Self::Ubuntu => &["jammy", "noble", "plucky", "questing", "resolute"],
         }
     }
-
-    /// Where everybody may go, whatever this machine is.
-    fn public(self) -> Option<&'static str> {
-        (self == Self::Ubuntu).then_some("http://archive.ubuntu.com/ubuntu")
-    }
 }
 
 /// The address of an archive: what the variable says, or the first one in `/etc/apt`.
@@ -51,7 +46,7 @@ pub(super) fn archive(archive: Archive) -> Result<String> {
         return Ok(mirror);
     }
     let found = source_files().iter().find_map(|text| find(text, archive.suites()));
-    found.or_else(|| archive.public().map(str::to_owned)).ok_or_else(|| {
+    found.ok_or_else(|| {
         LabError::Unsupported(format!(
             "no {archive:?} archive in /etc/apt/sources.list or /etc/apt/sources.list.d; set {variable} to the address of a mirror"
         ))

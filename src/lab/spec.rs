@@ -1,6 +1,7 @@
 //! What a lab shall be, and what it says while it becomes so.
 
 use super::{LabError, Result, Subnet};
+use super::{mirror, recipe};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -151,6 +152,13 @@ pub enum Release {
     Ubuntu2204,
     /// Noble.
     Ubuntu2404,
+}
+
+impl Release {
+    /// Whether this machine knows an archive that it comes from.
+    pub fn can_be_had(self) -> bool {
+        mirror::archive(recipe::of(self).archive).is_ok()
+    }
 }
 
 impl FromStr for Release {
