@@ -121,7 +121,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> 
     let start = match (&args.from, &checkpoint) {
         // Until it is known.
         (Some(_), _) if takes_snapshot => Start::Latest,
-        (Some(from), _) => from.parse()?,
+        (Some(from), _) => from.parse().context("--from (which takes snapshot too)")?,
         (None, Some(checkpoint)) => checkpoint.start(),
         (None, None) => Start::Latest,
     };
