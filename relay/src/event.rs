@@ -23,6 +23,13 @@ pub enum Op {
     Ddl = 6,
 }
 
+impl Op {
+    /// Whether it stands for a statement and not for a row.
+    pub fn is_statement(self) -> bool {
+        matches!(self, Self::Ddl | Self::Truncate)
+    }
+}
+
 /// The beginning of a transaction, known when its first event is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TxnStart {

@@ -37,12 +37,9 @@ pub(super) fn of_server(
     host: &str,
     part: &mut Part,
 ) -> Result<Option<String>, ServiceError> {
-    if !is_wanted(inputs.inventory) {
-        return Ok(None);
-    }
-    let password = inputs.secret(PASSWORD, host)?.expose();
-    let text = format!("Server {{\n  {MODULE}\n  user_{USER}=\"{password}\";\n}};\n");
-    Ok(Some(add(part, "zookeeper", text)))
+    add(inputs, host, part, "zookeeper", |password| {
+        format!("Server {{\n  {MODULE}\n  user_{USER}=\"{password}\";\n}};\n")
+    })
 }
 
 /// Kafka's side.
@@ -51,18 +48,25 @@ pub(super) fn of_client(
     host: &str,
     part: &mut Part,
 ) -> Result<Option<String>, ServiceError> {
+    add(inputs, host, part, "kafka", |password| {
+        format!("Client {{\n  {MODULE}\n  username=\"{USER}\"\n  password=\"{password}\";\n}};\n")
+    })
+}
+
+fn add(
+    inputs: &Inputs<'_>,
+    host: &str,
+    part: &mut Part,
+    user: &str,
+    text: impl FnOnce(&str) -> String,
+) -> Result<Option<String>, ServiceError> {
     if !is_wanted(inputs.inventory) {
         return Ok(None);
     }
-    let password = inputs.secret(PASSWORD, host)?.expose();
-    let text = format!("Client {{\n  {MODULE}\n  username=\"{USER}\"\n  password=\"{password}\";\n}};\n");
-    Ok(Some(add(part, "kafka", text)))
-}
-
-fn add(part: &mut Part, user: &str, text: String) -> String {
     let path = format!("{}/{user}-login", paths::SECRETS);
+    let text = text(inputs.secret(PASSWORD, host)?.expose());
     part.files.push(File::secret(&path, user, &Secret::new(text)));
-    path
+    Ok(Some(path))
 }
 
 /// What a JVM is told.

@@ -7,7 +7,7 @@ use crate::event::{Op, RowChange, TxnHeader};
 use crate::format::{Formatter, RowContext};
 use crate::position::Position;
 use crate::schema::{SchemaId, TableSchema};
-use crate::sink::{Failure, Record, SendError, Sink, TopicError, Topics};
+use crate::sink::{self, Failure, Record, SendError, Sink, TopicError, Topics};
 use crate::wire::frame::Covered;
 use crate::wire::{Block, BlockItem, PartitionSet};
 use std::collections::{HashMap, HashSet};
@@ -25,8 +25,6 @@ const TOPIC_RETRY: Duration = Duration::from_millis(500);
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(2500);
 /// Rows between two looks at the lease and the mode.
 const ROWS_PER_CHECK: u32 = 256;
-/// Key of statements on compacted topics, which take no record without one.
-const STATEMENT_KEY: &[u8] = br#""ddl""#;
 
 /// What the stream tasks hand to the writer, in line.
 #[derive(Debug)]
@@ -246,19 +244,14 @@ impl Writer {
         key: Option<&[u8]>,
         value: &[u8],
     ) -> Result<(), Stop> {
-        let statement = matches!(change.op, Op::Ddl | Op::Truncate);
-        let key = match key {
-            None if self.compact && statement => Some(STATEMENT_KEY),
-            None if self.compact => {
-                let TableSchema { database, table, .. } = &**change.schema;
-                let reason = format!(
-                    "{database}.{table} has no primary key and cannot go to a compacted topic; give it one, or set \
-                     sink.kafka.cleanup_policy to delete"
-                );
-                self.shared.lanes().stop(dest.token, reason);
-                return Ok(());
-            }
-            key => key,
+        let Ok(key) = sink::record_key(key, change.op, self.compact) else {
+            let TableSchema { database, table, .. } = &**change.schema;
+            let reason = format!(
+                "{database}.{table} has no primary key and cannot go to a compacted topic; give it one, or set \
+                 sink.kafka.cleanup_policy to delete"
+            );
+            self.shared.lanes().stop(dest.token, reason);
+            return Ok(());
         };
         let record = Record { topic, key, value: Some(value), epoch: dest.epoch, token: dest.token };
         self.send(&record)?;

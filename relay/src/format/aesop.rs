@@ -17,7 +17,7 @@ pub(super) fn value(row: &RowContext<'_>, out: &mut Vec<u8>) -> Result<(), Decod
     out.extend_from_slice(b",\"database\":");
     text::write_str(&schema.database, out);
     out.extend_from_slice(b",\"table\":");
-    if common::is_statement(change.op) {
+    if change.op.is_statement() {
         optional(common::table(schema), out);
         out.extend_from_slice(b",\"sql\":");
         text::write_str(&common::statement(row)?.sql, out);

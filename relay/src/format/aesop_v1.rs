@@ -35,7 +35,7 @@ pub(super) fn message(row: &RowContext<'_>, out: &mut Vec<u8>) -> Result<(), Dec
     });
     member("FIELD_MAP", out);
     out.push(b'{');
-    if common::is_statement(change.op) {
+    if change.op.is_statement() {
         out.push(b'}');
         member("SQL", out);
         text::write_str(&common::statement(row)?.sql, out);

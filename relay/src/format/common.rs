@@ -3,7 +3,7 @@
 use super::RowContext;
 use crate::decode::rows::{self, Values};
 use crate::decode::{DecodeError, text, write_uint};
-use crate::event::{Op, Statement};
+use crate::event::Statement;
 use crate::schema::{Column, TableSchema};
 
 /// Appends an image as an object, each value as `write` has it; absent columns are left out. `null` for no image.
@@ -44,7 +44,7 @@ pub(super) fn key(
 ) -> Result<bool, DecodeError> {
     let change = &row.change;
     let schema = change.schema.as_ref();
-    if schema.key.is_empty() || is_statement(change.op) {
+    if schema.key.is_empty() || change.op.is_statement() {
         return Ok(false);
     }
     // An image that lacks a key column (MINIMAL) leaves it to the other one.
@@ -92,7 +92,7 @@ pub(super) fn key_members(
 pub(super) fn flags(row: &RowContext<'_>, names: &Flags, out: &mut Vec<u8>) -> Result<(), DecodeError> {
     let (change, columns) = (&row.change, row.change.schema.columns.len());
     let whole = |image: &[u8]| image.is_empty() || rows::is_whole(image, columns);
-    if is_statement(change.op) || whole(change.before) && whole(change.after) {
+    if change.op.is_statement() || whole(change.before) && whole(change.after) {
         return Ok(());
     }
     partial_flags(row, names, out)
@@ -138,11 +138,6 @@ fn partial_flags(row: &RowContext<'_>, names: &Flags, out: &mut Vec<u8>) -> Resu
         write_uint(bytes, out);
     }
     Ok(())
-}
-
-/// Whether a message stands for a statement and not for a row.
-pub(super) fn is_statement(op: Op) -> bool {
-    matches!(op, Op::Ddl | Op::Truncate)
 }
 
 /// The statement of a DDL or TRUNCATE.

@@ -18,7 +18,7 @@ pub(super) fn message(row: &RowContext<'_>, out: &mut Vec<u8>) -> Result<(), Dec
     text::write_str(&schema.database, out);
     member("table", out);
     optional(common::table(schema), out);
-    if common::is_statement(change.op) {
+    if change.op.is_statement() {
         let statement = common::statement(row)?;
         member("type", out);
         text::write_str(statement_type(change.op, &statement.sql), out);
@@ -45,7 +45,7 @@ pub(super) fn message(row: &RowContext<'_>, out: &mut Vec<u8>) -> Result<(), Dec
     common::place(row, out);
     member("gtid", out);
     optional(start.gtid.as_deref(), out);
-    if !common::is_statement(change.op) {
+    if !change.op.is_statement() {
         member("data", out);
         let data = if change.after.is_empty() { change.before } else { change.after };
         common::image(schema, data, out, value)?;

@@ -30,6 +30,16 @@ pub(super) async fn list(connection: &mut Connection, wanted: &TableFilter) -> R
     Ok(tables.filter(|table| wanted.table(&table.name.database, &table.name.table)).collect())
 }
 
+/// Errors that say: no right to a database, to a table, to a column.
+pub(super) const DENIED: [u16; 3] = [1044, 1142, 1143];
+
+/// Lets the session see keys that the server made by itself: they are in the rows, and are shown only if asked for. Not every
+/// server knows them.
+pub(super) async fn show_made_keys(connection: &mut Connection) -> Result<(), Error> {
+    let statement = "SET SESSION show_gipk_in_create_table_and_information_schema = ON";
+    connection.try_query(statement).await.map(drop)
+}
+
 /// A name as it stands in a statement.
 pub(super) fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))

@@ -9,6 +9,7 @@ mod topic;
 
 pub use topic::{TopicError, Topics};
 
+use crate::event::Op;
 use std::fmt;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +27,22 @@ pub struct Record<'a> {
     pub epoch: i32,
     /// Comes back with the acknowledgement.
     pub token: u64,
+}
+
+/// Key of statements on compacted topics, which take no record without one.
+const STATEMENT_KEY: &[u8] = br#""ddl""#;
+
+/// A row without a key cannot go to a compacted topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keyless;
+
+/// The key of a record, of a row with this one.
+pub fn record_key(key: Option<&[u8]>, op: Op, compact: bool) -> Result<Option<&[u8]>, Keyless> {
+    match key {
+        None if compact && op.is_statement() => Ok(Some(STATEMENT_KEY)),
+        None if compact => Err(Keyless),
+        key => Ok(key),
+    }
 }
 
 /// Why a record, or a sink, failed.

@@ -7,7 +7,7 @@ use crate::event::Op;
 use crate::format::{Formatter, RowContext};
 use crate::schema::SchemaId;
 use crate::sink::kafka::{Counters, Kafka};
-use crate::sink::{Acks, Failure, Open as _, Record, SendError, Sink, Topics};
+use crate::sink::{self, Acks, Failure, Open as _, Record, SendError, Sink, Topics};
 use anyhow::Context as _;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -23,8 +23,6 @@ const WAIT_ACKS: usize = 4096;
 const TOPIC_RETRY: Duration = Duration::from_millis(500);
 /// For what is on its way when the program is told to end.
 const LAST_WAIT: Duration = Duration::from_secs(5);
-/// Key of statements on compacted topics, which take no record without one.
-const STATEMENT_KEY: &[u8] = br#""ddl""#;
 /// The header of all records: there is one owner.
 const EPOCH: i32 = 1;
 
@@ -146,19 +144,13 @@ impl KafkaOut {
         keyed: bool,
     ) -> Result<(), PrintError> {
         let topic = self.topic(row)?;
-        let statement = matches!(row.change.op, Op::Ddl | Op::Truncate);
-        let key = match (keyed, self.compact) {
-            (true, _) => Some(key),
-            (false, true) if statement => Some(STATEMENT_KEY),
-            (false, true) => {
-                let schema = row.change.schema;
-                return Err(Failure::definite(format!(
-                    "{}.{} has no primary key and cannot go to a compacted topic: give it one, or leave it out with --tables",
-                    schema.database, schema.table
-                ))
-                .into());
-            }
-            (false, false) => None,
+        let Ok(key) = sink::record_key(keyed.then_some(key), row.change.op, self.compact) else {
+            let schema = row.change.schema;
+            return Err(Failure::definite(format!(
+                "{}.{} has no primary key and cannot go to a compacted topic: give it one, or leave it out with --tables",
+                schema.database, schema.table
+            ))
+            .into());
         };
         let record = Record { topic: &topic, key, value: Some(value), epoch: EPOCH, token: 0 };
         self.send(&record)?;

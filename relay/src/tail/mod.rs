@@ -209,7 +209,7 @@ async fn take_snapshot(
     let sink = |error: PrintError| Error::Sink(Box::new(error));
     let snapshot = snapshot::begin(job).await?;
     let (server, place) = (snapshot.server().clone(), snapshot.place());
-    job.start = snapshot.next_start();
+    job.start = Start::At(place);
     job.expected_server = Some(server.server_uuid.clone());
     let file_name = Arc::clone(snapshot.file_name());
     status.update(|s| {

@@ -2,7 +2,7 @@
 
 use crate::config::Mysql;
 use crate::mysql::connection::{Connection, Password, address};
-use crate::mysql::tables::{quoted, quoted_table};
+use crate::mysql::tables::{self, quoted, quoted_table};
 use crate::mysql::{Definite, Error, Finding, preflight};
 use crate::schema::TableName;
 
@@ -27,7 +27,6 @@ pub(super) async fn against_changes(
 ) -> Result<Locked, Error> {
     const TIMED_OUT: [u16; 2] = [1205, 3572];
     const ABSENT: [u16; 2] = [1049, 1146];
-    const DENIED: [u16; 3] = [1044, 1142, 1143];
     if tables.is_empty() {
         return Ok(Locked::Held(None));
     }
@@ -39,7 +38,7 @@ pub(super) async fn against_changes(
         Ok(_) => Ok(Locked::Held(Some(connection))),
         Err(error) if TIMED_OUT.contains(&error.code) => Ok(Locked::Busy),
         Err(error) if ABSENT.contains(&error.code) => Ok(Locked::Gone),
-        Err(error) if DENIED.contains(&error.code) => {
+        Err(error) if tables::DENIED.contains(&error.code) => {
             let mut databases: Vec<&str> = tables.iter().map(|table| table.database.as_str()).collect();
             databases.dedup();
             let account = preflight::account(&mut connection, config).await?;

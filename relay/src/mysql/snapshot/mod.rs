@@ -20,7 +20,7 @@ use super::filter::{ColumnFilter, TableFilter};
 use super::preflight::now_us;
 use super::source::Job;
 use super::tables::{self, Listed};
-use super::{Definite, Error, Examined, Flavor, ServerIdentity, Start, admin, preflight};
+use super::{Definite, Error, Examined, Flavor, ServerIdentity, admin, preflight};
 use crate::config::{Oversize, SchemaFrom};
 use crate::decode::DecodeError;
 use crate::decode::stream::file_number;
@@ -69,11 +69,7 @@ pub(crate) struct Progress {
 
 /// Begins a snapshot of the job's tables.
 pub(crate) async fn begin(job: &Job) -> Result<Snapshot, Error> {
-    let config = &job.config.mysql;
-    let password = match &job.password {
-        Some(password) => password.clone(),
-        None => Password::load(config)?,
-    };
+    let password = job.password()?;
     let mut why = "";
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
@@ -88,7 +84,7 @@ pub(crate) async fn begin(job: &Job) -> Result<Snapshot, Error> {
     Err(Error::Transient(format!(
         "{}: no snapshot could be begun in {ATTEMPTS} attempts: {why}; try again when the tables are used less, or take fewer \
          of them with --tables",
-        address(config)
+        address(&job.config.mysql)
     )))
 }
 
@@ -187,9 +183,7 @@ async fn prepare(connection: &mut Connection, flavor: Flavor) -> Result<(), Erro
     for statement in statements {
         connection.query(statement).await?;
     }
-    // A key that the server made by itself is in the rows, and is shown only if asked for. Not every server knows it.
-    drop(connection.try_query("SET SESSION show_gipk_in_create_table_and_information_schema = ON").await?);
-    Ok(())
+    tables::show_made_keys(connection).await
 }
 
 async fn read_consistently(connection: &mut Connection) -> Result<(), Error> {
@@ -222,11 +216,6 @@ impl Snapshot {
     /// The name of the binlog file of that place.
     pub(crate) fn file_name(&self) -> &Arc<str> {
         &self.start.file_name
-    }
-
-    /// Where the source goes on.
-    pub(crate) fn next_start(&self) -> Start {
-        Start::At(self.place)
     }
 
     /// Reads all rows, and hands each on: its header, whose rows are [`TxnHeader::UNKNOWN_ROWS`] but at the last one, its number,

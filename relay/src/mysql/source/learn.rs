@@ -176,10 +176,7 @@ impl Reader<'_> {
         connection.query("SET NAMES utf8mb4").await?;
         connection.query(&format!("SET SESSION lock_wait_timeout = {LOCK_SECS}")).await?;
         connection.query("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
-        // A key that the server made by itself is in the rows, and is shown only if asked for. Not every server knows it.
-        drop(
-            connection.try_query("SET SESSION show_gipk_in_create_table_and_information_schema = ON").await?,
-        );
+        tables::show_made_keys(connection).await?;
         let mut seen = Vec::new();
         for table in tables {
             if let Some((at, declared)) = self.look_at(connection, table).await? {
@@ -218,8 +215,6 @@ impl Reader<'_> {
     ) -> Result<Option<(Position, Declared)>, Error> {
         /// No such database, table; not a table.
         const ABSENT: [u16; 4] = [1049, 1146, 1347, 1356];
-        /// No right to a table, to a column.
-        const DENIED: [u16; 3] = [1044, 1142, 1143];
         connection.query("START TRANSACTION").await?;
         // Held until the end of the transaction, it keeps definitions of the table away, also one that is under way.
         let locked =
@@ -232,7 +227,7 @@ impl Reader<'_> {
                 tables::declared(connection, table).await?.map(|declared| (at, declared))
             }
             Err(error) if ABSENT.contains(&error.code) => None,
-            Err(error) if DENIED.contains(&error.code) => {
+            Err(error) if tables::DENIED.contains(&error.code) => {
                 let config = &self.job.config.mysql;
                 let finding = Finding {
                     problem: format!(

@@ -69,6 +69,16 @@ pub struct Job {
     pub until_caught_up: bool,
 }
 
+impl Job {
+    /// The password to connect with now.
+    pub(super) fn password(&self) -> Result<Password, Definite> {
+        match &self.password {
+            Some(password) => Ok(password.clone()),
+            None => Password::load(&self.config.mysql),
+        }
+    }
+}
+
 /// Why [`run`] came back without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -240,10 +250,7 @@ impl Reader<'_> {
 
     async fn session<S: TransactionSink>(&mut self, sink: &mut S) -> Result<Ended, Error> {
         let config = &self.job.config.mysql;
-        let password = match &self.job.password {
-            Some(password) => password.clone(),
-            None => Password::load(config)?,
-        };
+        let password = self.job.password()?;
         let mut connection = Connection::open(config, &password).await?;
         let schema = self.job.config.schema;
         let (Examined { server, warnings, full_metadata }, logs) =
