@@ -1,5 +1,7 @@
 # Carries out typed steps. Steps come on $I, one a line, fields parted by "|"; the bytes of files follow on
-# stdin in the order of the steps that want them. Says "done|<n>" after each, or "failed|<n>|<base64>" and stops.
+# stdin in the order of the steps that want them, a line "aesop-whole" after each. Says "done|<n>" after each step, or
+# "failed|<n>|<base64>" and stops. Every program that it starts takes a host some milliseconds, which is most of the time of a
+# small change: what the shell can do by itself, it does.
 set -uf
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
 exec 3<&0 </dev/null
@@ -15,8 +17,15 @@ fail() {
   exit 1
 }
 run() { out=$("$@" 2>&1) || fail "$1: $(printf '%s' "$out" | tail -n 5)"; }
-replace() { # path: writes stdin there, whole or not at all
-  cat >"$1.aesop-new" && sync "$1.aesop-new" && mv -f "$1.aesop-new" "$1" || fail "cannot write $1"
+body() { # size: the next of the bytes on stdin. A connection that breaks looks like their end: only the mark says that they are whole
+  head -c "$1" <&3 && IFS= read -r mark <&3 && [ "$mark" = aesop-whole ]
+}
+folder() { # path: makes it where it is not there
+  [ -d "$1" ] || run mkdir -p "$1"
+}
+in_place() { # path: puts PATH.aesop-new there, whole or not at all
+  run sync "$1.aesop-new"
+  run mv -f "$1.aesop-new" "$1"
 }
 put_in_place() { # size: whole or not at all, and what was there stays for `putback`
   folders= new= aside=
@@ -24,8 +33,10 @@ put_in_place() { # size: whole or not at all, and what was there stays for `putb
     case " $folders " in *" ${path%/*} "*) ;; *) folders="$folders ${path%/*}" aside="$aside ${path%/*}/.aesop-new" ;; esac
     new="$new ${path%/*}/.aesop-new/${path##*/}"
   done
-  run rm -rf $aside
-  out=$(head -c "$1" <&3 | tar -xpmf - -C / 2>&1) || fail "cannot write files: $(printf '%s\n' "$out" | head -n 3)
+  for folder in $aside; do
+    [ ! -e "$folder" ] || run rm -rf "$folder"
+  done
+  out=$(body "$1" | tar -xpmf - -C / 2>&1) || fail "cannot write files: $(printf '%s\n' "$out" | head -n 3)
 $(df -Pk $folders 2>/dev/null | tail -n +2 | sort -u)"
   if [ "$(stat -c %a:%U:%G $new 2>&1)
 " != "$meant" ]; then
@@ -41,7 +52,7 @@ END
     fail "modes or owners are not as they should be: $(stat -c '%n %a:%U:%G' $new 2>&1)"
   fi
   run sync $new
-  [ -n "$former" ] || rm -rf $state/former
+  [ -n "$former" ] || [ ! -d $state/former ] || rm -rf $state/former
   former=
   for path in $written; do [ -f "$path" ] && former="$former $path"; done
   if [ -n "$former" ]; then
@@ -59,35 +70,54 @@ END
   rmdir $aside
   written= meant=
 }
-settle() { # units: active says no more than that a process was made; its program runs, and has had a moment to fail
+is_systemd() { # program
+  [ "$1" -ef /lib/systemd/systemd ] || [ "$1" -ef /lib/systemd/systemd-executor ]
+}
+settle() { # processes of units: active says no more than that a process was made; its program runs, and has had a moment to fail
   tries=0
-  for pid in $(systemctl show -p MainPID --value "$@"); do
-    while [ "$pid" != 0 ] && [ "$tries" -lt 100 ]; do
-      case $(readlink "/proc/$pid/exe") in
-        */systemd | */systemd-executor) sleep 0.05 && tries=$((tries + 1)) ;;
-        *) break ;;
-      esac
+  for pid; do
+    while is_systemd "/proc/$pid/exe" && [ "$tries" -lt 100 ]; do
+      sleep 0.05
+      tries=$((tries + 1))
     done
   done
   sleep 0.2
 }
+ask_units() { # units: $pids of all that are active, with no job to do; false where one is not
+  pids= settled=0
+  while IFS='=' read -r key value; do
+    case $key=$value in
+      MainPID=*) pids="$pids $value" ;;
+      ActiveState=active) settled=$((settled + 1)) ;;
+      Job=?*) settled=-1000 ;;
+    esac
+  done <<END
+$(systemctl show -p MainPID,ActiveState,Job "$@")
+END
+  [ "$settled" = $# ]
+}
 await_units() { # seconds units: systemd is done with them, and all are active
   limit=$1
   shift
-  out=$(timeout "$limit" systemctl start "$@" 2>&1)
-  case $? in
-    124) fail "not active within $limit s: $(systemctl is-active "$@" | tr '\n' ' ')" ;;
-  esac
-  settle "$@"
-  systemctl is-active "$@" | grep -qvx active || return
+  if ! ask_units "$@"; then
+    out=$(timeout "$limit" systemctl start "$@" 2>&1)
+    [ $? != 124 ] || fail "not active within $limit s: $(systemctl is-active "$@" | tr '\n' ' ')"
+    ask_units "$@"
+  fi
+  settle $pids
+  found=$(systemctl is-active "$@")
   for unit; do
-    found=$(systemctl is-active "$unit")
-    [ "$found" = active ] || fail "$unit does not stay up: it is $found
+    is=${found%%
+*}
+    found=${found#*
+}
+    [ "$is" = active ] || fail "$unit does not stay up: it is $is
 $(last_log "$unit")"
   done
 }
 record() { # unit restart reload ready: what it was started with; on disk with the next `keep_records`
-  [ -n "$records" ] || mkdir -p $state/units $state/units.new
+  folder $state/units
+  folder $state/units.new
   printf '%s|%s|%s\n' "$2" "$3" "$4" >"$state/units.new/$1" || fail "cannot write $state/units.new/$1"
   case " $records " in *" $state/units.new/$1 "*) ;; *) records="$records $state/units.new/$1" ;; esac
 }
@@ -108,9 +138,26 @@ lock_holder() { # files: who holds one of them, by what the kernel says
     done
   done </proc/locks
 }
+forget_generations() { # keep: the newest so many stay
+  kept=
+  set +f
+  for path in $state/generations/*; do
+    case ${path##*/} in *[!0-9]*) ;; *) kept="$kept ${path##*/}" ;; esac
+  done
+  set -f
+  for old in $kept; do
+    newer=0
+    for other in $kept; do
+      [ "$other" -le "$old" ] || newer=$((newer + 1))
+    done
+    [ "$newer" -lt "$1" ] || rm -f "$state/generations/$old" "$state/generations/$old.artifacts"
+  done
+}
 take_lock() { # id owner stale_after generation operation
   held= holder= since=
-  mkdir -p $state/units || fail "cannot make $state"
+  IFS='|' read -r held holder since 2>/dev/null <$lock/owner
+  [ "$held" != "$1" ] || { touch $lock/owner; return; }
+  folder $state/units
   now=$(date +%s)
   if ! mkdir $lock 2>/dev/null; then
     IFS='|' read -r held holder since <$lock/owner 2>/dev/null
@@ -120,8 +167,8 @@ take_lock() { # id owner stale_after generation operation
       [ "$left" -le 0 ] || fail "another apply holds the lock: ${holder:-somebody}, since $(date -u -d "@${since:-$touched}" +%H:%M:%S) UTC; if it has died, the lock is free in $left s"
     fi
   fi
-  [ "$held" = "$1" ] && { touch $lock/owner; return; }
-  have=$(cat $state/generation 2>/dev/null || echo 0)
+  have=0
+  [ ! -r $state/generation ] || read -r have <$state/generation
   if [ "$have" -gt "$4" ]; then
     rmdir $lock 2>/dev/null
     fail "generation $have is on this host, the plan rests on $4: plan again"
@@ -141,7 +188,7 @@ while IFS='|' read -r op a b c d e f; do
       IFS='|' read -r held _ <$lock/owner 2>/dev/null
       [ "$held" != "$a" ] || rm -rf $lock ;;
     audit) # text: each line ends with a hash of it and of the hash of the one before
-      mkdir -p /var/log/aesop
+      folder /var/log/aesop
       line="$(date -u +%Y-%m-%dT%H:%M:%SZ) $a"
       {
         flock 9
@@ -151,21 +198,25 @@ while IFS='|' read -r op a b c d e f; do
         printf '%s #%s\n' "$line" "${sum%% *}" >&9
       } 9>>/var/log/aesop/audit.log ;;
     manifest) # size
-      ( umask 077 && head -c "$a" <&3 >$state/manifest.aesop-new ) || fail "cannot write $state/manifest"
-      run sync $state/manifest.aesop-new
-      run mv -f $state/manifest.aesop-new $state/manifest ;;
+      umask 077
+      body "$a" >$state/manifest.aesop-new || fail "cannot write $state/manifest"
+      umask 022
+      in_place $state/manifest ;;
     ids) # generation size: the controller's lock file, for recover-lock
-      { printf '# generation %s\n' "$a" && head -c "$b" <&3; } | replace $state/cluster.lock ;;
+      { printf '# generation %s\n' "$a" && body "$b"; } >$state/cluster.lock.aesop-new || fail "cannot write $state/cluster.lock"
+      in_place $state/cluster.lock ;;
     generation) # number size keep artifacts: the snapshot holds secrets
-      ( umask 077 && mkdir -p $state/generations && head -c "$b" <&3 >$state/generations/new ) || fail "cannot write $state/generations"
-      printf '%s\n' "$d" >$state/generations/artifacts.new
-      run sync $state/generations/new $state/generations/artifacts.new
+      umask 077
+      folder $state/generations
+      body "$b" >$state/generations/new || fail "cannot write $state/generations"
+      umask 022
+      printf '%s\n' "$d" >$state/generations/artifacts.new || fail "cannot write $state/generations"
+      printf '%s\n' "$a" >$state/generation.aesop-new || fail "cannot write $state/generation"
+      run sync $state/generations/new $state/generations/artifacts.new $state/generation.aesop-new
       run mv -f $state/generations/artifacts.new "$state/generations/$a.artifacts"
       run mv -f $state/generations/new "$state/generations/$a"
-      printf '%s\n' "$a" | replace $state/generation
-      for old in $(ls $state/generations | grep -x '[0-9]*' | sort -rn | tail -n +$((c + 1))); do
-        rm -f "$state/generations/$old" "$state/generations/$old.artifacts"
-      done ;;
+      run mv -f $state/generation.aesop-new $state/generation
+      forget_generations "$c" ;;
     retire) # a unit that is not there any more is as good as stopped
       out=$(systemctl disable --now "$a" 2>&1) || {
         case $(systemctl show -p LoadState --value "$a") in not-found) ;; *) fail "stop $a: $out" ;; esac
@@ -190,7 +241,8 @@ while IFS='|' read -r op a b c d e f; do
     downtime) # folder name host service seconds reason: the monitor's own clock says when it ends
       if [ -d "$a" ]; then
         until=$(date -u -d "@$(($(date +%s) + e))" +%Y-%m-%dT%H:%M:%SZ)
-        printf '{"host":"%s","service":"%s","until":"%s","reason":"%s"}\n' "$c" "$d" "$until" "$f" | replace "$a/$b.json"
+        printf '{"host":"%s","service":"%s","until":"%s","reason":"%s"}\n' "$c" "$d" "$until" "$f" >"$a/$b.json.aesop-new" || fail "cannot write $a/$b.json"
+        in_place "$a/$b.json"
       else
         # An apply works without a monitor; a person who announces something must know.
         case $b in maintenance-*) fail "no monitor has run on this host yet" ;; esac
@@ -213,7 +265,7 @@ while IFS='|' read -r op a b c d e f; do
       rm -rf "$artifacts/$a.new"
       run mkdir -p "$artifacts/$a.new" ;;
     part) # id size mode name
-      head -c "$b" <&3 >"$artifacts/$a.new/$d" || fail "cannot write $artifacts/$a.new/$d"
+      body "$b" >"$artifacts/$a.new/$d" || fail "cannot write $artifacts/$a.new/$d"
       run chmod "$c" "$artifacts/$a.new/$d" ;;
     artifact-end) # id: SHA512SUMS is one of the parts
       cd "$artifacts/$a.new" || fail "cannot enter $artifacts/$a.new"
@@ -273,8 +325,8 @@ apply again; where it happens again, look at the disk under $artifacts"
       fi
       rm -f $err ;;
     gate) # unit timeout test patience down: "down" passes what does not run
-      keep_records
       case $c in "units "*) await_units "$b" ${c#units }; printf 'done|%s\n' "$n"; n=$((n + 1)); continue ;; esac
+      keep_records
       begun=$(date +%s) first=$(restarts "$a") out= last= said=0
       end=$((begun + b))
       while [ "$e" != down ] || [ "$(systemctl show -p MainPID --value "$a")" != 0 ]; do

@@ -10,6 +10,7 @@ pub mod fake;
 #[cfg(test)]
 mod gate_tests;
 mod jump;
+mod shell;
 pub mod ssh;
 
 pub use error::{HostError, Unreachable};

@@ -1,8 +1,8 @@
 //! Hosts over OpenSSH, so that `~/.ssh/config`, the agent, jump hosts and `known_hosts` mean what they always mean.
 
 use super::error::{classify, unreachable};
-use super::jump;
-use super::{Body, Call, Command, Connect, EXECUTE, Host, HostError, OBSERVE, OnLine, Output};
+use super::shell::{Answer, BEGIN, BOOTSTRAP, Program, Shell};
+use super::{Call, Command, Connect, EXECUTE, Host, HostError, OBSERVE, OnLine, Output, jump};
 use crate::inventory::model;
 use crate::secret::Secret;
 use futures_util::future::BoxFuture;
@@ -19,25 +19,18 @@ use tokio::sync::{Mutex, Semaphore};
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A silent connection is tested this often, and given up after three tests.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// sshd allows 10 sessions a connection; two are left for people.
-const CHANNELS: usize = 8;
+/// sshd allows 10 sessions a connection; one is the idle shell's, and two are left for people.
+const CHANNELS: usize = 7;
 /// A master whose parent was killed ends after this.
 const PERSIST_SECS: usize = 60;
 /// Of standard error the end is kept: it holds the cause.
 const STDERR_BYTES: usize = 8 * 1024;
-/// Standard output is bounded: an observation is a few hundred KiB.
-const STDOUT_BYTES: usize = 64 << 20;
+/// Standard output that is kept is bounded.
+const STDOUT_BYTES: u64 = 64 << 20;
 
 /// How folders of control sockets are called; the number of the process that made one follows, so that the next can
 /// tell whose are left over.
 const CONTROL_PREFIX: &str = "aesop-ssh-";
-
-/// How the first line begins that is not a password.
-const BEGIN: &str = "aesop-begins";
-
-/// Reads program and steps from stdin, by their lengths in the first line, and leaves the rest of stdin to the
-/// program. A line before it is a password that sudo did not ask for. Free of what csh or fish would expand.
-const BOOTSTRAP: &str = r#"IFS=: read -r a b c; [ "$a" = aesop-begins ] || IFS=: read -r a b c; p=$(head -c "$b"); I=$(head -c "$c"); eval "$p""#;
 
 /// Runs its arguments, once it has read a password away that sudo did not ask for: the command must not see it.
 const RUN: &str = r#"IFS=: read -r a b; [ "$a" = aesop-begins ] || read -r a; exec "$@""#;
@@ -70,6 +63,26 @@ impl Connect for SshConnect {
     }
 }
 
+/// A command that runs on the host.
+type Child = openssh::Child<Arc<Session>>;
+
+/// A shell on the host that runs programs.
+#[derive(Debug)]
+struct SshShell {
+    child: Child,
+    ends: Shell<openssh::ChildStdin, openssh::ChildStdout>,
+    /// The end of its standard error.
+    stderr: tokio::task::JoinHandle<String>,
+}
+
+impl SshShell {
+    fn new(mut child: Child) -> Option<Self> {
+        let (stdin, stdout) = (child.stdin().take()?, child.stdout().take()?);
+        let stderr = tokio::spawn(tail(child.stderr().take()));
+        Some(Self { child, ends: Shell::new(stdin, stdout), stderr })
+    }
+}
+
 /// A connection.
 #[derive(Debug)]
 pub struct SshHost {
@@ -81,6 +94,8 @@ pub struct SshHost {
     about: model::Host,
     base: PathBuf,
     session: Mutex<Option<Arc<Session>>>,
+    /// For the next program.
+    idle: Mutex<Option<SshShell>>,
     channels: Semaphore,
     // Keeps the control sockets' directory until the master has ended.
     control: tempfile::TempDir,
@@ -105,6 +120,7 @@ impl SshHost {
             about: host.clone(),
             base: base.to_owned(),
             session: Mutex::new(Some(Arc::new(session))),
+            idle: Mutex::new(None),
             channels: Semaphore::new(CHANNELS),
             control,
         })
@@ -139,69 +155,91 @@ impl SshHost {
         self.sudo_password.as_ref().filter(|_| self.become_root)
     }
 
-    /// What goes to stdin before the bodies.
-    fn head(&self, command: &Command) -> Vec<u8> {
-        let mut head = Vec::new();
-        if let Some(password) = self.password() {
-            head.extend_from_slice(password.expose().as_bytes());
-            head.push(b'\n');
-        }
-        let (program, steps) = match command {
-            Command::Observe(questions) => (OBSERVE, questions.as_str()),
-            Command::Execute(steps, _) => (EXECUTE, steps.as_str()),
-            Command::Argv(_) | Command::Follow(_) if self.password().is_some() => ("", ""),
-            Command::Argv(_) | Command::Follow(_) => return head,
-        };
-        head.extend_from_slice(format!("{BEGIN}:{}:{}\n", program.len(), steps.len()).as_bytes());
-        head.extend_from_slice(program.as_bytes());
-        head.extend_from_slice(steps.as_bytes());
-        head
+    /// What goes to stdin: a password that [`RUN`] reads away.
+    fn head(&self) -> Vec<u8> {
+        let password = self.password().map(|password| format!("{}\n{BEGIN}:0\n", password.expose()));
+        password.unwrap_or_default().into_bytes()
     }
 
     async fn run(&self, call: Call, on_line: OnLine<'_>) -> Result<Output, HostError> {
         tracing::debug!(host = self.name, "round trip");
         let _channel = self.channels.acquire().await.map_err(|_closed| self.lost())?;
-        let session = self.session.lock().await.clone().ok_or_else(|| self.lost())?;
-        let argv = self.argv(&call.command);
-        let (program, args) = argv.split_first().ok_or_else(|| self.lost())?;
-        let mut child = session
-            .arc_command(program.clone())
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .await
-            .map_err(|_cause| self.lost())?;
-        let (stdin, stdout, stderr) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
-        let head = self.head(&call.command);
-        let keep = !matches!(call.command, Command::Follow(_));
-        let bodies = match call.command {
-            Command::Execute(_, bodies) => bodies,
-            Command::Observe(_) | Command::Argv(_) | Command::Follow(_) => Vec::new(),
+        let (text, lines, bodies) = match &call.command {
+            Command::Observe(questions) => (OBSERVE, questions, &[][..]),
+            Command::Execute(steps, bodies) => (EXECUTE, steps, bodies.as_slice()),
+            Command::Argv(_) => return self.command(&call.command, on_line, STDOUT_BYTES).await,
+            Command::Follow(_) => return self.command(&call.command, on_line, u64::MAX).await,
         };
-        let (sent, stdout, stderr) =
-            tokio::join!(send(stdin, &head, &bodies), lines(stdout, on_line, keep), tail(stderr));
-        // A step that failed stops reading: its own message counts, not our broken pipe.
-        let status = child.wait().await;
-        let status = match status {
-            Ok(status) => status.code(),
-            Err(openssh::Error::Disconnected | openssh::Error::RemoteProcessTerminated) => {
-                return Err(self.lost());
+        let password = self.password().map(Secret::expose);
+        let program = Program { password, text, lines, bodies };
+        let idle = self.idle.lock().await.take();
+        if let Some(mut shell) = idle {
+            match self.ask(&mut shell, &program, on_line).await? {
+                Answer::NotBegun => tracing::debug!(host = self.name, "the idle shell has ended"),
+                answer @ (Answer::Good(_) | Answer::Ended(_)) => return self.settle(shell, answer).await,
             }
-            Err(_) => return Err(self.lost()),
+        }
+        let mut shell = SshShell::new(self.spawn(&call.command).await?).ok_or_else(|| self.lost())?;
+        let answer = self.ask(&mut shell, &program, on_line).await?;
+        self.settle(shell, answer).await
+    }
+
+    async fn ask(
+        &self,
+        shell: &mut SshShell,
+        program: &Program<'_>,
+        on_line: OnLine<'_>,
+    ) -> Result<Answer, HostError> {
+        shell.ends.run(program, on_line).await.map_err(|error| HostError::Local {
+            host: self.name.clone(),
+            what: "send".to_owned(),
+            detail: error.to_string(),
+        })
+    }
+
+    /// Keeps a shell for the next program, or learns why it ended.
+    async fn settle(&self, shell: SshShell, answer: Answer) -> Result<Output, HostError> {
+        let stdout = match answer {
+            Answer::Good(stdout) => {
+                self.idle.lock().await.get_or_insert(shell);
+                return Ok(Output { status: Some(0), stdout, stderr: String::new() });
+            }
+            Answer::Ended(stdout) => stdout,
+            Answer::NotBegun => Vec::new(),
         };
-        if let Some(refusal) = self.sudo_refusal(&stderr) {
-            return Err(refusal);
+        let SshShell { child, ends, stderr } = shell;
+        drop(ends);
+        let stderr = stderr.await.unwrap_or_default();
+        self.output(child, stdout, stderr).await
+    }
+
+    /// A command of its own, of whose output no more than `keep` bytes are kept; all: it is told and not kept.
+    async fn command(&self, command: &Command, on_line: OnLine<'_>, keep: u64) -> Result<Output, HostError> {
+        let mut child = self.spawn(command).await?;
+        let (stdin, stdout, stderr) = (child.stdin().take(), child.stdout().take(), child.stderr().take());
+        let head = self.head();
+        // A command that reads nothing may have ended before its password came.
+        let (_sent, stdout, stderr) =
+            tokio::join!(send(stdin, &head), lines(stdout, on_line, keep), tail(stderr));
+        self.output(child, stdout.map_err(|_cause| self.lost())?, stderr).await
+    }
+
+    async fn spawn(&self, command: &Command) -> Result<Child, HostError> {
+        let session = self.session.lock().await.clone().ok_or_else(|| self.lost())?;
+        let argv = self.argv(command);
+        let (program, args) = argv.split_first().ok_or_else(|| self.lost())?;
+        let mut command = session.arc_command(program.clone());
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().await.map_err(|_cause| self.lost())
+    }
+
+    /// How a command ended that has said all.
+    async fn output(&self, child: Child, stdout: Vec<u8>, stderr: String) -> Result<Output, HostError> {
+        let status = child.wait().await.map_err(|_cause| self.lost())?.code();
+        match self.sudo_refusal(&stderr) {
+            Some(refusal) => Err(refusal),
+            None => Ok(Output { status, stdout, stderr }),
         }
-        if let (Err(error), Some(0)) = (sent, status) {
-            return Err(HostError::Local {
-                host: self.name.clone(),
-                what: "send".to_owned(),
-                detail: error.to_string(),
-            });
-        }
-        Ok(Output { status, stdout: stdout.map_err(|_cause| self.lost())?, stderr })
     }
 
     fn lost(&self) -> HostError {
@@ -240,6 +278,7 @@ impl Host for SshHost {
     fn reconnect(&self) -> BoxFuture<'_, Result<(), HostError>> {
         Box::pin(async move {
             let session = open(&self.about, &self.base, self.control.path()).await?;
+            drop(self.idle.lock().await.take());
             // The former one's master ends by itself: nobody answers it any more.
             drop(self.session.lock().await.replace(Arc::new(session)));
             Ok(())
@@ -248,6 +287,7 @@ impl Host for SshHost {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
+            drop(self.idle.lock().await.take());
             let Some(session) = self.session.lock().await.take() else { return };
             if let Ok(session) = Arc::try_unwrap(session)
                 && let Err(error) = session.close().await
@@ -318,41 +358,27 @@ fn sweep(folder: &Path, alive: &dyn Fn(u32) -> bool) {
     }
 }
 
-async fn send(
-    stdin: Option<openssh::ChildStdin>,
-    head: &[u8],
-    bodies: &[Body],
-) -> Result<(), std::io::Error> {
+async fn send(stdin: Option<openssh::ChildStdin>, head: &[u8]) -> Result<(), std::io::Error> {
     let Some(mut stdin) = stdin else { return Ok(()) };
     stdin.write_all(head).await?;
-    for body in bodies {
-        match body {
-            Body::Bytes(bytes) => stdin.write_all(bytes).await?,
-            Body::File(path) => {
-                let mut file = tokio::fs::File::open(path).await?;
-                tokio::io::copy(&mut file, &mut stdin).await?;
-            }
-        }
-    }
     stdin.shutdown().await
 }
 
 async fn lines(
     stdout: Option<openssh::ChildStdout>,
     on_line: OnLine<'_>,
-    keep: bool,
+    keep: u64,
 ) -> Result<Vec<u8>, std::io::Error> {
     let mut all = Vec::new();
     let Some(stdout) = stdout else { return Ok(all) };
-    let limit = if keep { u64::try_from(STDOUT_BYTES).unwrap_or(u64::MAX) } else { u64::MAX };
-    let mut reader = BufReader::new(stdout.take(limit));
+    let mut reader = BufReader::new(stdout.take(keep));
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line).await? > 0 {
         on_line(String::from_utf8_lossy(&line).trim_end_matches('\n'));
-        if keep {
-            all.append(&mut line);
-        } else {
+        if keep == u64::MAX {
             line.clear();
+        } else {
+            all.append(&mut line);
         }
     }
     Ok(all)
@@ -402,6 +428,7 @@ mod tests {
             },
             base: PathBuf::new(),
             session: Mutex::new(None),
+            idle: Mutex::new(None),
             channels: Semaphore::new(1),
             control: tempfile::tempdir().unwrap(),
         }
@@ -410,7 +437,7 @@ mod tests {
     /// What a command prints that runs as its host would run it, sudo put aside: it has read the password, or not.
     fn said(command: &Command, sudo_asks: bool) -> String {
         let host = with_password();
-        let (argv, head) = (host.argv(command), host.head(command));
+        let (argv, head) = (host.argv(command), host.head());
         let (sudo, inner) = argv.split_at(5);
         assert_eq!(sudo, ["sudo", "-S", "-p", "", "--"]);
         let asked = if sudo_asks { "sesame\n".len() } else { 0 };
@@ -434,8 +461,6 @@ mod tests {
             assert_eq!(said(&Command::Follow(words(&["cat"])), sudo_asks), "");
             let print = words(&["printf", "%s|", "a b'c", "$d", ""]);
             assert_eq!(said(&Command::Argv(print), sudo_asks), "a b'c|$d||");
-            let answer = said(&Command::Observe(String::new()), sudo_asks);
-            assert!(answer.starts_with("aesop|1\n") && answer.ends_with("end\n"), "{answer}");
         }
     }
 
