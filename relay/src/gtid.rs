@@ -67,11 +67,11 @@ impl GtidSet {
 
     /// Adds one GTID, `uuid:n`, `uuid:tag:n` or `domain-server-n`; false when it is none.
     pub fn insert(&mut self, gtid: &str) -> bool {
-        if let Some((domain, gtid)) = maria(gtid) {
+        let Some((source, number)) = gtid.rsplit_once(':') else {
+            let Some((domain, gtid)) = maria(gtid) else { return false };
             self.reach(domain, gtid);
             return true;
-        }
-        let Some((source, number)) = gtid.rsplit_once(':') else { return false };
+        };
         let Ok(number) = number.parse() else { return false };
         match self.sets.get_mut(source) {
             Some(intervals) => add(intervals, number, number),

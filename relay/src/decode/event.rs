@@ -99,19 +99,24 @@ impl Header {
 /// Splits a whole event into header and body, and verifies the checksum where there is one.
 pub fn split(bytes: &[u8], checksum: bool) -> Result<(Header, &[u8]), DecodeError> {
     let header = Header::parse(bytes)?;
+    Ok((header, body(&header, bytes, checksum)?))
+}
+
+/// The body of a whole event with this header, its checksum verified where there is one.
+pub fn body<'e>(header: &Header, bytes: &'e [u8], checksum: bool) -> Result<&'e [u8], DecodeError> {
     if usize::try_from(header.size).ok() != Some(bytes.len()) {
         return Err(DecodeError::Invalid("event size in the header"));
     }
     let body = bytes.get(HEADER_LEN..).unwrap_or_default();
     if !checksum {
-        return Ok((header, body));
+        return Ok(body);
     }
     let Some((body, stored)) = body.split_last_chunk::<CHECKSUM_LEN>() else {
         return Err(DecodeError::Truncated("checksum"));
     };
     let covered = bytes.get(..bytes.len() - CHECKSUM_LEN).unwrap_or_default();
     let (expected, computed) = (u32::from_le_bytes(*stored), crc32fast::hash(covered));
-    if expected == computed { Ok((header, body)) } else { Err(DecodeError::Checksum { expected, computed }) }
+    if expected == computed { Ok(body) } else { Err(DecodeError::Checksum { expected, computed }) }
 }
 
 /// What a `FORMAT_DESCRIPTION` says.
@@ -201,7 +206,7 @@ pub fn gtid(body: &[u8], named: bool) -> Result<Gtid, DecodeError> {
     input.u8()?;
     let uuid: [u8; 16] = input.array()?;
     let number = input.u64()?;
-    let mut found = Gtid { gtid: named.then(|| format!("{}:{number}", uuid_text(&uuid))), ..Gtid::default() };
+    let mut found = Gtid { gtid: named.then(|| gtid_text(&uuid, "", number)), ..Gtid::default() };
     // Logical clock (5.7 and later), then commit times (8.0.1 and later).
     if input.u8() == Ok(2) {
         input.take(16)?;
@@ -240,14 +245,7 @@ pub fn gtid_tagged(body: &[u8]) -> Result<Gtid, DecodeError> {
             _ => break,
         }
     }
-    let mut text = uuid_text(&uuid);
-    if !tag.is_empty() {
-        text.push(':');
-        text.push_str(&tag);
-    }
-    text.push(':');
-    text.push_str(itoa::Buffer::new().format(number));
-    Ok(Gtid { gtid: Some(text), commit_time_us: time, ..Gtid::default() })
+    Ok(Gtid { gtid: Some(gtid_text(&uuid, &tag, number)), commit_time_us: time, ..Gtid::default() })
 }
 
 /// Signed integers are stored with the sign in the lowest bit; GTID numbers are positive.
@@ -287,18 +285,27 @@ fn branch_name(input: &mut Bytes<'_>) -> Result<String, DecodeError> {
     Ok(format!("X'{}',X'{}',{format}", hex(global)?, hex(qualifier)?))
 }
 
-/// Sixteen bytes as `8-4-4-4-12`.
-pub fn uuid_text(uuid: &[u8; 16]) -> String {
-    let mut text = String::with_capacity(36);
-    for (i, byte) in uuid.iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        for nibble in [byte >> 4, byte & 15] {
-            text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-        }
+/// `uuid:number`, or `uuid:tag:number`.
+fn gtid_text(uuid: &[u8; 16], tag: &str, number: u64) -> String {
+    /// Digits of the largest number, and two colons.
+    const MORE: usize = 22;
+    let mut text = String::with_capacity(UUID_LEN + tag.len() + MORE);
+    text.push_str(uuid_text(uuid, &mut [0; UUID_LEN]));
+    if !tag.is_empty() {
+        text.push(':');
+        text.push_str(tag);
     }
+    text.push(':');
+    text.push_str(itoa::Buffer::new().format(number));
     text
+}
+
+/// Bytes of a UUID's text.
+pub(super) const UUID_LEN: usize = uuid::fmt::Hyphenated::LENGTH;
+
+/// Sixteen bytes as `8-4-4-4-12`.
+pub(super) fn uuid_text<'t>(uuid: &[u8; 16], text: &'t mut [u8; UUID_LEN]) -> &'t str {
+    uuid::Uuid::from_bytes(*uuid).hyphenated().encode_lower(text)
 }
 
 /// What a server says while it has nothing to send, or passes over what is not wanted.

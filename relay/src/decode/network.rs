@@ -1,6 +1,6 @@
 //! MariaDB's UUID, INET4 and INET6, as the text that the server shows.
 
-use super::DecodeError;
+use super::{DecodeError, event};
 use std::io::Write as _;
 
 /// Fixed bytes; the server cut trailing zeros off.
@@ -19,7 +19,7 @@ pub(super) fn write_uuid(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeEr
     let uuid =
         if is_reversed { [l0, l1, l2, l3, m0, m1, h0, h1, s0, s1, n0, n1, n2, n3, n4, n5] } else { stored };
     out.push(b'"');
-    out.extend_from_slice(super::event::uuid_text(&uuid).as_bytes());
+    out.extend_from_slice(event::uuid_text(&uuid, &mut [0; event::UUID_LEN]).as_bytes());
     out.push(b'"');
     Ok(())
 }

@@ -26,7 +26,7 @@ pub struct Writer {
     builder: Option<BlockBuilder>,
     open: Option<OpenTxn>,
     /// Of what is in `builder`.
-    last: Option<(LastTransaction, i64)>,
+    last: Option<TxnStart>,
     /// Read up to here, not yet said in a block.
     covered: Option<Mark>,
     /// Number of the first segment of an empty log.
@@ -134,20 +134,15 @@ impl Writer {
         if self.open.is_some() {
             return Err(LogError::OutOfTurn("begin inside a transaction"));
         }
-        let mark = Mark {
-            position: start.position,
-            file_name: start.file_name.to_string(),
-            commit_time_us: start.commit_time_us,
-        };
-        self.make_room(&mark)?;
-        let builder = self.builder_for(&mark);
-        builder.begin(&start);
+        self.make_room(&start)?;
+        let new = || BlockBuilder::new(start.position, Arc::clone(&start.file_name));
+        self.builder.get_or_insert_with(new).begin(&start);
         self.open = Some(OpenTxn { start, rows: 0, large: None });
         Ok(())
     }
 
     /// A segment to write to that is not full, and no builder for another file.
-    fn make_room(&mut self, at: &Mark) -> Result<(), LogError> {
+    fn make_room(&mut self, at: &TxnStart) -> Result<(), LogError> {
         let fits = |builder: &BlockBuilder| builder.fits_file(at.position, &at.file_name);
         if self.builder.as_ref().is_some_and(|builder| !fits(builder)) {
             self.seal()?;
@@ -159,7 +154,12 @@ impl Writer {
             self.roll()?;
         }
         if self.active.is_none() {
-            self.create(self.next, at.clone(), None)?;
+            let begin = Mark {
+                position: at.position,
+                file_name: at.file_name.to_string(),
+                commit_time_us: at.commit_time_us,
+            };
+            self.create(self.next, begin, None)?;
         }
         Ok(())
     }
@@ -197,10 +197,6 @@ impl Writer {
             state.bytes += offset;
         });
         Ok(())
-    }
-
-    fn builder_for(&mut self, at: &Mark) -> &mut BlockBuilder {
-        self.builder.get_or_insert_with(|| BlockBuilder::new(at.position, at.file_name.as_str().into()))
     }
 
     fn do_row(&mut self, change: &RowChange<'_>) -> Result<(), LogError> {
@@ -325,12 +321,7 @@ impl Writer {
             return Err(LogError::OutOfTurn("commit outside a transaction"));
         };
         builder.commit(end.end_offset, open.rows);
-        let last = LastTransaction {
-            position: open.start.position,
-            file_name: open.start.file_name.to_string(),
-            gtid: open.start.gtid.clone(),
-        };
-        self.last = Some((last, open.start.commit_time_us));
+        self.last = Some(open.start);
         self.covered = None;
         if let Some(large) = open.large {
             return self.commit_large(large, end, open.rows);
@@ -434,7 +425,8 @@ impl Writer {
         let fits = |builder: &BlockBuilder| builder.fits_file(mark.position, &mark.file_name);
         // Left empty in a later file by an aborted transaction.
         self.builder.take_if(|builder| builder.is_empty() && !fits(builder));
-        self.builder_for(&mark).covered(mark.position.offset, mark.commit_time_us);
+        let new = || BlockBuilder::new(mark.position, mark.file_name.as_str().into());
+        self.builder.get_or_insert_with(new).covered(mark.position.offset, mark.commit_time_us);
     }
 
     /// Writes and publishes the block; it must hold whole transactions only.
@@ -479,12 +471,12 @@ impl Writer {
             file_name: newest.file_name().unwrap_or_default().into(),
             commit_time_us: header.commit_time_us,
         };
-        let last = self.last.take_if(|(last, _)| last.position <= header.last);
+        let last = self.last.take_if(|last| last.position <= header.last);
         let tail = Place { segment: active.segment.seq(), offset: active.offset };
         inner.state.send_modify(|state| {
-            if let Some((last, commit_time_us)) = last {
-                state.last = Some(last);
-                state.last_commit_time_us = commit_time_us;
+            if let Some(last) = last {
+                state.last_commit_time_us = last.commit_time_us;
+                state.last = Some(last.into());
             }
             state.covered = Some(covered);
             state.tail = Some(tail);

@@ -79,6 +79,44 @@ pub(super) enum Piece {
     },
 }
 
+/// Whole packets that came together. To take them one by one out of the buffer costs more than to read a small event.
+#[derive(Debug, Default)]
+pub(super) struct Packets {
+    bytes: BytesMut,
+    at: usize,
+}
+
+impl Packets {
+    /// The next one.
+    pub(super) fn next(&mut self) -> Option<&[u8]> {
+        let (len, _, rest) = head(self.bytes.get(self.at..)?)?;
+        let packet = rest.get(..len)?;
+        self.at += HEAD + len;
+        Some(packet)
+    }
+}
+
+/// Bytes before each packet's own.
+const HEAD: usize = 4;
+
+/// A packet's length and number, and what follows them.
+fn head(bytes: &[u8]) -> Option<(usize, u8, &[u8])> {
+    let ([a, b, c, sequence], rest) = bytes.split_first_chunk::<HEAD>()?;
+    Some((usize::from(*a) | usize::from(*b) << 8 | usize::from(*c) << 16, *sequence, rest))
+}
+
+/// The bytes of the whole packets in front, and the number of the last of them.
+fn whole(buffer: &[u8]) -> (usize, Option<u8>) {
+    let (mut end, mut last) = (0, None);
+    while let Some((len, sequence, rest)) = buffer.get(end..).and_then(head)
+        && len < MAX_PACKET
+        && len <= rest.len()
+    {
+        (end, last) = (end + HEAD + len, Some(sequence));
+    }
+    (end, last)
+}
+
 /// Where in a large packet the next bytes are.
 #[derive(Clone, Copy, Debug)]
 struct Split {
@@ -259,16 +297,14 @@ impl Connection {
     fn buffered_piece(&mut self) -> Option<Piece> {
         loop {
             if self.split.is_none_or(|split| split.left == 0) {
-                let (head, rest) = self.buffer.split_first_chunk::<4>()?;
-                let [a, b, c, sequence] = *head;
-                let len = usize::from(a) | usize::from(b) << 8 | usize::from(c) << 16;
+                let (len, sequence, rest) = head(&self.buffer)?;
                 let goes_on = len == MAX_PACKET;
                 // The first part of a large one has all that stands in front of its data.
                 let wanted = if goes_on { FIRST_PART } else { len };
                 if self.split.is_none() && rest.len() < wanted {
                     return None;
                 }
-                self.buffer.advance(4);
+                self.buffer.advance(HEAD);
                 self.sequence = sequence.wrapping_add(1);
                 if self.split.is_none() && !goes_on {
                     return Some(Piece::Packet(self.buffer.split_to(len)));
@@ -291,6 +327,16 @@ impl Connection {
             }
             return Some(Piece::Part { bytes, is_first, is_last });
         }
+    }
+
+    /// All whole packets that are already here; none inside one that comes in parts.
+    pub(super) fn packets(&mut self) -> Packets {
+        if self.split.is_some() {
+            return Packets::default();
+        }
+        let (bytes, sequence) = whole(&self.buffer);
+        self.sequence = sequence.map_or(self.sequence, |last| last.wrapping_add(1));
+        Packets { bytes: self.buffer.split_to(bytes), at: 0 }
     }
 
     /// Waits for the next packet, or for a part of one that is larger than packets are. May be cancelled without losing
@@ -432,5 +478,26 @@ impl Connection {
                 return Ok(Ok(Some(total)));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_packets_are_taken_together() {
+        let buffer = b"\x02\0\0\x07ab\0\0\0\x08\x01\0\0\x09c\x03\0\0\x0aof";
+        let (end, last) = whole(buffer);
+        assert_eq!((end, last), (15, Some(9)));
+        let mut packets = Packets { bytes: BytesMut::from(&buffer[..end]), at: 0 };
+        assert_eq!(packets.next(), Some(&b"ab"[..]));
+        assert_eq!(packets.next(), Some(&b""[..]));
+        assert_eq!(packets.next(), Some(&b"c"[..]));
+        assert_eq!(packets.next(), None);
+        // The front of one that the next packet continues, and less than a head.
+        let large = [&[0xff, 0xff, 0xff, 0][..], &vec![0; MAX_PACKET]].concat();
+        assert_eq!(whole(&large), (0, None));
+        assert_eq!(whole(b"\x01\0\0"), (0, None));
     }
 }

@@ -49,6 +49,12 @@ pub struct LastTransaction {
     pub gtid: Option<String>,
 }
 
+impl From<TxnStart> for LastTransaction {
+    fn from(TxnStart { position, file_name, gtid, .. }: TxnStart) -> Self {
+        Self { position, file_name: file_name.to_string(), gtid }
+    }
+}
+
 /// Why an event could not be handled.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError<E> {
@@ -382,11 +388,7 @@ impl Assembler {
 
     /// The last whole transaction, wanted or not.
     pub fn last(&self) -> Option<LastTransaction> {
-        self.last.as_ref().map(|start| LastTransaction {
-            position: start.position,
-            file_name: start.file_name.to_string(),
-            gtid: start.gtid.clone(),
-        })
+        self.last.clone().map(Into::into)
     }
 
     /// Start of the last transaction handed on.
@@ -457,7 +459,7 @@ impl Assembler {
             }
             _ => {}
         }
-        let (header, body) = event::split(bytes, self.checksum)?;
+        let body = event::body(&header, bytes, self.checksum)?;
         let start = self.advance(&header);
         match header.kind {
             code::ROTATE => {

@@ -31,7 +31,9 @@ impl Assembler {
                 self.since = None;
             }
         }
-        if gtid.gtid.as_deref().is_some_and(|gtid| self.passing_over.contains(gtid)) {
+        let passes_over = !self.passing_over.is_empty()
+            && gtid.gtid.as_deref().is_some_and(|gtid| self.passing_over.contains(gtid));
+        if passes_over {
             skip = true;
         } else if !skip {
             self.on_the_way = false;
@@ -70,6 +72,9 @@ impl Assembler {
             // Servers without GTID events: the group begins with its first statement.
             self.open(header, Gtid::default(), start)?;
         }
+        if query.sql == b"BEGIN" {
+            return Ok(self.explicitly());
+        }
         let text = query.text();
         // Looked at only where quotes leave something open.
         let quoting =
@@ -80,12 +85,7 @@ impl Assembler {
         }
         let skip = !self.reading();
         match statement {
-            Statement::Begin => {
-                if let Some(txn) = &mut self.txn {
-                    txn.explicit = true;
-                }
-                return Ok(Progress::Event);
-            }
+            Statement::Begin => return Ok(self.explicitly()),
             Statement::XaStart(branch) => {
                 self.xa_start(branch)?;
                 return Ok(Progress::Event);
@@ -133,6 +133,14 @@ impl Assembler {
         } else {
             self.commit(sink)
         }
+    }
+
+    /// The transaction has an end of its own.
+    fn explicitly(&mut self) -> Progress {
+        if let Some(txn) = &mut self.txn {
+            txn.explicit = true;
+        }
+        Progress::Event
     }
 
     /// Notes what a statement may have done to tables, before anything behind it is handed on.

@@ -5,7 +5,7 @@ mod learn;
 mod plan;
 mod verify;
 
-use super::connection::{Connection, Password, address};
+use super::connection::{Connection, Packets, Password, address};
 use super::definitions::{Reading, Remembered};
 use super::preflight::now_us;
 use super::{
@@ -20,6 +20,7 @@ use crate::gtid::GtidSet;
 use crate::position::Position;
 use crate::schema::TableName;
 use futures_util::FutureExt as _;
+use input::Input;
 use learn::{Learn, Lesson};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -362,18 +363,27 @@ impl Reader<'_> {
         let sink_error = |e: S::Error| Error::Sink(Box::new(e));
         let mut covered_at: Option<Instant> = None;
         let mut bytes_read = 0u64;
+        let mut packets = Packets::default();
         let mut silence = FIRST_SILENCE;
         loop {
-            let piece = if let Some(piece) = connection.piece().now_or_never() {
-                piece?
+            let piece;
+            let input = if let Some(packet) = packets.next() {
+                Input::Event(self.event_bytes(connection, packet, wanted)?)
             } else {
-                sink.flush().map_err(sink_error)?;
-                self.progress(&mut bytes_read);
-                let waited = tokio::time::timeout(silence, connection.piece()).await;
-                let silent = |_| format!("the server has been silent for {} s", silence.as_secs());
-                waited.map_err(|elapsed| Error::Transient(silent(elapsed)))??
+                // Given back, so that its room is used again.
+                drop(std::mem::take(&mut packets));
+                piece = if let Some(piece) = connection.piece().now_or_never() {
+                    piece?
+                } else {
+                    sink.flush().map_err(sink_error)?;
+                    self.progress(&mut bytes_read);
+                    let waited = tokio::time::timeout(silence, connection.piece()).await;
+                    let silent = |_| format!("the server has been silent for {} s", silence.as_secs());
+                    waited.map_err(|elapsed| Error::Transient(silent(elapsed)))??
+                };
+                packets = connection.packets();
+                self.input(connection, &piece, wanted)?
             };
-            let input = self.input(connection, &piece, wanted)?;
             bytes_read += input.len();
             let Some(assembler) = &mut self.assembler else {
                 return Err(Error::Transient("the session has ended".to_owned()));
