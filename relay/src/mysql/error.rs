@@ -145,6 +145,23 @@ pub enum Definite {
         /// What stands between.
         why: String,
     },
+    /// What was prepared in a binlog that is gone is committed.
+    #[error(
+        "{file} at {offset} commits XA branch {branch}, whose XA PREPARE is in no binlog that {address} still has (the oldest is \
+         {oldest}; older ones are purged), so its rows are not known: take a snapshot and begin behind this transaction"
+    )]
+    Prepared {
+        /// `host:port`.
+        address: String,
+        /// The branch, as its XA COMMIT names it.
+        branch: String,
+        /// Binlog file of the XA COMMIT.
+        file: String,
+        /// Offset of its transaction.
+        offset: u64,
+        /// The oldest file there is.
+        oldest: String,
+    },
     /// An event that cannot be decoded.
     #[error("{file} at {offset}: {error}")]
     Decode {

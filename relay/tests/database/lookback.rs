@@ -2,6 +2,7 @@
 
 use crate::program::bean;
 use crate::server::{Kind, PASSWORD, Server, USER};
+use crate::xa;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use relay::client::{ClientError, Stream, StreamEvent, Subscription, subscribe};
@@ -227,6 +228,64 @@ pub(crate) async fn what_is_older_than_the_log_is_read_again(server: &Server) {
     };
     tokio::time::timeout(LIMIT, ended).await.expect("what nobody reads any more is counted no more");
     assert_eq!(read(&new).await, all(200));
+    conn.disconnect().await.unwrap();
+    relay.end().await;
+}
+
+/// A branch ends behind a place that a stream asks for, and was prepared before it.
+pub(crate) async fn branches_prepared_before_the_place_are_found(server: &Server) {
+    server
+        .run(&[
+            "DROP DATABASE IF EXISTS back",
+            "CREATE DATABASE back",
+            "CREATE TABLE back.t (id INT PRIMARY KEY, v LONGTEXT)",
+        ])
+        .await;
+    let (mut conn, kind) = (server.connect().await, server.kind);
+    let rows = |id: i64| format!("INSERT INTO back.t VALUES ({id}, 'x'), ({}, REPEAT('x', 300000))", id + 1);
+    // The name was used before, and is used again; another branch is as old and never ends.
+    xa::prepare(server, "p", &[&rows(1000)]).await;
+    conn.query_drop("XA COMMIT 'p'").await.unwrap();
+    xa::prepare(server, "q", &[&rows(1010)]).await;
+    xa::prepare(server, "p", &[&rows(1020)]).await;
+    conn.query_drop("FLUSH BINARY LOGS").await.unwrap();
+    conn.query_drop(rows(0)).await.unwrap();
+    conn.query_drop("FLUSH BINARY LOGS").await.unwrap();
+    conn.query_drop(rows(10)).await.unwrap();
+    let (old, old_gtids) = (position(&mut conn, kind).await, gtids(&mut conn, kind).await);
+    conn.query_drop(rows(20)).await.unwrap();
+    conn.query_drop("XA COMMIT 'p'").await.unwrap();
+    conn.query_drop(rows(30)).await.unwrap();
+    xa::prepare(server, "p", &[&rows(1030)]).await;
+    conn.query_drop("FLUSH BINARY LOGS").await.unwrap();
+    let relay = Relay::start(server).await;
+    // In the log, prepared before it begins.
+    conn.query_drop("XA COMMIT 'p'").await.unwrap();
+    conn.query_drop(rows(40)).await.unwrap();
+    assert_eq!(relay.ids("m", StartFrom::Earliest, 41).await.unwrap(), [1030, 1031, 40, 41]);
+    let all = [20, 21, 1020, 1021, 30, 31, 1030, 1031, 40, 41];
+    for from in [&old, &old_gtids] {
+        assert_eq!(relay.ids("m", from.clone(), 41).await.unwrap(), all, "{from:?}");
+    }
+    // Once the file with the XA PREPARE is gone it is a definite error.
+    let StartFrom::Position { position, .. } = old else { panic!("a position") };
+    let files: Vec<String> =
+        conn.query_map("SHOW BINARY LOGS", |row: mysql_async::Row| row.get(0).unwrap()).await.unwrap();
+    let number = |name: &str| name.rsplit_once('.').unwrap().1.parse::<u32>().unwrap();
+    let kept = files.iter().find(|name| number(name) == position.file).unwrap();
+    let refused = async {
+        loop {
+            // A dump that was just ended may still hold a file.
+            conn_drop(server, &format!("PURGE BINARY LOGS TO '{kept}'")).await;
+            match relay.ids("m", old.clone(), 41).await {
+                Err(error) if !error.is_transient() => return error.to_string(),
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    let error = tokio::time::timeout(LIMIT, refused).await.expect("refused in time");
+    assert!(error.contains("XA PREPARE is in no binlog") && error.contains("take a snapshot"), "{error}");
+    conn.query_drop("XA ROLLBACK 'q'").await.unwrap();
     conn.disconnect().await.unwrap();
     relay.end().await;
 }

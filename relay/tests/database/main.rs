@@ -80,6 +80,12 @@ const TESTS: &[(&str, Test)] = &[
     ("snapshot::refusals_mariadb", |s| s.block_on(snapshot::says_what_is_in_its_way(&s.mariadb))),
     ("lookback::mysql", |s| s.block_on(lookback::what_is_older_than_the_log_is_read_again(&s.mysql))),
     ("lookback::mariadb", |s| s.block_on(lookback::what_is_older_than_the_log_is_read_again(&s.mariadb))),
+    ("lookback::branches_mysql", |s| {
+        s.block_on(lookback::branches_prepared_before_the_place_are_found(&s.mysql));
+    }),
+    ("lookback::branches_mariadb", |s| {
+        s.block_on(lookback::branches_prepared_before_the_place_are_found(&s.mariadb));
+    }),
     ("selection::mysql", |s| s.block_on(selection::streams_bring_what_is_selected(&s.mysql))),
     ("selection::mariadb", |s| s.block_on(selection::streams_bring_what_is_selected(&s.mariadb))),
     ("oracle::mysql", |s| s.block_on(oracle::run(&s.mysql, "full", false, oracle::seed()))),

@@ -77,6 +77,14 @@ pub enum StreamError<E> {
         /// Start of the transaction.
         position: Position,
     },
+    /// An XA branch is committed, and was prepared before reading began: its rows are not known here.
+    #[error("XA branch {branch} was prepared before reading began here, so its rows are not known")]
+    Prepared {
+        /// The branch, as its end names it.
+        branch: String,
+        /// Start of the transaction that ends it.
+        before: Position,
+    },
     /// A statement that changes tables cannot be noted.
     #[error("a definition: {0}")]
     Definitions(std::io::Error),
@@ -209,6 +217,8 @@ pub struct Assembler {
     maps: Vec<(u64, Option<Arc<Table>>)>,
     cache: HashMap<u64, Cached>,
     branches: Option<Box<dyn Branches>>,
+    /// The one branch that is not passed over.
+    seeking: Option<String>,
     definitions: Option<Box<dyn Definitions>>,
     scratch: Scratch,
     limit: RowLimit,
@@ -264,6 +274,7 @@ impl Assembler {
             maps: Vec::new(),
             cache: HashMap::new(),
             branches: None,
+            seeking: None,
             definitions: None,
             scratch: Scratch::default(),
             limit: RowLimit { bytes: usize::MAX, oversize: Oversize::Stop },
@@ -315,6 +326,13 @@ impl Assembler {
     pub fn keeping_branches(mut self, branches: Box<dyn Branches>) -> Self {
         self.branches = Some(branches);
         self
+    }
+
+    /// Passes over everything but this XA branch, which is kept.
+    #[must_use]
+    pub fn seeking(mut self, branch: &str) -> Self {
+        self.seeking = Some(branch.to_owned());
+        self.starting_at(Position::new(u32::MAX, u32::MAX, u64::MAX))
     }
 
     /// Asks there what tables were where their maps do not say; without it such rows are a definite error.

@@ -15,6 +15,9 @@ impl Assembler {
     pub(super) fn xa_start<E>(&mut self, name: String) -> Result<(), StreamError<E>> {
         let Some(txn) = &mut self.txn else { return Ok(()) };
         txn.explicit = true;
+        if self.seeking.as_ref() == Some(&name) {
+            txn.skip = false;
+        }
         if txn.skip {
             return Ok(());
         }
@@ -49,6 +52,7 @@ impl Assembler {
             StreamError::Decode(error) => StreamError::Decode(error),
             StreamError::Diverged { expected, found } => StreamError::Diverged { expected, found },
             StreamError::Unknown { table, position } => StreamError::Unknown { table, position },
+            StreamError::Prepared { branch, before } => StreamError::Prepared { branch, before },
             StreamError::Definitions(error) => StreamError::Definitions(error),
             StreamError::Sink(error) | StreamError::Branches(error) => StreamError::Branches(error),
         })
@@ -99,11 +103,7 @@ impl Assembler {
     ) -> Result<(), StreamError<S::Error>> {
         let branches = self.branches.as_mut().ok_or_else(nowhere)?;
         let Some(input) = branches.open(name, before).map_err(StreamError::Branches)? else {
-            return Err(DecodeError::Unsupported(format!(
-                "XA branch {name} was prepared before reading began here, so its rows are not known: begin before its \
-                 XA PREPARE, or take a snapshot and begin behind this transaction"
-            ))
-            .into());
+            return Err(StreamError::Prepared { branch: name.to_owned(), before });
         };
         let mut rows = branch::Reader::new(input);
         while let Some(row) = rows.next().map_err(StreamError::Branches)? {

@@ -3,21 +3,18 @@
 //! A table is looked at while a lock of its own keeps every definition of it away, so that it is known at which position
 //! it was so. Whether it was so at another position too is told by the statements between, all of which are read.
 
-use super::plan::Dump;
+use super::branch::Missing;
+use super::plan::{Dump, FILE_START};
 use super::{Ended, Reader, located};
 use crate::decode::filter::{ColumnFilter, TableFilter};
-use crate::decode::stream::{Assembler, Progress, StreamError, file_number};
-use crate::event::{RowChange, Savepoint, TransactionSink, TxnEnd, TxnStart};
+use crate::decode::stream::{Assembler, StreamError, file_number};
 use crate::mysql::admin::{self, BinaryLogs};
 use crate::mysql::connection::{Connection, Password, address};
 use crate::mysql::definitions::Remembered;
-use crate::mysql::{Definite, Error, Finding, Flavor, ServerIdentity, packet, preflight, tables};
+use crate::mysql::{Definite, Error, Finding, ServerIdentity, preflight, tables};
 use crate::position::Position;
 use crate::schema::{Declared, TableName, Touch};
-use std::sync::Arc;
 
-/// First event of a binlog file.
-const FILE_START: u64 = 4;
 /// A table may be locked by a statement that takes long: then it is tried again.
 const LOCK_SECS: u32 = 10;
 
@@ -58,33 +55,33 @@ pub(super) struct Lesson<'a> {
 
 impl Reader<'_> {
     /// Learns what is asked for, or at the very first everything, and lets the dump remember.
-    pub(super) async fn learn(&mut self, mut lesson: Lesson<'_>, dump: Dump) -> Result<Dump, Error> {
+    pub(super) async fn learn(&mut self, lesson: &mut Lesson<'_>, dump: Dump) -> Result<Dump, Error> {
         let Some(remembered) = self.job.definitions.clone() else { return Ok(dump) };
         remembered.with(|history| history.for_server(&lesson.server.server_uuid));
         let asked = self.learn.take();
         if let Some(begins) = dump.begins {
-            self.align(&mut lesson, &remembered, begins).await?;
+            self.align(lesson, &remembered, begins).await?;
         }
         let is_first = remembered.with(|history| history.is_empty()) && !lesson.full_metadata;
         match &asked {
             Some(Learn::Table(table, position)) => {
-                self.align(&mut lesson, &remembered, *position).await?;
+                self.align(lesson, &remembered, *position).await?;
                 let file = file_number(&lesson.logs.current_file).unwrap_or(0);
                 let end = Position::new(self.job.epoch, file, lesson.logs.current_offset);
-                self.align(&mut lesson, &remembered, end).await?;
+                self.align(lesson, &remembered, end).await?;
                 let name = remembered.with(|history| history.called_later(table, *position));
-                self.look(&mut lesson, &remembered, &[name]).await?;
+                self.look(lesson, &remembered, &[name]).await?;
                 check_known(&remembered, table, *position, lesson.logs)?;
                 self.learned = Some((table.clone(), *position));
             }
-            Some(Learn::Tables(tables)) => self.look(&mut lesson, &remembered, tables).await?,
+            Some(Learn::Tables(tables)) => self.look(lesson, &remembered, tables).await?,
             Some(Learn::Everything) => {
                 let tables = self.wanted(lesson.connection).await?;
-                self.look(&mut lesson, &remembered, &tables).await?;
+                self.look(lesson, &remembered, &tables).await?;
             }
             None if is_first => {
                 let tables = self.wanted(lesson.connection).await?;
-                self.look(&mut lesson, &remembered, &tables).await?;
+                self.look(lesson, &remembered, &tables).await?;
             }
             None => {}
         }
@@ -111,6 +108,10 @@ impl Reader<'_> {
         {
             return Ok(Ended::Shutdown);
         }
+        if let StreamError::Prepared { branch, before } = error {
+            self.missing = Some(Missing { branch, before });
+            return Ok(Ended::Shutdown);
+        }
         match &self.assembler {
             Some(assembler) => Err(located(error, assembler)),
             None => Err(Error::Transient("the session has ended".to_owned())),
@@ -118,7 +119,7 @@ impl Reader<'_> {
     }
 
     /// Asks for what a row needs; false when that was of no use before.
-    fn needs(&mut self, table: &TableName, position: Position) -> bool {
+    pub(super) fn needs(&mut self, table: &TableName, position: Position) -> bool {
         let need = (table.clone(), position);
         if self.job.definitions.is_none() || self.learned.as_ref() == Some(&need) {
             return false;
@@ -128,7 +129,7 @@ impl Reader<'_> {
     }
 
     /// Sees to it that what is known reaches to where reading begins.
-    async fn align(
+    pub(super) async fn align(
         &self,
         lesson: &mut Lesson<'_>,
         remembered: &Remembered,
@@ -256,46 +257,25 @@ impl Reader<'_> {
         from: Position,
         to: Position,
     ) -> Result<(), Error> {
-        let config = &self.job.config.mysql;
         let wanted = format!("file number {}", from.file);
         let file = lesson.logs.files.iter().find(|file| file_number(&file.name) == Some(from.file));
         let Some(file) = file else {
-            let address = address(config);
+            let address = address(&self.job.config.mysql);
             return Err(
                 Definite::Purged { address, wanted, reason: "the file is not listed".to_owned() }.into()
             );
         };
         tracing::info!(source = %self.job.name, %from, %to, "reading the binlog for definitions of tables");
-        let mut connection = Connection::open(config, lesson.password).await?;
-        connection.query("SET @master_binlog_checksum = 'CRC32', @source_binlog_checksum = 'CRC32'").await?;
-        connection
-            .query(&format!("SET @slave_uuid = '{0}', @replica_uuid = '{0}'", uuid::Uuid::new_v4()))
-            .await?;
-        if lesson.server.flavor == Flavor::MariaDb {
-            connection.query("SET @mariadb_slave_capability = 4").await?;
-        }
         let at = u32::try_from(from.offset.max(FILE_START)).unwrap_or(4);
         let begins = Position { offset: u64::from(at), ..from };
-        connection.command(&packet::dump(config.server_id, &file.name, at, 0)).await?;
         let reading = remembered.reading(Some(begins));
         let everything = Position::new(u32::MAX, u32::MAX, u64::MAX);
         let mut assembler =
             Assembler::new(TableFilter::none(), ColumnFilter::default(), lesson.server.flavor, from.epoch)
                 .starting_at(everything)
                 .remembering(Box::new(reading.clone()));
-        let (mut nothing, mut reached) = (Nothing, begins);
-        while reached < to {
-            let piece = tokio::time::timeout(super::FIRST_SILENCE, connection.piece());
-            let silent = |_| Error::Transient("the server has been silent for a minute".to_owned());
-            let piece = piece.await.map_err(silent)??;
-            let input = self.input(&connection, &piece, &wanted)?;
-            let fed = input.feed(&mut assembler, &mut nothing);
-            let Some(progress) = fed.map_err(|error| located(error, &assembler))? else { continue };
-            if progress == Progress::Transaction || !assembler.in_transaction() {
-                let number = assembler.boundary().0.file;
-                reached = Position::new(from.epoch, number, assembler.offset()).max(begins);
-            }
-        }
+        let read = self.pass(lesson, &file.name, begins, to, &mut assembler).await?;
+        read.map_err(|error| located(error, &assembler))?;
         reading.reached(to);
         remembered.change(|_| ()).map_err(|error| not_kept(&error))
     }
@@ -331,43 +311,4 @@ fn check_known(
 
 fn not_kept(error: &std::io::Error) -> Error {
     Error::Transient(format!("what is known of tables cannot be kept: {error}"))
-}
-
-/// Takes nothing: a scan hands nothing on.
-struct Nothing;
-
-impl TransactionSink for Nothing {
-    type Error = std::convert::Infallible;
-
-    fn begin(&mut self, _: TxnStart) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn row(&mut self, _: RowChange<'_>) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn savepoint(&self) -> Savepoint {
-        Savepoint::default()
-    }
-
-    fn roll_back(&mut self, _: Savepoint) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn commit(&mut self, _: TxnEnd) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn abort(&mut self) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn covered(&mut self, _: Position, _: &Arc<str>, _: i64) -> Result<(), Self::Error> {
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), Self::Error> {
-        Ok(())
-    }
 }

@@ -1,7 +1,9 @@
 //! The loop that reads one source for ever.
 
+mod branch;
 mod input;
 mod learn;
+mod pass;
 mod plan;
 mod verify;
 
@@ -19,6 +21,7 @@ use crate::event::{Executed, TransactionSink};
 use crate::gtid::GtidSet;
 use crate::position::Position;
 use crate::schema::TableName;
+use branch::Missing;
 use futures_util::FutureExt as _;
 use input::Input;
 use learn::{Learn, Lesson};
@@ -116,6 +119,7 @@ pub async fn run<S: TransactionSink>(
         executed: job.executed.as_ref().and_then(|known| Some((known.position, known.gtids.parse().ok()?))),
         learn: None,
         learned: None,
+        missing: None,
         reading: None,
         tables: TableFilter::new(&job.config.tables),
         full_metadata: false,
@@ -154,6 +158,8 @@ struct Reader<'a> {
     learn: Option<Learn>,
     /// What was found out last, because a row needed it.
     learned: Option<(TableName, Position)>,
+    /// A branch to find before reading goes on.
+    missing: Option<Missing>,
     /// What this session tells of definitions.
     reading: Option<Reading>,
     tables: TableFilter,
@@ -180,7 +186,8 @@ impl Reader<'_> {
             // Not before it is known how far it was read.
             self.status.update(|s| s.dumping = false);
             left?;
-            if self.learn.is_some() && outcome.is_ok() && !shutdown.is_cancelled() {
+            if (self.learn.is_some() || self.missing.is_some()) && outcome.is_ok() && !shutdown.is_cancelled()
+            {
                 continue;
             }
             let reason = match outcome {
@@ -266,14 +273,17 @@ impl Reader<'_> {
         self.find_executed(&mut connection, &server, &logs, since.as_deref()).await?;
         let dump = self.plan(&server, &logs, since.as_deref())?;
         self.full_metadata = full_metadata;
-        let lesson = Lesson {
+        let mut lesson = Lesson {
             connection: &mut connection,
             password: &password,
             server: &server,
             logs: &logs,
             full_metadata,
         };
-        let dump = self.learn(lesson, dump).await?;
+        let dump = self.learn(&mut lesson, dump).await?;
+        if !self.fetch_branch(&mut lesson).await? {
+            return Ok(Ended::Shutdown);
+        }
         self.announce_executed(&dump.assembler, sink)?;
         self.prepare(&mut connection, &server, dump.begins.is_some()).await?;
         self.status.update(|s| s.dumping = true);
@@ -518,6 +528,7 @@ fn located<E: std::error::Error + Send + Sync + 'static>(
             why: "its columns are not known".to_owned(),
         }
         .into(),
+        StreamError::Prepared { .. } => Error::Transient(format!("{file} at {offset}: {error}")),
         StreamError::Definitions(error) => {
             Error::Transient(format!("{file} at {offset}: what is known of tables: {error}"))
         }

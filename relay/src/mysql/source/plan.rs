@@ -12,7 +12,7 @@ use crate::mysql::{Definite, Error, Flavor, ServerIdentity, Start, packet};
 use crate::position::Position;
 
 /// First event of a binlog file.
-const FILE_START: u64 = 4;
+pub(super) const FILE_START: u64 = 4;
 /// Seconds by which a transaction may have been committed before the file was made that holds it.
 const COMMIT_SLACK_SECS: i64 = 10;
 /// Events that a server sends before those of a file: a rotation, perhaps a heartbeat.
@@ -168,6 +168,17 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// One that reads as the source is configured.
+    pub(super) fn assembler(&self, flavor: Flavor) -> Assembler {
+        let config = &self.job.config;
+        let (tables, columns) =
+            (TableFilter::new(&config.tables), ColumnFilter::new(&config.exclude_columns));
+        Assembler::new(tables, columns, flavor, self.job.epoch)
+            .bounding_rows(config.max_row_bytes, config.oversize)
+            .with_hidden_changes(config.hidden_changes)
+            .keeping_branches(Box::new(Folder::new(self.job.branches.clone())))
+    }
+
     /// Turns the start into a dump command.
     pub(super) fn plan(
         &mut self,
@@ -176,15 +187,7 @@ impl Reader<'_> {
         since: Option<&str>,
     ) -> Result<Dump, Definite> {
         let job = self.job;
-        let assembler = Assembler::new(
-            TableFilter::new(&job.config.tables),
-            ColumnFilter::new(&job.config.exclude_columns),
-            server.flavor,
-            job.epoch,
-        )
-        .bounding_rows(job.config.max_row_bytes, job.config.oversize)
-        .with_hidden_changes(job.config.hidden_changes)
-        .keeping_branches(Box::new(Folder::new(job.branches.clone())));
+        let assembler = self.assembler(server.flavor);
         let server_id = job.config.mysql.server_id;
         let flags = if server.flavor == Flavor::MySql { packet::WHOLE_HEARTBEATS } else { 0 };
         if self.start == Start::Latest {
