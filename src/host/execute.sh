@@ -1,31 +1,59 @@
-# Carries out typed steps. Steps come on $I, one a line, fields parted by "|"; the bytes of files follow on
-# stdin in the order of the steps that want them, a line "aesop-whole" after each. Says "done|<n>" after each step, or
-# "failed|<n>|<base64>" and stops. Every program that it starts takes a host some milliseconds, which is most of the time of a
-# small change: what the shell can do by itself, it does.
+# Carries out typed steps. Steps come on $I, one a line, fields parted by "|"; texts on $T1, $T2 and so on, and the bytes
+# of files on stdin, a line "aesop-whole" after each, both in the order of the steps that want them. Says "done|<n>" after each
+# step, or "failed|<n>|<base64>" and stops. Every program that it starts takes a host some milliseconds, which is most of the
+# time of a small change: what the shell can do by itself, it does.
 set -uf
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
 exec 3<&0 </dev/null
 umask 022
-n=0 written= meant= former= records=
+n=0 texts=0 written= meant= former= late= first= second= old=
 state=/var/lib/aesop/state
 lock=$state/lock
 artifacts=/opt/aesop/artifacts
 fail() {
-  keep_records quietly
+  (keep) >/dev/null 2>&1
   for path in $written; do rm -rf "${path%/*}/.aesop-new"; done
   printf 'failed|%s|%s\n' "$n" "$(printf '%s' "$*" | tail -c 6000 | base64 -w0)"
   exit 1
 }
 run() { out=$("$@" 2>&1) || fail "$1: $(printf '%s' "$out" | tail -n 5)"; }
+text() { # the next of the texts
+  texts=$((texts + 1))
+  eval "text=\$T$texts"
+}
+stamp() { # $now in seconds and $utc, asked for anew where a second has gone by
+  read -r up _ </proc/uptime
+  [ "${up%%.*}" = "$second" ] || {
+    second=${up%%.*}
+    now=$(date -u '+%s %Y-%m-%dT%H:%M:%SZ')
+    utc=${now#* } now=${now%% *}
+  }
+}
 body() { # size: the next of the bytes on stdin. A connection that breaks looks like their end: only the mark says that they are whole
   head -c "$1" <&3 && IFS= read -r mark <&3 && [ "$mark" = aesop-whole ]
 }
 folder() { # path: makes it where it is not there
   [ -d "$1" ] || run mkdir -p "$1"
 }
-in_place() { # path: puts PATH.aesop-new there, whole or not at all
-  run sync "$1.aesop-new"
-  run mv -f "$1.aesop-new" "$1"
+aside() { # folder name: $text goes there, on disk with the next `keep`: one fsync for several files, and one program
+  folder "$1/.new"
+  printf '%s' "$text" >"$1/.new/$2" || fail "cannot write $1/.new/$2"
+  case " $late " in *" $1/.new/$2 "*) ;; *) late="$late $1/.new/$2" ;; esac
+}
+place() { # files: what is aside goes where it belongs, the state itself last: it says that the rest is there
+  for folder in $state/units $state/generations $state; do
+    moved=
+    for path; do
+      [ "${path%/*}" != "$folder/.new" ] || moved="$moved $path"
+    done
+    [ -z "$moved" ] || run mv -f -t "$folder/" $moved
+  done
+}
+keep() { # before what takes long, and at the end: a unit's record that is lost costs a second restart
+  [ -n "$late" ] || return 0
+  kept=$late late= first=
+  run sync $kept
+  place $kept
 }
 put_in_place() { # size: whole or not at all, and what was there stays for `putback`
   folders= new= aside=
@@ -51,7 +79,9 @@ END
     done
     fail "modes or owners are not as they should be: $(stat -c '%n %a:%U:%G' $new 2>&1)"
   fi
-  run sync $new
+  kept=$late late= first=
+  run sync $new $kept
+  place $kept
   [ -n "$former" ] || [ ! -d $state/former ] || rm -rf $state/former
   former=
   for path in $written; do [ -f "$path" ] && former="$former $path"; done
@@ -96,15 +126,35 @@ $(systemctl show -p MainPID,ActiveState,Job "$@")
 END
   [ "$settled" = $# ]
 }
+start_within() { # seconds verb units: false where systemd is not done with them by then
+  out=$(timeout "$1" systemctl "$2" $3 2>&1)
+  case $? in
+    0) ;;
+    124) return 1 ;;
+    *) # a unit that fell into its start limit must be allowed to try the new configuration
+      case $(systemctl show -p Result --value $3) in
+        *start-limit-hit*)
+          systemctl reset-failed $3
+          out=$(timeout "$1" systemctl start $3 2>&1)
+          [ $? != 124 ] ;;
+      esac ;;
+  esac
+}
+up() { # units: those of $pids run still; of others systemd must be asked
+  [ "${pids#* 0}" = "$pids" ] || return 1
+  for pid in $pids; do
+    [ -e "/proc/$pid/exe" ] && ! is_systemd "/proc/$pid/exe" || return 1
+  done
+}
 await_units() { # seconds units: systemd is done with them, and all are active
   limit=$1
   shift
   if ! ask_units "$@"; then
-    out=$(timeout "$limit" systemctl start "$@" 2>&1)
-    [ $? != 124 ] || fail "not active within $limit s: $(systemctl is-active "$@" | tr '\n' ' ')"
-    ask_units "$@"
+    start_within "$limit" start "$*" || fail "not active within $limit s: $(systemctl is-active "$@" | tr '\n' ' ')"
+    ask_units "$@" || pids=' 0'
   fi
   settle $pids
+  ! up || return 0
   found=$(systemctl is-active "$@")
   for unit; do
     is=${found%%
@@ -115,16 +165,10 @@ await_units() { # seconds units: systemd is done with them, and all are active
 $(last_log "$unit")"
   done
 }
-record() { # unit restart reload ready: what it was started with; on disk with the next `keep_records`
-  folder $state/units
-  folder $state/units.new
-  printf '%s|%s|%s\n' "$2" "$3" "$4" >"$state/units.new/$1" || fail "cannot write $state/units.new/$1"
-  case " $records " in *" $state/units.new/$1 "*) ;; *) records="$records $state/units.new/$1" ;; esac
-}
-keep_records() { # before what takes long, and at the end: what is lost costs a second restart
-  [ -n "$records" ] || return 0
-  kept=$records records=
-  out=$(sync $kept 2>&1 && mv -f -t $state/units/ $kept 2>&1) || [ "${1:-}" = quietly ] || fail "cannot write $state/units: $out"
+record() { # unit restart reload ready: what it was started with
+  text="$2|$3|$4
+"
+  aside $state/units "$1"
 }
 restarts() { systemctl show -p NRestarts --value "$1"; }
 last_log() { journalctl -u "$1" -n 20 --no-pager -o cat 2>/dev/null; }
@@ -138,27 +182,30 @@ lock_holder() { # files: who holds one of them, by what the kernel says
     done
   done </proc/locks
 }
-forget_generations() { # keep: the newest so many stay
-  kept=
+forget_generations() { # keep new: the newest so many stay; the others are $old
+  kept=$2
   set +f
   for path in $state/generations/*; do
-    case ${path##*/} in *[!0-9]*) ;; *) kept="$kept ${path##*/}" ;; esac
+    case ${path##*/} in *[!0-9]* | "$2") ;; *) kept="$kept ${path##*/}" ;; esac
   done
   set -f
-  for old in $kept; do
+  for one in $kept; do
     newer=0
     for other in $kept; do
-      [ "$other" -le "$old" ] || newer=$((newer + 1))
+      [ "$other" -le "$one" ] || newer=$((newer + 1))
     done
-    [ "$newer" -lt "$1" ] || rm -f "$state/generations/$old" "$state/generations/$old.artifacts"
+    [ "$newer" -lt "$1" ] || old="$old $state/generations/$one $state/generations/$one.artifacts"
   done
 }
+touch_lock() { # id: says that its holder lives, where it is held
+  owner=
+  IFS= read -r owner 2>/dev/null <$lock/owner
+  [ "${owner%%|*}" = "$1" ] && printf '%s\n' "$owner" 1<>$lock/owner # in its place: there is always a name in it
+}
 take_lock() { # id owner stale_after generation operation
-  held= holder= since=
-  IFS='|' read -r held holder since 2>/dev/null <$lock/owner
-  [ "$held" != "$1" ] || { touch $lock/owner; return; }
+  ! touch_lock "$1" || return
   folder $state/units
-  now=$(date +%s)
+  stamp
   if ! mkdir $lock 2>/dev/null; then
     IFS='|' read -r held holder since <$lock/owner 2>/dev/null
     if [ "$held" != "$1" ]; then
@@ -176,20 +223,40 @@ take_lock() { # id owner stale_after generation operation
   printf '%s\n' "$5" >$lock/operation
   printf '%s|%s|%s\n' "$1" "$2" "$now" >$lock/owner
 }
+keep_ids() { # generation: $text, where it is not what is there; the first line says which generation brought it
+  have=
+  [ ! -r $state/cluster.lock ] || {
+    read -r line
+    while IFS= read -r line; do
+      have="$have$line
+"
+    done
+  } <$state/cluster.lock
+  [ "$have" = "$text" ] || {
+    text="# generation $1
+$text"
+    aside $state cluster.lock
+    keep
+  }
+}
 while IFS='|' read -r op a b c d e f; do
+  case $op in # before its first change a host notes what will be there
+    manifest | file | commit | audit | touch | lock | started | ready | generation) ;;
+    *) [ -z "$first" ] || keep ;;
+  esac
   case $op in
     lock) take_lock "$a" "$b" "$c" "$d" "$e" ;;
-    touch) # the lock, where it is still held: never takes it
-      held=
-      IFS='|' read -r held _ <$lock/owner 2>/dev/null
-      [ "$held" != "$a" ] || touch $lock/owner ;;
+    touch) touch_lock "$a" ;;
     unlock)
-      held=
+      keep
+      held= gone=$old old=
       IFS='|' read -r held _ <$lock/owner 2>/dev/null
-      [ "$held" != "$a" ] || rm -rf $lock ;;
+      [ "$held" != "$a" ] || gone="$gone $lock"
+      [ -z "$gone" ] || rm -rf $gone ;;
     audit) # text: each line ends with a hash of it and of the hash of the one before
       folder /var/log/aesop
-      line="$(date -u +%Y-%m-%dT%H:%M:%SZ) $a"
+      stamp
+      line="$utc $a"
       {
         flock 9
         last=$(tail -n 1 /var/log/aesop/audit.log)
@@ -197,26 +264,28 @@ while IFS='|' read -r op a b c d e f; do
         sum=$(printf '%s\n%s\n' "$last" "$line" | sha256sum)
         printf '%s #%s\n' "$line" "${sum%% *}" >&9
       } 9>>/var/log/aesop/audit.log ;;
-    manifest) # size
+    manifest)
+      text
       umask 077
-      body "$a" >$state/manifest.aesop-new || fail "cannot write $state/manifest"
+      aside $state manifest
       umask 022
-      in_place $state/manifest ;;
-    ids) # generation size: the controller's lock file, for recover-lock
-      { printf '# generation %s\n' "$a" && body "$b"; } >$state/cluster.lock.aesop-new || fail "cannot write $state/cluster.lock"
-      in_place $state/cluster.lock ;;
-    generation) # number size keep artifacts: the snapshot holds secrets
+      first=yes ;;
+    ids) # generation: the controller's lock file, for recover-lock
+      text
+      keep_ids "$a" ;;
+    generation) # number keep artifacts: the snapshot holds secrets
+      text
       umask 077
       folder $state/generations
-      body "$b" >$state/generations/new || fail "cannot write $state/generations"
+      aside $state/generations "$a"
       umask 022
-      printf '%s\n' "$d" >$state/generations/artifacts.new || fail "cannot write $state/generations"
-      printf '%s\n' "$a" >$state/generation.aesop-new || fail "cannot write $state/generation"
-      run sync $state/generations/new $state/generations/artifacts.new $state/generation.aesop-new
-      run mv -f $state/generations/artifacts.new "$state/generations/$a.artifacts"
-      run mv -f $state/generations/new "$state/generations/$a"
-      run mv -f $state/generation.aesop-new $state/generation
-      forget_generations "$c" ;;
+      text="$c
+"
+      aside $state/generations "$a.artifacts"
+      text="$a
+"
+      aside $state generation
+      forget_generations "$b" "$a" ;;
     retire) # a unit that is not there any more is as good as stopped
       out=$(systemctl disable --now "$a" 2>&1) || {
         case $(systemctl show -p LoadState --value "$a") in not-found) ;; *) fail "stop $a: $out" ;; esac
@@ -242,7 +311,8 @@ while IFS='|' read -r op a b c d e f; do
       if [ -d "$a" ]; then
         until=$(date -u -d "@$(($(date +%s) + e))" +%Y-%m-%dT%H:%M:%SZ)
         printf '{"host":"%s","service":"%s","until":"%s","reason":"%s"}\n' "$c" "$d" "$until" "$f" >"$a/$b.json.aesop-new" || fail "cannot write $a/$b.json"
-        in_place "$a/$b.json"
+        run sync "$a/$b.json.aesop-new"
+        run mv -f "$a/$b.json.aesop-new" "$a/$b.json"
       else
         # An apply works without a monitor; a person who announces something must know.
         case $b in maintenance-*) fail "no monitor has run on this host yet" ;; esac
@@ -290,13 +360,17 @@ apply again; where it happens again, look at the disk under $artifacts"
       case $(systemctl show -P NeedDaemonReload "${a%% *}") in yes) run systemctl daemon-reload ;; esac
       ;;
     start) run systemctl --no-block start $a ;; # units
-    restart)
-      # A unit that fell into its start limit must be allowed to try the new configuration.
-      systemctl reset-failed "$a" 2>/dev/null
-      out=$(systemctl stop "$a" 2>&1) || fail "stop $a: $out"
-      run systemctl --no-block start "$a" ;;
+    restart) # unit, and seconds where its gate asks systemd alone: it says how this ended
+      if [ -n "$b" ]; then
+        start_within "$b" restart "$a"
+      else
+        # A unit that fell into its start limit must be allowed to try the new configuration.
+        systemctl reset-failed "$a" 2>/dev/null
+        out=$(systemctl stop "$a" 2>&1) || fail "stop $a: $out"
+        run systemctl --no-block start "$a"
+      fi ;;
     reboot) # answers before it goes down
-      keep_records
+      keep
       run systemctl --no-block reboot ;;
     halt) out=$(systemctl stop "$a" 2>&1) || fail "stop $a: $out" ;;
     reload) run systemctl --no-block reload-or-restart "$a" ;;
@@ -312,7 +386,7 @@ apply again; where it happens again, look at the disk under $artifacts"
       run runuser -u kafka -- "$a" -Xmx256m -Dlog4j2.configurationFile=/etc/aesop/kafka/tools-log4j2.properties \
         -cp "$b/*" kafka.tools.StorageTool "$@" ;;
     member) # seconds arguments of `aesop member`: what it says while it works are notes
-      keep_records
+      keep
       err=$state/member.err
       rm -f $err $err.rc
       { timeout -k 10 "$a" /opt/aesop/bin/aesop member $b 2>$err || echo "failed $?" >>$err.rc; } |
@@ -326,7 +400,7 @@ apply again; where it happens again, look at the disk under $artifacts"
       rm -f $err ;;
     gate) # unit timeout test patience down: "down" passes what does not run
       case $c in "units "*) await_units "$b" ${c#units }; printf 'done|%s\n' "$n"; n=$((n + 1)); continue ;; esac
-      keep_records
+      keep
       begun=$(date +%s) first=$(restarts "$a") out= last= said=0
       end=$((begun + b))
       while [ "$e" != down ] || [ "$(systemctl show -p MainPID --value "$a")" != 0 ]; do
@@ -358,4 +432,5 @@ $(last_log "$a")"
 done <<EOF
 $I
 EOF
-keep_records
+keep
+[ -z "$old" ] || rm -f $old

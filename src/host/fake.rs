@@ -546,11 +546,21 @@ impl State {
             "unlock" => self.lock = self.lock.take().filter(|held| *held != a),
             "audit" => self.audit.push(a),
             "manifest" => self.manifest = text(bodies.next())?,
-            "ids" => self.lock_file = Some(format!("# generation {a}\n{}", text(bodies.next())?)),
+            "ids" => {
+                let ids = text(bodies.next())?;
+                if self
+                    .lock_file
+                    .as_ref()
+                    .and_then(|have| have.split_once('\n'))
+                    .is_none_or(|have| have.1 != ids)
+                {
+                    self.lock_file = Some(format!("# generation {a}\n{ids}"));
+                }
+            }
             "generation" => {
                 self.generation = a.parse().map_err(|_| "not a number".to_owned())?;
-                self.generations.insert(self.generation, (text(bodies.next())?, field(4)));
-                let keep = field(3).parse().map_err(|_| "not a number".to_owned())?;
+                self.generations.insert(self.generation, (text(bodies.next())?, field(3)));
+                let keep = b.parse().map_err(|_| "not a number".to_owned())?;
                 while self.generations.len() > keep {
                     self.generations.pop_first();
                 }
@@ -666,7 +676,7 @@ fn unpack(body: Option<&Body>, size: &str) -> Result<BTreeMap<String, Vec<u8>>, 
 
 fn text(body: Option<&Body>) -> Result<String, String> {
     match body {
-        Some(Body::Bytes(bytes)) => Ok(String::from_utf8_lossy(bytes).into_owned()),
-        Some(Body::File(_)) | None => Err("no bytes".to_owned()),
+        Some(Body::Text(text)) => Ok(String::from_utf8_lossy(text).into_owned()),
+        Some(Body::Bytes(_) | Body::File(_)) | None => Err("no text".to_owned()),
     }
 }

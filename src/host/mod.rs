@@ -12,6 +12,8 @@ mod gate_tests;
 mod jump;
 mod shell;
 pub mod ssh;
+#[cfg(test)]
+mod step_tests;
 
 pub use error::{HostError, Unreachable};
 
@@ -50,11 +52,13 @@ pub enum Command {
     Follow(Vec<String>),
 }
 
-/// Bytes for stdin.
+/// What a step wants besides its line.
 #[derive(Clone)]
 pub enum Body {
     /// In memory.
     Bytes(Bytes),
+    /// Text without NUL, which travels with the program: the shell needs no other program to read it.
+    Text(Bytes),
     /// A local file, read while it is sent.
     File(PathBuf),
 }
@@ -64,6 +68,7 @@ impl fmt::Debug for Body {
         match self {
             // May hold a secret.
             Self::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
+            Self::Text(text) => write!(f, "Text({})", text.len()),
             Self::File(path) => write!(f, "File({})", path.display()),
         }
     }

@@ -1,8 +1,12 @@
 # Reads a host in one go and changes nothing. Lines in on $I, facts out on stdout, one a line, fields parted
-# by "|". Paths come validated: no blank, no glob, no "|".
+# by "|". Paths come validated: no blank, no glob, no "|". Where there may be many lines it goes through them as words, not by
+# `read`, which asks the kernel for each byte.
 set -u
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 exec </dev/null
+newline='
+'
+blanks=$IFS
 paths= links= users= units= packages= shown= disks= ports= java= peers= leaving= ours= gone=
 artifacts=/opt/aesop/artifacts
 state=/var/lib/aesop/state
@@ -35,19 +39,28 @@ fi
 [ -r $state/lock/owner ] && printf 'lock|%s|%s\n' "$(cat $state/lock/owner)" "$(stat -c %Y $state/lock/owner)"
 [ -r $state/lock/operation ] && first $state/lock/operation && printf 'operation|%s\n' "$line"
 if [ -r $state/manifest ]; then
-  while IFS='|' read -r role service kind name rest; do
+  lines=$(cat $state/manifest)
+  IFS=$newline
+  set -f
+  set -- $lines
+  set +f
+  IFS=$blanks
+  for line; do # role service kind name value
+    name=${line#*|*|}
+    kind=${name%%|*} name=${name#*|}
+    name=${name%%|*}
     # Data that somebody took away is forgotten.
     [ "$kind" != data ] || [ -d "$name" ] || continue
-    printf 'manifest|%s|%s|%s|%s|%s\n' "$role" "$service" "$kind" "$name" "$rest"
+    printf 'manifest|%s\n' "$line"
     [ "$kind" != file ] || ours="$ours $name"
-    case "$role|$kind|$name" in
+    case "${line%%|*}|$kind|$name" in
       'zookeeper|data|'*/conf) # its members, as it keeps them itself
         pointer=$(sed -n 's/^dynamicConfigFile=//p' "$name/zoo.cfg" 2>/dev/null)
         [ -s "$pointer" ] || pointer=$(ls -t "$name"/zoo.cfg.dynamic.* 2>/dev/null | head -n 1)
         [ -s "$pointer" ] && printf 'ensemble|%s|%s|%s\n' "${pointer##*/}" "$(base64 -w0 "$pointer")" "$(cat "${name%/conf}/myid" 2>/dev/null)"
         ;;
     esac
-  done <$state/manifest
+  done
 fi
 for kept in $state/generations/*.artifacts; do
   [ -f "$kept" ] && kept=${kept%.artifacts} && first "$kept.artifacts" && printf 'kept|%s|%s\n' "${kept##*/}" "$line"
@@ -58,7 +71,15 @@ done
 for store in $artifacts/*; do
   case ${store##*/} in '*' | *.new) ;; *) printf 'artifact|%s\n' "${store##*/}" ;; esac
 done
-while IFS='|' read -r kind name rest; do
+IFS=$newline
+set -f
+set -- $I
+set +f
+IFS=$blanks
+for line; do
+  kind=${line%%|*} name=${line#*|}
+  rest=${name#*|}
+  name=${name%%|*}
   case $kind in
     path) paths="$paths $name" ;;
     unit) units="$units $name" ;;
@@ -73,9 +94,7 @@ while IFS='|' read -r kind name rest; do
     snapshot) [ -r "$state/generations/$name" ] && printf 'snapshot|%s|%s\n' "$name" "$(base64 -w0 "$state/generations/$name")" ;;
     id) [ -r "$name" ] && printf 'id|%s|%s\n' "$name" "$(base64 -w0 "$name")" ;;
   esac
-done <<EOF
-$I
-EOF
+done
 if [ -n "$users" ]; then
   getent passwd $users | while IFS=: read -r name _; do printf 'user|%s\n' "$name"; done
 fi
@@ -114,7 +133,9 @@ done
 if [ -n "$files" ]; then
   sums=$(sha256sum $files 2>/dev/null)
   set -- $present # beside the sums: a search in one long word takes a shell longer than all the rest
-  while read -r sum path; do
+  IFS=$newline
+  for line in $sums; do
+    sum=${line%% *} path=${line#*  }
     printf 'sha256|%s|%s\n' "$path" "$sum"
     while [ $# -gt 0 ] && [ "${1%%=*}" != "$path" ]; do shift; done # gone since
     want=secret
@@ -123,9 +144,8 @@ if [ -n "$files" ]; then
       secret | "$sum" | mode*[0123]) ;;
       *) printf 'content|%s|%s\n' "$path" "$(head -c 262144 "$path" | base64 -w0)" ;;
     esac
-  done <<EOF
-$sums
-EOF
+  done
+  IFS=$blanks
 fi
 if [ -n "$disks" ]; then
   places= mounts=

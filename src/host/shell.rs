@@ -5,14 +5,14 @@ use super::{Body, OnLine};
 use std::io::{Error, ErrorKind};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
-/// Reads a program and its steps from stdin, by their lengths in the line before them, runs it with the rest of stdin,
-/// and goes on with the next one. After a program that failed it ends: nobody knows what of stdin is still the
+/// Reads a program from stdin, by its length in the line before it, runs it with the rest of stdin, and goes on with
+/// the next one. After a program that failed it ends: nobody knows what of stdin is still the
 /// program's. A line before the first is a password that sudo did not ask for. Free of what csh or fish would expand.
-pub(super) const BOOTSTRAP: &str = r#"IFS=: read -r a b c; [ "$a" = aesop-begins ] || IFS=: read -r a b c; while [ "$a" = aesop-begins ]; do p=$(head -c "$b"); I=$(head -c "$c"); IFS= read -r d; [ "$d" = aesop-go ] || exit 75; echo; echo aesop-begun; (eval "$p") || exit; echo aesop-ended; IFS=: read -r a b c || exit 0; done; exit 75"#;
+pub(super) const BOOTSTRAP: &str = r#"IFS=: read -r a b; [ "$a" = aesop-begins ] || IFS=: read -r a b; while [ "$a" = aesop-begins ]; do p=$(head -c "$b"); IFS= read -r d; [ "$d" = aesop-go ] || exit 75; echo; echo aesop-begun; (eval "$p") || exit; echo aesop-ended; IFS=: read -r a b || exit 0; done; exit 75"#;
 
 /// How the first line begins that is not a password.
 pub(super) const BEGIN: &str = "aesop-begins";
-/// Program and steps are whole. A connection that breaks looks like the end of stdin, and half a step may be another
+/// The program is whole. A connection that breaks looks like the end of stdin, and half a step may be another
 /// step.
 const GO: &str = "aesop-go";
 /// What comes before it is a login shell's greeting.
@@ -32,7 +32,7 @@ pub(super) struct Program<'a> {
     pub(super) text: &'a str,
     /// Its questions or steps, in `$I`.
     pub(super) lines: &'a str,
-    /// What it finds on stdin.
+    /// Texts, in `$T1` and so on, and what it finds on stdin.
     pub(super) bodies: &'a [Body],
 }
 
@@ -96,9 +96,34 @@ impl<W: AsyncWrite + Unpin, R: AsyncRead + Unpin> Shell<W, R> {
 
 /// What goes to stdin before the program's bodies.
 fn head(password: Option<&str>, program: &Program<'_>) -> Vec<u8> {
-    let (text, lines) = (program.text, program.lines);
+    let texts = program.bodies.iter().filter_map(|body| match body {
+        Body::Text(text) => Some(text.as_ref()),
+        Body::Bytes(_) | Body::File(_) => None,
+    });
+    let mut whole = Vec::new();
+    assign(&mut whole, "I", program.lines.trim_end_matches('\n').as_bytes());
+    for (number, text) in (1..).zip(texts) {
+        assign(&mut whole, &format!("T{number}"), text);
+    }
+    whole.extend_from_slice(program.text.as_bytes());
     let password = password.map(|password| format!("{password}\n")).unwrap_or_default();
-    format!("{password}{BEGIN}:{}:{}\n{text}{lines}{GO}\n", text.len(), lines.len()).into_bytes()
+    let mut head = format!("{password}{BEGIN}:{}\n", whole.len()).into_bytes();
+    head.append(&mut whole);
+    head.extend_from_slice(format!("{GO}\n").as_bytes());
+    head
+}
+
+/// A variable of the program, quoted: in single quotes the shell changes nothing, and only they themselves end them.
+fn assign(program: &mut Vec<u8>, name: &str, value: &[u8]) {
+    program.extend_from_slice(name.as_bytes());
+    program.extend_from_slice(b"='");
+    for (number, part) in value.split(|&byte| byte == b'\'').enumerate() {
+        if number > 0 {
+            program.extend_from_slice(br"'\''");
+        }
+        program.extend_from_slice(part);
+    }
+    program.extend_from_slice(b"'\n");
 }
 
 async fn send<W: AsyncWrite + Unpin>(
@@ -109,6 +134,8 @@ async fn send<W: AsyncWrite + Unpin>(
     stdin.write_all(&head(password, program)).await?;
     for body in program.bodies {
         match body {
+            // It is in the head.
+            Body::Text(_) => continue,
             Body::Bytes(bytes) => stdin.write_all(bytes).await?,
             Body::File(path) => {
                 let mut file = tokio::fs::File::open(path).await?;
@@ -183,6 +210,11 @@ mod tests {
         let here = std::env::current_dir().unwrap();
         let answer = run(&mut shell, &program("pwd; echo \"${x-none} $undefined.\"", "", &[])).await;
         assert_eq!(answer, Answer::Good(format!("{}\nnone .\n", here.display()).into_bytes()));
+        // Nothing in a text is the shell's.
+        let odd = "it's '' $x `x` \\ \"!\"\n\n*\u{e9}\n";
+        let texts = [odd, odd].map(|text| Body::Text(Bytes::copy_from_slice(text.as_bytes())));
+        let answer = run(&mut shell, &program("printf '%s\\n' \"$T1$T2$I\"", odd, &texts)).await;
+        assert_eq!(answer, Answer::Good([odd; 3].concat().into_bytes()));
         drop(shell);
         assert!(child.wait().await.unwrap().success());
     }
@@ -190,7 +222,7 @@ mod tests {
     #[tokio::test]
     async fn after_a_failure_nothing_that_is_left_on_stdin_is_taken_for_a_program() {
         let (mut child, mut shell) = shell();
-        let evil = bytes("aesop-begins:9:0\necho evilaesop-go\n");
+        let evil = bytes("aesop-begins:9\necho evilaesop-go\n");
         let answer = run(&mut shell, &program("echo said; exit 3", "", &[evil])).await;
         assert_eq!(answer, Answer::Ended(b"said\n".to_vec()));
         assert_eq!(child.wait().await.unwrap().code(), Some(3));
@@ -231,18 +263,20 @@ mod tests {
         let state = folder.path().join("state");
         let script = EXECUTE
             .replace("state=/var/lib/aesop/state", &format!("state={}", state.display()))
+            .replace("artifacts=/opt/aesop/artifacts", &format!("artifacts={}", state.display()))
             .replace("sync ", "true ");
-        let kept = folder.path().join("kept");
-        let lines = format!("manifest|16\nremove|{}-not\n", kept.display());
-        let body = "role|service|a|b";
-        let whole = {
-            let program = program(&script, &lines, &[]);
-            [head(None, &program), format!("{body}{WHOLE}\n").into_bytes()].concat()
-        };
-        let text = whole.len() - lines.len() - GO.len() - body.len() - WHOLE.len() - 2;
-        for cut in (0..text).step_by(997).chain(text..=whole.len()) {
-            std::fs::create_dir_all(&state).unwrap();
+        let [kept, last] = ["kept", "last"].map(|name| folder.path().join(name));
+        let lines =
+            format!("manifest\nremove|{}-not\npart|x|5|644|f\nremove|{}\n", kept.display(), last.display());
+        let body = "role|service|a|it's";
+        let bodies = [Body::Text(Bytes::from_static(body.as_bytes())), bytes("whole")];
+        let head = head(None, &program(&script, &lines, &bodies));
+        let whole = [&head, &b"whole"[..], WHOLE.as_bytes(), b"\n"].concat();
+        let (begins, ends) = (head.len() - script.len() - GO.len() - 1, head.len() - GO.len() - 20);
+        for cut in (0..begins).chain((begins..ends).step_by(997)).chain(ends..=whole.len()) {
+            std::fs::create_dir_all(state.join("x.new")).unwrap();
             std::fs::write(&kept, "kept").unwrap();
+            std::fs::write(&last, "last").unwrap();
             let mut child = std::process::Command::new("/bin/sh")
                 .args(["-c", BOOTSTRAP])
                 .stdin(Stdio::piped())
@@ -256,8 +290,9 @@ mod tests {
             assert!(kept.exists(), "cut at {cut}");
             match std::fs::read_to_string(state.join("manifest")) {
                 Ok(text) => assert_eq!(text, body, "cut at {cut}"),
-                Err(_) => assert!(cut < whole.len(), "nothing was cut, and nothing was done"),
+                Err(_) => assert!(cut < head.len(), "cut at {cut}: nothing was done"),
             }
+            assert_eq!(last.exists(), cut < whole.len(), "cut at {cut}");
             std::fs::remove_dir_all(&state).unwrap();
         }
     }
