@@ -37,7 +37,8 @@ folder() { # path: makes it where it is not there
 }
 aside() { # folder name: $text goes there, on disk with the next `keep`: one fsync for several files, and one program
   folder "$1/.new"
-  printf '%s' "$text" >"$1/.new/$2" || fail "cannot write $1/.new/$2"
+  printf '%s' "$text" >"$1/.new/$2" || fail "cannot write $1/.new/$2
+$(df -Pk "$1" 2>/dev/null | tail -n +2)"
   case " $late " in *" $1/.new/$2 "*) ;; *) late="$late $1/.new/$2" ;; esac
 }
 place() { # files: what is aside goes where it belongs, the state itself last: it says that the rest is there
@@ -362,7 +363,11 @@ apply again; where it happens again, look at the disk under $artifacts"
     start) run systemctl --no-block start $a ;; # units
     restart) # unit, and seconds where its gate asks systemd alone: it says how this ended
       if [ -n "$b" ]; then
-        start_within "$b" restart "$a"
+        verb=restart
+        until start_within "$b" "$verb" "$a"; do # what stops takes the time that its unit allows, as below
+          verb=start
+          case $(systemctl show -p ActiveState --value "$a") in deactivating) ;; *) break ;; esac
+        done
       else
         # A unit that fell into its start limit must be allowed to try the new configuration.
         systemctl reset-failed "$a" 2>/dev/null

@@ -182,6 +182,31 @@ fn a_unit_in_its_start_limit_may_try_the_new_configuration() {
 }
 
 #[test]
+fn a_unit_that_takes_long_to_stop_has_the_time_that_it_allows_itself() {
+    let place = Place::new();
+    let pid = std::process::id();
+    let stops = place.path("stops");
+    std::fs::write(&stops, "xx").unwrap();
+    let stops = stops.display();
+    // Each wait is over before it has stopped, twice; then it is active.
+    place.stub(
+        "timeout",
+        &format!(
+            "[ -s {stops} ] || exit 0; left=$(cat {stops}); printf %s \"${{left#x}}\" >{stops}; exit 124"
+        ),
+    );
+    place.stub(
+        "systemctl",
+        &format!("case $* in *MainPID,*) printf 'MainPID={pid}\\nActiveState=active\\nJob=\\n' ;; *) echo deactivating ;; esac"),
+    );
+    assert_eq!(place.run(RESTART, &[]), "done|0 done|1 done|2");
+    let waits: Vec<String> = place.log().into_iter().filter(|line| line.starts_with("timeout")).collect();
+    let [first, others @ ..] = waits.as_slice() else { panic!("{waits:?}") };
+    assert_eq!(first, "timeout 60 systemctl restart a.service");
+    assert_eq!(others, ["timeout 60 systemctl start a.service"; 2]);
+}
+
+#[test]
 fn a_unit_whose_process_died_in_its_first_moment_is_not_up() {
     let place = Place::new();
     let mut child = Command::new("/bin/sh").args(["-c", "sleep 0.1"]).spawn().unwrap();
