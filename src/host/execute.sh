@@ -50,11 +50,15 @@ place() { # files: what is aside goes where it belongs, the state itself last: i
     [ -z "$moved" ] || run mv -f -t "$folder/" $moved
   done
 }
-keep() { # before what takes long, and at the end: a unit's record that is lost costs a second restart
-  [ -n "$late" ] || return 0
+keep() { # files to sync as well; before what takes long, and at the end: a unit's record that is lost costs a second restart
+  [ -n "$late$*" ] || return 0
   kept=$late late= first=
-  run sync $kept
+  run sync "$@" $kept
   place $kept
+}
+in_place() { # path: puts PATH.aesop-new there, whole or not at all
+  run sync "$1.aesop-new"
+  run mv -f "$1.aesop-new" "$1"
 }
 put_in_place() { # size: whole or not at all, and what was there stays for `putback`
   folders= new= aside=
@@ -80,9 +84,7 @@ END
     done
     fail "modes or owners are not as they should be: $(stat -c '%n %a:%U:%G' $new 2>&1)"
   fi
-  kept=$late late= first=
-  run sync $new $kept
-  place $kept
+  keep $new
   [ -n "$former" ] || [ ! -d $state/former ] || rm -rf $state/former
   former=
   for path in $written; do [ -f "$path" ] && former="$former $path"; done
@@ -302,8 +304,7 @@ while IFS='|' read -r op a b c d e f; do
       for path in $a; do
         if [ -f "$state/former$path" ]; then
           run cp -p "$state/former$path" "$path.aesop-new"
-          run sync "$path.aesop-new"
-          run mv -f "$path.aesop-new" "$path"
+          in_place "$path"
         else
           run rm -f "$path"
         fi
@@ -312,8 +313,7 @@ while IFS='|' read -r op a b c d e f; do
       if [ -d "$a" ]; then
         until=$(date -u -d "@$(($(date +%s) + e))" +%Y-%m-%dT%H:%M:%SZ)
         printf '{"host":"%s","service":"%s","until":"%s","reason":"%s"}\n' "$c" "$d" "$until" "$f" >"$a/$b.json.aesop-new" || fail "cannot write $a/$b.json"
-        run sync "$a/$b.json.aesop-new"
-        run mv -f "$a/$b.json.aesop-new" "$a/$b.json"
+        in_place "$a/$b.json"
       else
         # An apply works without a monitor; a person who announces something must know.
         case $b in maintenance-*) fail "no monitor has run on this host yet" ;; esac
