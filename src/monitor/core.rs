@@ -5,7 +5,7 @@ use crate::alert::{Grouped, Incidents, Limiter, Notice, SpoolStatus, group_key};
 use crate::lag::{LagReport, Status, Thresholds, Windows};
 use crate::probe::{Sample, to_value};
 use crate::rule::{
-    Alert, Downtime, Engine, EngineState, LINGER, Resolved, RuleSet, Store, Suppression, human, suppression,
+    Alert, Downtime, Engine, EngineState, Resolved, RuleSet, Store, Suppression, human, suppression,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -62,7 +62,7 @@ pub(super) struct Core {
     limiter: Limiter,
     deferred: Vec<Notice>,
     windows: Windows,
-    /// Downtimes in force and those just over.
+    /// Downtimes in force and those of the last hour.
     downtimes: Vec<Downtime>,
     started: Timestamp,
 }
@@ -140,7 +140,7 @@ impl Core {
     pub(super) fn set_downtimes(&mut self, announced: Vec<Downtime>, now: Timestamp) {
         let over = std::mem::take(&mut self.downtimes).into_iter().filter(|old| !announced.contains(old));
         let over = over.map(|old| Downtime { until: old.until.min(now), ..old });
-        let recent: Vec<Downtime> = over.filter(|old| now.duration_since(old.until) < LINGER).collect();
+        let recent: Vec<Downtime> = over.filter(|old| old.is_remembered(now)).collect();
         self.downtimes = announced;
         for old in recent {
             if !self.downtimes.contains(&old) {

@@ -407,7 +407,7 @@ fn downtimes(data_dir: &Path, now: jiff::Timestamp) -> Vec<Downtime> {
             .map_err(|error| error.to_string())
             .and_then(|bytes| serde_json::from_slice::<Downtime>(&bytes).map_err(|error| error.to_string()));
         match parsed {
-            Ok(downtime) if now.duration_since(downtime.until) < crate::rule::LINGER => list.push(downtime),
+            Ok(downtime) if downtime.is_remembered(now) => list.push(downtime),
             Ok(_) => {}
             Err(error) => tracing::warn!(path = %path.display(), %error, "downtime cannot be read"),
         }

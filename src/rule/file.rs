@@ -1,6 +1,7 @@
 //! Rule files. The built-in rules are one; a user's file is laid over them by name.
 
-use super::{Expr, Severity};
+use super::{Expr, RESOLVED_KEEP, Severity};
+use jiff::SignedDuration;
 use minijinja::{Environment, UndefinedBehavior};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -51,6 +52,15 @@ pub struct Inhibitor {
     /// Patterns that the cause's labels must match.
     #[serde(default, rename = "where")]
     pub labels: BTreeMap<String, String>,
+    /// How long a cause that is over still explains this alert. A rule that counts over a window counts that long
+    /// what the cause did.
+    #[serde(default = "default_linger", deserialize_with = "linger")]
+    pub linger: SignedDuration,
+}
+
+/// Long enough for a broker that is back to catch up.
+const fn default_linger() -> SignedDuration {
+    SignedDuration::from_mins(2)
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -182,6 +192,14 @@ pub(super) fn environment() -> Environment<'static> {
     environment
 }
 
+/// A duration within the time for which causes are remembered.
+fn linger<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SignedDuration, D::Error> {
+    let linger =
+        SignedDuration::try_from(duration(deserializer)?).ok().filter(|linger| *linger <= RESOLVED_KEEP);
+    linger
+        .ok_or_else(|| de::Error::custom("linger: at most 1h, a cause that is over is forgotten after that"))
+}
+
 /// `90s`, `10m`, `4h`, `1d`.
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     struct DurationVisitor;
@@ -278,6 +296,12 @@ mod tests {
         fails(
             "rules:\n- {name: a, when: load1 > 1, severity: warning, summary: s, inhibited_by: [{rule: b}]}\n",
             &expect!["rules.yml:2: rule `a`: inhibited_by names `b`, no rule"],
+        );
+        fails(
+            "rules:\n- {name: a, when: load1 > 1, severity: warning, summary: s, inhibited_by: [{rule: disk_full, linger: 2h}]}\n",
+            &expect![
+                "rules.yml: rules[0].inhibited_by[0]: linger: at most 1h, a cause that is over is forgotten after that at line 2 column 76"
+            ],
         );
         fails("disable: [nothing]\n", &expect!["rules.yml:1: no built-in rule `nothing`"]);
     }

@@ -2,15 +2,13 @@
 //! not mailed.
 //!
 //! A cause inhibits already while it is pending: symptoms may show first. It goes on inhibiting for a while after
-//! it is over: partitions of a broker that came back are under-replicated until it has caught up.
+//! it is over: partitions of a broker that came back are under-replicated until it has caught up, and a
+//! rule that counts over the last minutes still counts what the cause did (the inhibitor's `linger`).
 
-use super::{Alert, Inhibitor, Resolved, RuleSet, glob};
+use super::{Alert, Inhibitor, RESOLVED_KEEP, Resolved, RuleSet, glob};
 use crate::probe::Labels;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-
-/// How long a cause that is over still explains its symptoms. A symptom that is there after it is mailed.
-pub const LINGER: SignedDuration = SignedDuration::from_secs(120);
 
 /// Announced work: `<data_dir>/downtime.d/*.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,9 +64,9 @@ impl Downtime {
         Labels::from([("host".to_owned(), self.host.clone()), ("service".to_owned(), service)])
     }
 
-    /// In force, or over so short that its traces may still show.
-    fn explains(&self, now: Timestamp) -> bool {
-        now.duration_since(self.until) < LINGER
+    /// In force, or over so short that a rule may still see its traces.
+    pub fn is_remembered(&self, now: Timestamp) -> bool {
+        now.duration_since(self.until) < RESOLVED_KEEP
     }
 }
 
@@ -86,22 +84,28 @@ pub fn suppression(
         return Some(Suppression::Downtime { reason: downtime.reason.clone() });
     }
     let inhibitors = &rules.get(&alert.rule)?.inhibited_by;
-    let cause = |other: &Alert| {
-        other.fingerprint() != alert.fingerprint()
-            && inhibitors.iter().any(|i| i.rule == other.rule && explains(i, &other.labels, &alert.labels))
+    let inhibited = |rule: &str, cause: &Labels, over: Option<Timestamp>| {
+        inhibitors
+            .iter()
+            .any(|i| i.rule == rule && lingers(i, over, now) && explains(i, cause, &alert.labels))
     };
-    let recent = resolved.iter().filter(|r| now.duration_since(r.at) < LINGER).map(|r| &r.alert);
-    if let Some(other) = alerts.iter().copied().chain(recent).find(|other| cause(other)) {
+    let current = alerts.iter().map(|other| (*other, None));
+    let mut causes = current.chain(resolved.iter().map(|r| (&r.alert, Some(r.at))));
+    let cause = |(other, over): &(&Alert, Option<Timestamp>)| {
+        other.fingerprint() != alert.fingerprint() && inhibited(&other.rule, &other.labels, *over)
+    };
+    if let Some((other, _)) = causes.find(cause) {
         return Some(Suppression::Inhibited { by: other.fingerprint() });
     }
-    let worked_on = |downtime: &&Downtime| {
-        downtime.explains(now)
-            && inhibitors
-                .iter()
-                .any(|i| i.rule == "service_down" && explains(i, &downtime.as_cause(), &alert.labels))
-    };
+    let worked_on =
+        |downtime: &&Downtime| inhibited("service_down", &downtime.as_cause(), Some(downtime.until));
     let downtime = downtimes.iter().find(worked_on)?;
     Some(Suppression::Downtime { reason: downtime.reason.clone() })
+}
+
+/// Whether a cause that ended at `over`, or has not ended, can still be why.
+fn lingers(inhibitor: &Inhibitor, over: Option<Timestamp>, now: Timestamp) -> bool {
+    over.is_none_or(|over| now.duration_since(over) < inhibitor.linger)
 }
 
 fn explains(inhibitor: &Inhibitor, cause: &Labels, symptom: &Labels) -> bool {
@@ -199,5 +203,31 @@ mod tests {
         assert!(!check(&disk, &[], &[], &[work(Some("kafka"))], 60));
         assert!(check(&disk, &[], &[], &[work(None)], 60));
         assert!(!check(&down, &[], &[], &[work(Some("kafka"))], 100));
+    }
+
+    #[test]
+    fn what_a_rule_counts_over_a_window_is_explained_until_it_has_left_the_window() {
+        let work = |until: i64| Downtime {
+            host: "k1".to_owned(),
+            service: None,
+            until: at(until),
+            reason: "reboot".to_owned(),
+        };
+        let labels = [("host", "k2"), ("service", "zookeeper")];
+        let (elections, followers) =
+            (alert("zookeeper_elections", &labels), alert("zookeeper_followers_missing", &labels));
+        for (symptom, second, explained) in [
+            (&elections, 819, true),
+            (&elections, 820, false),
+            (&followers, 219, true),
+            (&followers, 220, false),
+        ] {
+            assert_eq!(check(symptom, &[symptom], &[], &[work(100)], second), explained, "{second}");
+            let down = alert("service_down", &[("host", "k1"), ("service", "zookeeper")]);
+            let over = [Resolved { alert: down, at: at(100) }];
+            assert_eq!(check(symptom, &[symptom], &over, &[], second), explained, "{second}");
+        }
+        let kafka = Downtime { service: Some("kafka".to_owned()), ..work(1000) };
+        assert!(!check(&elections, &[&elections], &[], &[kafka], 60));
     }
 }

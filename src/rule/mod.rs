@@ -15,7 +15,7 @@ mod store;
 pub use eval::{Element, Value};
 pub use expr::{Expr, ExprError};
 pub use file::{Inhibitor, Rule, RuleError, RuleSet};
-pub use inhibit::{Downtime, LINGER, Suppression, suppression};
+pub use inhibit::{Downtime, Suppression, suppression};
 pub use state::{
     Alert, Engine, EngineState, NO_DATA_FORGET, Observation, Phase, RESOLVED_KEEP, Resolved, Timers, Track,
     advance,

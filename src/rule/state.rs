@@ -12,8 +12,9 @@ use std::time::Duration;
 /// An alert whose readings stay away this long is dropped: whatever it was about is gone.
 pub const NO_DATA_FORGET: Duration = Duration::from_hours(24);
 
-/// Resolved alerts are remembered this long, for the status page and for their symptoms to go away.
-pub const RESOLVED_KEEP: Duration = Duration::from_hours(1);
+/// Resolved alerts, and announced work that is over, are remembered this long: for the status page, and for their
+/// symptoms to go away.
+pub const RESOLVED_KEEP: SignedDuration = SignedDuration::from_hours(1);
 
 /// Where an alert is; an alert that is ok is not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -232,8 +233,7 @@ impl Engine {
             }
         }
         self.alerts = next;
-        let keep = SignedDuration::try_from(RESOLVED_KEEP).unwrap_or(SignedDuration::MAX);
-        self.resolved.retain(|resolved| now.duration_since(resolved.at) < keep);
+        self.resolved.retain(|resolved| now.duration_since(resolved.at) < RESOLVED_KEEP);
     }
 
     fn not_holding(

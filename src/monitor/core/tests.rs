@@ -158,6 +158,37 @@ fn work_that_was_announced_is_not_mailed_and_neither_are_its_traces() {
     assert_eq!(kinds(&sent), []);
 }
 
+/// Every server of an ensemble restarts within three minutes, each time with an election that the others see. More
+/// that nobody announced, later, is mailed.
+#[test]
+fn elections_of_announced_work_are_not_mailed_and_those_after_it_are() {
+    let mut core = Core::new(&config(), RuleSet::built_in().unwrap(), State::default(), at(0));
+    let held = [310, 370, 430, 440, 1500, 1520, 1540];
+    let mut sent = Vec::new();
+    for second in (0..2000).step_by(10) {
+        let work = |(host, begin): (&str, i64)| Downtime {
+            host: host.to_owned(),
+            service: None,
+            until: at(begin + 600),
+            reason: "reboot".to_owned(),
+        };
+        let begun = [("k1", 300), ("k2", 360), ("k3", 420)];
+        let current = begun.into_iter().filter(|(_, begin)| (*begin..begin + 50).contains(&second));
+        core.set_downtimes(current.map(work).collect(), at(second));
+        for host in ["k1", "k2", "k3"] {
+            let count = held.iter().filter(|at| **at <= second).count();
+            let elections =
+                Sample::new("zookeeper_elections_total", count.try_into().map(to_value).unwrap(), at(second));
+            let mut samples = readings(host, None, false, at(second));
+            samples.push(elections.label("host", host).label("service", "zookeeper"));
+            core.observe(host, samples);
+        }
+        sent.extend(core.step(at(second)).into_iter().map(|outgoing| (second, outgoing)));
+    }
+    let title = "ZooKeeper held 3 elections in 10 minutes, as k3 saw it (and 2 more)".to_owned();
+    assert_eq!(kinds(&sent), [(1550, Kind::Problem, title)]);
+}
+
 #[test]
 fn a_dead_host_is_one_mail() {
     let mut core = Core::new(&config(), RuleSet::built_in().unwrap(), State::default(), at(0));
